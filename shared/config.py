@@ -1,0 +1,43 @@
+"""Settings from the environment: one lazy getter a variable, each named after the resource it holds."""
+
+import os
+
+
+def project() -> str:
+    """Google Cloud project id."""
+    return os.environ["GOOGLE_CLOUD_PROJECT"]
+
+
+def scans_bucket() -> str:
+    """Bucket of validated scans."""
+    return os.environ["SCANS_BUCKET"]
+
+
+def quarantine_bucket() -> str:
+    """Bucket of the records of rejected files."""
+    return os.environ["QUARANTINE_BUCKET"]
+
+
+def uploads_bucket() -> str:
+    """Bucket that imaging systems write to."""
+    return os.environ["UPLOADS_BUCKET"]
+
+
+def prepared_bucket() -> str:
+    """Bucket of manifests, prepared Parquet and fitted statistics."""
+    return os.environ["PREPARED_BUCKET"]
+
+
+def models_bucket() -> str:
+    """Bucket of released models and the pointer to the current one."""
+    return os.environ["MODELS_BUCKET"]
+
+
+def dataset() -> str:
+    """BigQuery dataset."""
+    return os.environ["DATASET"]
+
+
+def inference_url() -> str:
+    """Base address of the inference service."""
+    return os.environ["INFERENCE_URL"]

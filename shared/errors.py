@@ -1,0 +1,26 @@
+"""The one permanent failure. Everything else that goes wrong is retried."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a file can never become a scan. The values are stored and shown, so they never change."""
+
+    EMPTY = "empty"
+    NOT_AN_IMAGE = "not an image"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    UNSUPPORTED_FORMAT = "unsupported format"
+    TOO_LARGE = "over 64 MiB"
+    TOO_MANY_PIXELS = "over 50 megapixels"
+    ANIMATED = "animated"
+    TOO_SMALL = "under 32 pixels a side"
+    BLANK = "blank"
+
+
+class RejectedScan(Exception):  # noqa: N818 - a fact in the domain's words, as ScanRejected is
+    """A file that no retry can turn into a scan: quarantine it, publish scan-rejected, acknowledge."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason

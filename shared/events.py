@@ -1,0 +1,99 @@
+"""The facts that travel between steps, to and from JSON. They carry ids and object names, never pixels."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from shared.scan import Label, label_of, source_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanUploaded:
+    """A new object in the uploads bucket, as Cloud Storage's own notification tells it."""
+
+    bucket: str
+    name: str = field(repr=False)  # may name a patient: kept out of every log
+    generation: int
+    size: int
+    """Bytes."""
+    source: str
+    uploaded_at: str
+    """RFC 3339 time of the object's creation."""
+
+    @property
+    def label(self) -> Label:
+        """What the top folder says of the scan."""
+        return label_of(self.name)
+
+    @classmethod
+    def from_notification(cls, data: bytes) -> Self:
+        """Parse the JSON_API_V1 payload of an OBJECT_FINALIZE notification."""
+        resource = json.loads(data)
+        return cls(
+            bucket=resource["bucket"],
+            name=resource["name"],
+            generation=int(resource["generation"]),
+            size=int(resource["size"]),
+            source=source_of(resource.get("metadata") or {}),
+            uploaded_at=resource["timeCreated"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fact:
+    def to_json(self) -> bytes:
+        """The event as a Pub/Sub message's data."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """The event from a Pub/Sub message's data; unknown fields are ignored, so that publishers may go first."""
+        known = cls.__dataclass_fields__
+        fields: dict[str, Any] = {name: value for name, value in json.loads(data).items() if name in known}
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanAccepted(_Fact):
+    """One validated page or frame, now an object of the scans bucket."""
+
+    TOPIC = "scan-accepted"
+
+    scan_id: str
+    label: str
+    source: str
+    bucket: str
+    """The scans bucket."""
+    name: str
+    """Object name in it, made of label and scan id."""
+    content_sha256: str
+    """SHA-256 of that object's bytes: the scan id itself where the upload passed through unchanged."""
+    format: str
+    """Format of the upload: JPEG, PNG, BMP, TIFF or DICOM."""
+    page: int
+    """From 0."""
+    pages: int
+    width: int
+    height: int
+    size: int
+    """Bytes of the object in the scans bucket."""
+    uploaded_at: str
+    accepted_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanRejected(_Fact):
+    """A file that can never become a scan, with the reason."""
+
+    TOPIC = "scan-rejected"
+
+    file_id: str
+    label: str
+    source: str
+    reason: str
+    """A value of shared.errors.Reason."""
+    generation: int
+    """Of the object in the uploads bucket, by which an operator finds the file: its name goes nowhere."""
+    size: int
+    uploaded_at: str
+    rejected_at: str

@@ -1,0 +1,49 @@
+# The topics and the steps they drive. The local stack reads these same declarations, so it cannot drift from the cloud.
+
+locals {
+  topics = ["scan-uploaded", "scan-accepted", "scan-rejected"]
+
+  # Every step is a function behind one push subscription per topic, named <step>-on-<topic>.
+  steps = {
+    validate_scan = {
+      topics = ["scan-uploaded"]
+      environment = {
+        SCANS_BUCKET      = local.buckets.scans
+        QUARANTINE_BUCKET = local.buckets.quarantine
+      }
+    }
+    write_features = {
+      topics = ["scan-accepted"]
+      environment = {
+        MODELS_BUCKET = local.buckets.models
+        DATASET       = local.dataset
+      }
+    }
+    score_scan = {
+      topics = ["scan-accepted"]
+      environment = {
+        INFERENCE_URL = local.inference_url
+        DATASET       = local.dataset
+      }
+    }
+    record_scan = {
+      topics = ["scan-accepted", "scan-rejected"]
+      environment = {
+        DATASET = local.dataset
+      }
+    }
+  }
+
+  # Retry and dead-letter policy of every push subscription.
+  delivery = {
+    ack_deadline_seconds  = 60
+    minimum_backoff       = "1s"
+    maximum_backoff       = "60s"
+    max_delivery_attempts = 10
+  }
+
+  # Drained in batches by start_preprocessing.
+  pull_subscriptions = {
+    preprocessing = { topic = "scan-accepted" }
+  }
+}
