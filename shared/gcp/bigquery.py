@@ -1,0 +1,94 @@
+"""BigQuery: rows appended in groups, queries read."""
+
+import os
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from datetime import date, datetime
+from functools import cache
+from typing import Any
+
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
+
+from shared import config
+from shared.clock import now
+
+Row = Mapping[str, Any]
+
+_TYPES = {bool: "BOOL", int: "INT64", float: "FLOAT64", str: "STRING", datetime: "TIMESTAMP", date: "DATE"}
+_MAX_GROUP = 500
+"""Rows of one insertAll request, as its documentation advises."""
+
+
+class InsertError(Exception):
+    """BigQuery refused a row. Says which columns and why, never the row."""
+
+
+@cache
+def client() -> bigquery.Client:
+    """The process's one client, made at first use; BIGQUERY_EMULATOR_HOST points it at a stand-in, without a login."""
+    credentials = AnonymousCredentials() if "BIGQUERY_EMULATOR_HOST" in os.environ else None
+    return bigquery.Client(project=config.project(), credentials=credentials)
+
+
+def append(table: str, row: Row, key: str) -> None:
+    """Append a row to `<table>_raw` under its key, stamped `recorded_at`; returns once it is stored.
+
+    Rows of concurrent calls travel in one request: while one is under way the next group gathers, so a lone row waits
+    for nobody and a crowd shares the cost. Raises InsertError or the client's own error; the caller is then retried.
+    """
+    _group(table)(dict(row, recorded_at=now()), key)
+
+
+def query(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> list[dict[str, Any]]:
+    """Rows of a query; values travel as parameters (`@name`), never inside the SQL. `{dataset}` names our dataset."""
+    job_config = bigquery.QueryJobConfig(query_parameters=[_parameter(*item) for item in parameters.items()])
+    rows = client().query_and_wait(sql.replace("{dataset}", config.dataset()), job_config=job_config)
+    return [dict(row) for row in rows]
+
+
+class _Group:
+    """Group commit: whoever finds the table free writes the rows of all who wait."""
+
+    def __init__(self, table: str) -> None:
+        self._table = f"{config.project()}.{config.dataset()}.{table}_raw"
+        self._writing = threading.Lock()
+        self._waiting: list[tuple[dict[str, Any], str, Future[None]]] = []
+
+    def __call__(self, row: dict[str, Any], key: str) -> None:
+        stored: Future[None] = Future()
+        self._waiting.append((row, key, stored))
+        while not stored.done():
+            with self._writing:
+                if not stored.done():
+                    self._write()
+        stored.result()
+
+    def _write(self) -> None:
+        group = self._waiting[:_MAX_GROUP]
+        del self._waiting[: len(group)]  # others only ever add behind it
+        rows, keys, futures = zip(*group, strict=True)
+        try:
+            errors = client().insert_rows_json(self._table, rows, row_ids=keys, skip_invalid_rows=True)
+        except BaseException as error:
+            for future in futures:
+                future.set_exception(error)
+            raise
+        refused = {error["index"]: error["errors"] for error in errors}
+        for index, future in enumerate(futures):
+            if index in refused:
+                future.set_exception(InsertError("; ".join(f"{e['location']}: {e['reason']}" for e in refused[index])))
+            else:
+                future.set_result(None)
+
+
+@cache
+def _group(table: str) -> _Group:
+    return _Group(table)
+
+
+def _parameter(name: str, value: Any) -> bigquery.ArrayQueryParameter | bigquery.ScalarQueryParameter:  # noqa: ANN401
+    if isinstance(value, list):
+        return bigquery.ArrayQueryParameter(name, "STRING", value)
+    return bigquery.ScalarQueryParameter(name, _TYPES[type(value)], value)

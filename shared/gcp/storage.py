@@ -1,0 +1,77 @@
+"""Cloud Storage: objects read whole, created once, replaced only as read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed
+from google.cloud import storage
+
+
+class StorageError(Exception):
+    """A call to Cloud Storage failed. Says which and how, never an object's name: that may name a patient."""
+
+
+@cache
+def client() -> storage.Client:
+    """The process's one client, made at first use; pointed at a stand-in by STORAGE_EMULATOR_HOST."""
+    return storage.Client()
+
+
+def read(bucket: str, name: str, generation: int | None = None) -> bytes:
+    """The whole object, of one generation where given. Raises StorageError."""
+    with _nameless("read", bucket):
+        return client().bucket(bucket).blob(name, generation=generation).download_as_bytes()
+
+
+def create(bucket: str, name: str, content: bytes, content_type: str, metadata: dict[str, str] | None = None) -> bool:
+    """Create an object; False, and nothing written, where one of that name exists. Raises StorageError."""
+    return replace(bucket, name, content, content_type, generation=0, metadata=metadata)
+
+
+def replace(  # noqa: PLR0913 - an object's parts, and the generation it must follow
+    bucket: str,
+    name: str,
+    content: bytes,
+    content_type: str,
+    *,
+    generation: int,
+    metadata: dict[str, str] | None = None,
+) -> bool:
+    """Write an object over the generation last read (0: none); False where another writer came first."""
+    blob = client().bucket(bucket).blob(name)
+    blob.metadata = metadata
+    try:
+        with _nameless("create", bucket):
+            blob.upload_from_string(content, content_type=content_type, if_generation_match=generation)
+    except PreconditionFailed:
+        return False
+    return True
+
+
+def copy(source: storage.Blob, bucket: str, name: str) -> bool:
+    """Copy an object inside Cloud Storage; False, and nothing written, where the name is taken. Raises StorageError."""
+    try:
+        with _nameless("copy to", bucket):
+            source.bucket.copy_blob(
+                source, client().bucket(bucket), name, source_generation=source.generation, if_generation_match=0
+            )
+    except PreconditionFailed:
+        return False
+    return True
+
+
+def objects(bucket: str, prefix: str = "") -> Iterator[storage.Blob]:
+    """Every object under a prefix, without its content; folder place-holders are left out. Raises StorageError."""
+    with _nameless("list", bucket):
+        yield from (blob for blob in client().list_blobs(bucket, prefix=prefix) if not blob.name.endswith("/"))
+
+
+@contextmanager
+def _nameless(call: str, bucket: str) -> Iterator[None]:
+    try:
+        yield
+    except PreconditionFailed:
+        raise
+    except GoogleAPICallError as error:
+        raise StorageError(f"Cloud Storage: cannot {call} gs://{bucket}: {error.code}") from None
