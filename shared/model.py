@@ -1,0 +1,134 @@
+"""The released graph: one forward pass from a prepared scan to probability, heat map and embedding."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, SignatureRunner
+
+from shared.preprocessing import PREPROCESSING_VERSION
+
+GRAPH_FILE = "model.tflite"
+CARD_FILE = "card.json"
+
+Verdict = Literal["Cancer", "Non-Cancer", "Not a brain MRI"]
+
+
+class ModelMismatch(Exception):  # noqa: N818 - says what is wrong, like RejectedScan
+    """The graph is not the one that its card describes, or needs another preprocessing: do not serve it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a release says of itself."""
+
+    version: str
+    sha256: str
+    """Of the graph's bytes."""
+    threshold: float
+    """Calibrated probability from which a scan is called Cancer."""
+    novelty_limit: float
+    """Novelty above which an image is not taken for a brain MRI."""
+    tumour_types: tuple[str, ...]
+    """Names of the graph's type probabilities, in order."""
+    preprocessing_version: str
+    created_at: str
+    """RFC 3339."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """The figures of reports/current/metrics.json at release."""
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """The card from its JSON; fields that this code does not know are ignored."""
+        known = {name: value for name, value in json.loads(content).items() if name in cls.__dataclass_fields__}
+        return cls(**known | {"tumour_types": tuple(known["tumour_types"])})
+
+    def to_json(self) -> bytes:
+        """The card as indented JSON."""
+        return json.dumps(asdict(self), indent=2).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What the graph says of one scan."""
+
+    probability: float
+    """Calibrated probability of Cancer."""
+    heat_map: np.ndarray
+    """float32 (16, 16): each cell's share in the evidence for Cancer (positive) or against it (negative).
+
+    It is Grad-CAM before its rectifier, for the class Cancer; the class Non-Cancer's is its negative.
+    """
+    embedding: np.ndarray
+    """float32 (d,): the pooled features that the last layer weighs."""
+    types: dict[str, float]
+    """Probability of each tumour type, given that there is a tumour; they sum to 1."""
+    novelty: float
+    """How unlike a brain MRI the image is."""
+    is_brain_mri: bool
+    """Whether the novelty is within the card's limit."""
+
+
+class Model:
+    """A released graph, ready to run from any number of threads."""
+
+    def __init__(self, card: Card, graph: bytes, threads: int = 1) -> None:
+        """Check the graph against its card, and load it. Raises ModelMismatch."""
+        if hashlib.sha256(graph).hexdigest() != card.sha256:
+            raise ModelMismatch(
+                f"Release {card.version}: the graph's checksum differs from its card's. Copy both again."
+            )
+        if card.preprocessing_version != PREPROCESSING_VERSION:
+            raise ModelMismatch(
+                f"Release {card.version} needs preprocessing {card.preprocessing_version}, this code has "
+                f"{PREPROCESSING_VERSION}. Deploy the code and the release together."
+            )
+        self.card = card
+        self._graph = graph
+        self._threads = threads
+        self._idle = [self._interpreter()]
+
+    def predict(self, tensor: np.ndarray) -> Prediction:
+        """Run the graph once on a prepared scan, float32 (128, 128, 3) in [0, 1]."""
+        with self._runner() as run:
+            outputs = {name: np.array(value[0]) for name, value in run(scan=tensor[np.newaxis]).items()}
+        novelty = float(outputs["novelty"][0])
+        return Prediction(
+            probability=float(outputs["probability"][0]),
+            heat_map=outputs["heat_map"],
+            embedding=outputs["embedding"],
+            types=dict(zip(self.card.tumour_types, outputs["types"].tolist(), strict=True)),
+            novelty=novelty,
+            is_brain_mri=novelty <= self.card.novelty_limit,
+        )
+
+    def verdict(self, prediction: Prediction) -> Verdict:
+        """The prediction in words, at the card's operating threshold."""
+        if not prediction.is_brain_mri:
+            return "Not a brain MRI"
+        return "Cancer" if prediction.probability >= self.card.threshold else "Non-Cancer"
+
+    def _interpreter(self) -> SignatureRunner:
+        return Interpreter(model_content=self._graph, num_threads=self._threads).get_signature_runner()
+
+    @contextmanager
+    def _runner(self) -> Iterator[SignatureRunner]:
+        """An interpreter that no other thread uses meanwhile; as many are kept as ever ran at once."""
+        try:
+            runner = self._idle.pop()
+        except IndexError:
+            runner = self._interpreter()
+        try:
+            yield runner
+        finally:
+            self._idle.append(runner)
+
+
+def read_release(folder: Path) -> Model:
+    """The release in a folder (model.tflite, card.json). Raises ModelMismatch, or OSError where one is missing."""
+    return Model(Card.from_json((folder / CARD_FILE).read_bytes()), (folder / GRAPH_FILE).read_bytes())
