@@ -1,0 +1,121 @@
+"""Features of prepared scans: pixel statistics, standardised pixels and their principal components."""
+
+import io
+from dataclasses import dataclass
+from typing import Self, TypedDict
+
+import numpy as np
+
+FEATURE_VERSION = "1"
+"""Changes whenever a formula here answers differently."""
+
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class PixelStatistics(TypedDict):
+    """Columns of a features row that need nothing but the scan's own pixels."""
+
+    mean: float
+    deviation: float
+    skewness: float
+    kurtosis: float
+    standardised_quantiles: list[float]
+
+
+def flatten(tensors: np.ndarray) -> np.ndarray:
+    """Prepared scans float32 (..., 128, 128, 3) as vectors (..., 49152)."""
+    return tensors.reshape(*tensors.shape[:-3], -1)
+
+
+def pixel_statistics(tensor: np.ndarray) -> PixelStatistics:
+    """Moments and quantiles of a prepared scan, float32 (128, 128, 3) in [0, 1].
+
+    Skewness and kurtosis are the third and fourth standardised moments (a normal distribution has 0 and 3); for an
+    image of one grey level they and the quantiles are 0.
+    """
+    pixels = flatten(tensor).astype(np.float64)
+    mean, deviation = pixels.mean(), pixels.std()
+    standardised = (pixels - mean) / (deviation or 1)
+    squares = standardised * standardised
+    return {
+        "mean": float(mean),
+        "deviation": float(deviation),
+        "skewness": float((squares * standardised).mean()),
+        "kurtosis": float((squares * squares).mean()),
+        "standardised_quantiles": np.quantile(standardised, _QUANTILES).tolist(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Count, mean and summed squared deviation of each pixel: enough to standardise, and two of them add up."""
+
+    count: int
+    mean: np.ndarray
+    """float64 (49152,)."""
+    squares: np.ndarray
+    """float64 (49152,): sum of squared differences to the mean."""
+
+    @classmethod
+    def of(cls, vectors: np.ndarray) -> Self:
+        """Moments of vectors (n, 49152), n at least 1."""
+        mean = vectors.mean(axis=0, dtype=np.float64)
+        return cls(len(vectors), mean, np.square(vectors - mean).sum(axis=0))
+
+    def __add__(self, other: Self) -> Self:
+        """Moments of both sets together: the pairwise update of Chan, Golub and LeVeque (1983), which cancels nothing.
+
+        https://doi.org/10.1080/00031305.1983.10483115
+        """
+        count = self.count + other.count
+        delta = other.mean - self.mean
+        mean = self.mean + delta * (other.count / count)
+        squares = self.squares + other.squares + np.square(delta) * (self.count * other.count / count)
+        return type(self)(count, mean, squares)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Standard deviation of each pixel, float64 (49152,); 1 where a pixel never varies, so that it becomes 0."""
+        deviation = np.sqrt(self.squares / self.count)
+        return np.where(deviation > np.finfo(np.float32).eps, deviation, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """Fitted on the training split: how to standardise a scan's pixels, and their principal axes."""
+
+    version: str
+    mean: np.ndarray
+    """float32 (49152,)."""
+    deviation: np.ndarray
+    """float32 (49152,), never 0."""
+    axes: np.ndarray
+    """float32 (k, 49152), orthonormal rows, the one with the largest variance first."""
+    explained: np.ndarray
+    """float32 (k,): each axis's share of the whole variance."""
+    scans: int
+    """How many scans it was fitted on."""
+    preprocessing_version: str
+
+    def standardise(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors float32 (..., 49152) with every pixel at mean 0 and deviation 1 over the training split."""
+        return (vectors - self.mean) / self.deviation
+
+    def project(self, tensor: np.ndarray) -> np.ndarray:
+        """Principal components float32 (k,) of one prepared scan (128, 128, 3).
+
+        One scan at a time, online and in batches: a matrix product of several would round differently.
+        """
+        return self.axes @ self.standardise(flatten(tensor))
+
+    def to_bytes(self) -> bytes:
+        """The basis as NumPy's own archive format, without pickles."""
+        archive = io.BytesIO()
+        np.savez(archive, **{name: getattr(self, name) for name in self.__dataclass_fields__})
+        return archive.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """The basis from `to_bytes`."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return cls(**{name: array if array.ndim else array.item() for name, array in archive.items()})
