@@ -41,3 +41,18 @@ def dataset() -> str:
 def inference_url() -> str:
     """Base address of the inference service."""
     return os.environ["INFERENCE_URL"]
+
+
+def source_bucket() -> str:
+    """Bucket that ingest_scans copies from; empty where none is configured."""
+    return os.environ.get("SOURCE_BUCKET", "")
+
+
+def source_prefix() -> str:
+    """Prefix in the source bucket; empty for all of it."""
+    return os.environ.get("SOURCE_PREFIX", "")
+
+
+def label_map() -> str:
+    """Which source folder gets which label, as `glioma=Cancer,...`; empty for the folders of the public sets."""
+    return os.environ.get("LABEL_MAP", "")

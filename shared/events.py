@@ -25,6 +25,11 @@ class ScanUploaded:
         """What the top folder says of the scan."""
         return label_of(self.name)
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether this is the empty object by which a console shows a folder."""
+        return self.name.endswith("/") and self.size == 0
+
     @classmethod
     def from_notification(cls, data: bytes) -> Self:
         """Parse the JSON_API_V1 payload of an OBJECT_FINALIZE notification."""

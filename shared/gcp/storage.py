@@ -1,5 +1,6 @@
 """Cloud Storage: objects read whole, created once, replaced only as read."""
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -65,6 +66,13 @@ def objects(bucket: str, prefix: str = "") -> Iterator[storage.Blob]:
     """Every object under a prefix, without its content; folder place-holders are left out. Raises StorageError."""
     with _nameless("list", bucket):
         yield from (blob for blob in client().list_blobs(bucket, prefix=prefix) if not blob.name.endswith("/"))
+
+
+def fingerprint(blob: storage.Blob) -> str:
+    """What tells an object's content without reading it: its MD5, or the CRC32C and size of a composite object."""
+    if blob.md5_hash:
+        return base64.b64decode(blob.md5_hash).hex()
+    return f"{base64.b64decode(blob.crc32c).hex()}-{blob.size}"
 
 
 @contextmanager

@@ -1,0 +1,52 @@
+"""scan-accepted -> the inference service's answer as a row in BigQuery."""
+
+from functools import cache
+
+import functions_framework
+import requests
+from cloudevents.http import CloudEvent
+from requests.adapters import HTTPAdapter
+
+from shared import config
+from shared.clock import now
+from shared.gcp import bigquery, identity, pubsub
+from shared.gcp.logging import log
+
+_TIMEOUT_S = 30
+_CONNECTIONS = 64
+"""As many as one instance takes requests at a time."""
+
+
+@functions_framework.cloud_event
+def score_scan(cloud_event: CloudEvent) -> None:
+    """Score one scan. An answer other than 200 raises requests.HTTPError, so the scan is retried."""
+    event = pubsub.pushed_event(cloud_event)
+    answer = _predict(f"gs://{event.bucket}/{event.name}")
+    row = {
+        "scan_id": event.scan_id,
+        "model_version": answer["model_version"],
+        "prediction": answer["prediction"],
+        "probability": answer["probability"],
+        "threshold": answer["threshold"],
+        "uploaded_at": event.uploaded_at,
+        "predicted_at": now(),
+    }
+    bigquery.append("predictions", row, key=f"{event.scan_id}/{row['model_version']}")
+    log("scored", scan_id=event.scan_id, prediction=row["prediction"])
+
+
+def _predict(uri: str) -> dict:
+    url = config.inference_url()
+    response = _session().post(
+        f"{url}/v1/predict", json={"uri": uri}, headers=identity.authorization(url), timeout=_TIMEOUT_S
+    )
+    response.raise_for_status()
+    return response.json()
+
+
+@cache
+def _session() -> requests.Session:
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+    return session
