@@ -34,6 +34,40 @@ locals {
     }
   }
 
+  # Every scheduled step is a function that Cloud Scheduler calls over HTTP.
+  scheduled = {
+    ingest_scans = {
+      schedule = "*/15 * * * *"
+      environment = {
+        UPLOADS_BUCKET = local.buckets.uploads
+        SOURCE_BUCKET  = var.source_bucket
+        SOURCE_PREFIX  = var.source_prefix
+        LABEL_MAP      = var.label_map
+      }
+    }
+    verify_ingestion = {
+      schedule = "30 2 * * *"
+      environment = {
+        UPLOADS_BUCKET    = local.buckets.uploads
+        SCANS_BUCKET      = local.buckets.scans
+        QUARANTINE_BUCKET = local.buckets.quarantine
+        SOURCE_BUCKET     = var.source_bucket
+        SOURCE_PREFIX     = var.source_prefix
+        LABEL_MAP         = var.label_map
+        DATASET           = local.dataset
+      }
+    }
+    start_preprocessing = {
+      schedule = "0 * * * *"
+      environment = {
+        PREPARED_BUCKET = local.buckets.prepared
+        MODELS_BUCKET   = local.buckets.models
+        SCANS_BUCKET    = local.buckets.scans
+        DATASET         = local.dataset
+      }
+    }
+  }
+
   # Retry and dead-letter policy of every push subscription.
   delivery = {
     ack_deadline_seconds  = 60
