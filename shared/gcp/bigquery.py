@@ -1,9 +1,8 @@
 """BigQuery: rows appended in groups, queries read."""
 
 import os
-import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, datetime
 from functools import cache
 from typing import Any
@@ -49,38 +48,38 @@ def query(sql: str, **parameters: str | float | bool | datetime | date | list[st
 
 
 class _Group:
-    """Group commit: whoever finds the table free writes the rows of all who wait."""
+    """Group commit: one writer a table, which sends all rows that gathered while it sent the last ones."""
 
     def __init__(self, table: str) -> None:
         self._table = f"{config.project()}.{config.dataset()}.{table}_raw"
-        self._writing = threading.Lock()
+        self._writer = ThreadPoolExecutor(max_workers=1)
         self._waiting: list[tuple[dict[str, Any], str, Future[None]]] = []
 
     def __call__(self, row: dict[str, Any], key: str) -> None:
         stored: Future[None] = Future()
         self._waiting.append((row, key, stored))
-        while not stored.done():
-            with self._writing:
-                if not stored.done():
-                    self._write()
+        self._writer.submit(self._write)
         stored.result()
 
     def _write(self) -> None:
         group = self._waiting[:_MAX_GROUP]
         del self._waiting[: len(group)]  # others only ever add behind it
-        rows, keys, futures = zip(*group, strict=True)
+        if not group:
+            return
+        rows, keys, stored = zip(*group, strict=True)
         try:
-            errors = client().insert_rows_json(self._table, rows, row_ids=keys, skip_invalid_rows=True)
+            refused = client().insert_rows_json(self._table, rows, row_ids=keys, skip_invalid_rows=True)
         except BaseException as error:
-            for future in futures:
+            for future in stored:
                 future.set_exception(error)
             raise
-        refused = {error["index"]: error["errors"] for error in errors}
-        for index, future in enumerate(futures):
-            if index in refused:
-                future.set_exception(InsertError("; ".join(f"{e['location']}: {e['reason']}" for e in refused[index])))
-            else:
-                future.set_result(None)
+        reasons = {refusal["index"]: refusal["errors"] for refusal in refused}
+        for index, future in enumerate(stored):
+            future.set_exception(_refusal(reasons[index])) if index in reasons else future.set_result(None)
+
+
+def _refusal(errors: list[dict[str, str]]) -> InsertError:
+    return InsertError("; ".join(f"{error['location']}: {error['reason']}" for error in errors))
 
 
 @cache

@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed
+from google.api_core.exceptions import GoogleAPICallError, NotFound, PreconditionFailed
 from google.cloud import storage
 
 
 class StorageError(Exception):
     """A call to Cloud Storage failed. Says which and how, never an object's name: that may name a patient."""
+
+
+class MissingObject(StorageError):  # noqa: N818 - a fact, as RejectedScan is
+    """There is no such object."""
 
 
 @cache
@@ -23,6 +27,18 @@ def read(bucket: str, name: str, generation: int | None = None) -> bytes:
     """The whole object, of one generation where given. Raises StorageError."""
     with _nameless("read", bucket):
         return client().bucket(bucket).blob(name, generation=generation).download_as_bytes()
+
+
+def read_range(bucket: str, name: str, start: int, end: int) -> bytes:
+    """Bytes `start` to `end` (exclusive) of an object. Raises StorageError."""
+    with _nameless("read", bucket):
+        return client().bucket(bucket).blob(name).download_as_bytes(start=start, end=end - 1)
+
+
+def write(bucket: str, name: str, content: bytes, content_type: str) -> None:
+    """Write an object, over whatever was there: for writers that always write the same. Raises StorageError."""
+    with _nameless("write", bucket):
+        client().bucket(bucket).blob(name).upload_from_string(content, content_type=content_type)
 
 
 def create(bucket: str, name: str, content: bytes, content_type: str, metadata: dict[str, str] | None = None) -> bool:
@@ -81,5 +97,7 @@ def _nameless(call: str, bucket: str) -> Iterator[None]:
         yield
     except PreconditionFailed:
         raise
+    except NotFound:
+        raise MissingObject(f"Cloud Storage: no such object in gs://{bucket}") from None
     except GoogleAPICallError as error:
         raise StorageError(f"Cloud Storage: cannot {call} gs://{bucket}: {error.code}") from None
