@@ -24,7 +24,7 @@ def main() -> None:
         import_extension(extension)
     command = ["local-bigquery", "--host", "127.0.0.1", "--port", str(arguments.port)]
     command += ["--grpc-port", str(arguments.grpc_port), "--data-dir", str(arguments.data_dir / "data"), "serve"]
-    os.execvp(command[0], command)  # noqa: S606, S607 - from our own environment
+    os.execvp(command[0], command)  # noqa: S606 - from our own environment
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""Buckets, topics, subscriptions, tables and the released model, made as Terraform declares them."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from google.api_core.exceptions import AlreadyExists, Conflict
+from google.cloud import bigquery as bq
+from google.cloud import pubsub_v1
+from google.protobuf.duration_pb2 import Duration
+from google.pubsub_v1 import types
+
+from local.topology import ROOT, declared, schema, seconds, view
+from shared.gcp import bigquery, storage
+from shared.gcp.releases import POINTER
+from shared.model import CARD_FILE, GRAPH_FILE, Card
+
+RELEASE = ROOT / "services" / "inference" / "release"
+
+
+def provision(project: str, buckets: Mapping[str, str], urls: Mapping[str, str]) -> None:
+    """Make whatever is missing; push subscriptions are pointed at `urls` (function -> address) each time."""
+    _buckets(buckets)
+    _release(buckets["models"], RELEASE)
+    _topics(project, urls)
+    _tables(project)
+
+
+def _buckets(buckets: Mapping[str, str]) -> None:
+    for name in buckets.values():
+        with suppress(Conflict):
+            storage.client().create_bucket(name)
+
+
+def _release(bucket: str, folder: Path) -> None:
+    """The bundled release as the first version; a pointer that already stands is left where it points."""
+    version = Card.from_json((folder / CARD_FILE).read_bytes()).version
+    for file in (CARD_FILE, GRAPH_FILE):
+        storage.create(bucket, f"releases/{version}/{file}", (folder / file).read_bytes(), "application/octet-stream")
+    pointer = json.dumps({"version": version, "previous": None}).encode()
+    storage.create(bucket, POINTER, pointer, "application/json")
+
+
+def _topics(project: str, urls: Mapping[str, str]) -> None:
+    publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+    with subscriber:
+        for topic in declared()["topics"]:
+            _topic(publisher, project, topic)
+        for step, settings in declared()["steps"].items():
+            for topic in settings["topics"]:
+                dead_letter = _topic(publisher, project, f"{_kebab(step)}-dead-letter")
+                _subscribe(subscriber, _pull(project, f"{_kebab(step)}-dead-letter", f"{_kebab(step)}-dead-letter"))
+                push = _push(project, f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letter)
+                _subscribe(subscriber, push)
+        for name, settings in declared()["pull_subscriptions"].items():
+            _subscribe(subscriber, _pull(project, name, settings["topic"]))
+
+
+def _topic(publisher: pubsub_v1.PublisherClient, project: str, name: str) -> str:
+    path = publisher.topic_path(project, name)
+    with suppress(AlreadyExists):
+        publisher.create_topic(name=path)
+    return path
+
+
+def _push(project: str, name: str, topic: str, url: str, dead_letter: str) -> types.Subscription:
+    delivery = declared()["delivery"]
+    return types.Subscription(
+        name=f"projects/{project}/subscriptions/{name}",
+        topic=f"projects/{project}/topics/{topic}",
+        push_config=types.PushConfig(push_endpoint=url),
+        ack_deadline_seconds=delivery["ack_deadline_seconds"],
+        retry_policy=types.RetryPolicy(
+            minimum_backoff=Duration(seconds=seconds(delivery["minimum_backoff"])),
+            maximum_backoff=Duration(seconds=seconds(delivery["maximum_backoff"])),
+        ),
+        dead_letter_policy=types.DeadLetterPolicy(
+            dead_letter_topic=dead_letter, max_delivery_attempts=delivery["max_delivery_attempts"]
+        ),
+    )
+
+
+def _pull(project: str, name: str, topic: str) -> types.Subscription:
+    return types.Subscription(
+        name=f"projects/{project}/subscriptions/{name}",
+        topic=f"projects/{project}/topics/{topic}",
+        ack_deadline_seconds=declared()["delivery"]["ack_deadline_seconds"],
+    )
+
+
+def _subscribe(subscriber: pubsub_v1.SubscriberClient, subscription: types.Subscription) -> None:
+    """Create a subscription; one that stands is pointed at the address of this run."""
+    try:
+        subscriber.create_subscription(request=subscription)
+    except AlreadyExists:
+        if subscription.push_config.push_endpoint:
+            subscriber.modify_push_config(subscription=subscription.name, push_config=subscription.push_config)
+
+
+def _tables(project: str) -> None:
+    dataset = declared()["dataset"]
+    client = bigquery.client()
+    client.create_dataset(f"{project}.{dataset}", exists_ok=True)
+    for name, settings in declared()["tables"].items():
+        columns = [bq.SchemaField.from_api_repr(column) for column in schema(name)]
+        table = bq.Table(f"{project}.{dataset}.{name}_raw", schema=columns)
+        table.time_partitioning = bq.TimePartitioning(field="recorded_at")
+        table.clustering_fields = settings["cluster"]
+        client.create_table(table, exists_ok=True)
+        keyed = bq.Table(f"{project}.{dataset}.{name}")
+        keyed.view_query = view(name, dataset)
+        client.create_table(keyed, exists_ok=True)
+
+
+def _kebab(step: str) -> str:
+    return step.replace("_", "-")
