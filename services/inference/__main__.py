@@ -1,0 +1,29 @@
+"""`python -m services.inference`: the service on $PORT (8080), set up for short requests on few cores."""
+
+import gc
+import os
+
+import uvicorn
+
+from services.inference.main import app
+
+
+def main() -> None:
+    """Serve until SIGTERM, then finish what is in flight."""
+    gc.freeze()  # what is loaded by now stays: no collection need look at it
+    uvicorn.run(
+        app,
+        host=os.environ.get("HOST", "127.0.0.1"),
+        port=int(os.environ.get("AIP_HTTP_PORT") or os.environ.get("PORT") or 8080),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,  # a line per request is Cloud Run's to write, and costs more than the routing
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=20,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Errors as RFC 9457 problem details. The types are stable: clients may switch on them."""
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared.errors import Reason, RejectedScan
+
+MEDIA_TYPE = "application/problem+json"
+
+_REJECTED = {
+    Reason.EMPTY: (422, "The file is empty. Export the scan again and send it once more."),
+    Reason.NOT_AN_IMAGE: (415, "This is not an image. Send a JPEG, PNG, BMP, TIFF or DICOM file."),
+    Reason.TRUNCATED: (422, "The file ends too early. Copy it again and compare its size with the original's."),
+    Reason.CORRUPT: (422, "The file is damaged. Export the scan again from where it came from."),
+    Reason.UNSUPPORTED_FORMAT: (415, "This kind of image is not read. Send a JPEG, PNG, BMP, TIFF or DICOM file."),
+    Reason.TOO_LARGE: (413, "The file is over 64 MiB. Send fewer pages at a time, or a smaller export."),
+    Reason.TOO_MANY_PIXELS: (
+        413,
+        "The image has over 50 million pixels. Send fewer pages at a time, or a smaller one.",
+    ),
+    Reason.ANIMATED: (422, "The image is animated. Send a still one."),
+    Reason.TOO_SMALL: (422, "The image is under 32 pixels a side. Send the scan itself, not its thumbnail."),
+    Reason.BLANK: (422, "The image is blank. Choose a slice that shows the head."),
+}
+
+
+@dataclass(eq=False)
+class Problem(Exception):  # noqa: N818 - the RFC's own word
+    """An answer other than success."""
+
+    status: int
+    slug: str
+    """Last part of the problem's type, in words joined by dashes."""
+    detail: str
+    """A sentence that says what to do."""
+    retry_after: int | None = None
+    """Seconds."""
+
+    def body(self) -> dict[str, object]:
+        """The members of the problem details; `error` says the same to TensorFlow Serving's and Triton's clients."""
+        return {
+            "type": f"urn:scanflow:problem:{self.slug}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "error": self.detail,
+        }
+
+    def response(self) -> Response:
+        """The problem as an HTTP response."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        return Response(json.dumps(self.body()), self.status, headers, MEDIA_TYPE)
+
+
+def rejected(rejection: RejectedScan) -> Problem:
+    """The problem of a file that can never become a scan."""
+    status, detail = _REJECTED[rejection.reason]
+    return Problem(status, str(rejection.reason).replace(" ", "-").lower(), detail)
+
+
+def malformed(detail: str) -> Problem:
+    """The problem of a request that is not formed as its route documents."""
+    return Problem(400, "malformed-request", detail)
+
+
+def overloaded(detail: str = "The service is busy. Try again in a second.") -> Problem:
+    """The problem of a request that cannot be answered in time."""
+    return Problem(503, "overloaded", detail, retry_after=1)
+
+
+async def answer_problem(_request: Request, problem: Problem) -> Response:
+    """Exception handler for Problem."""
+    return problem.response()
+
+
+async def answer_rejection(_request: Request, rejection: RejectedScan) -> Response:
+    """Exception handler for RejectedScan."""
+    return rejected(rejection).response()

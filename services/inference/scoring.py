@@ -1,0 +1,116 @@
+"""A file's bytes to its answer: decode, prepare, predict. Runs in the engine's threads and knows nothing of HTTP."""
+
+import base64
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import cv2
+import numpy as np
+
+from services.inference.metrics import PREDICTIONS, STAGES
+from services.inference.problems import Problem
+from shared.decoding import decode
+from shared.model import Model, Prediction
+from shared.preprocessing import prepare
+from shared.scan import file_id, scan_id
+
+MAX_PAGES = 256
+"""A page takes a few milliseconds: more of them belong into the uploads bucket, not into a request."""
+
+_OVERLAY_SIDE = 384
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What the network says of one page, and the page as the network saw it."""
+
+    scan_id: str
+    tensor: np.ndarray
+    """float32 (128, 128, 3)."""
+    prediction: Prediction
+    model: Model
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    def answer(self, explain: bool = False) -> dict[str, object]:
+        """The answer as services.inference.schemas.Answer documents it."""
+        answer = {
+            "scan_id": self.scan_id,
+            "prediction": self.model.verdict(self.prediction),
+            "probability": self.prediction.probability,
+            "threshold": self.model.card.threshold,
+            "types": self.prediction.types,
+            "novelty": self.prediction.novelty,
+            "model_version": self.model.card.version,
+            "timings_ms": self.timings_ms,
+        }
+        return answer | {"heat_map": explanation(self)} if explain else answer
+
+
+def score(content: bytes, model: Model, known_id: str = "") -> list[Scored]:
+    """Every page of a file, scored in order. `known_id` is the scan's id where the bytes are an object of that scan.
+
+    Raises RejectedScan, or Problem for a file of too many pages.
+    """
+    start = perf_counter()
+    pages = decode(content).pages
+    if len(pages) > MAX_PAGES:
+        raise Problem(413, "too-many-pages", f"The file has over {MAX_PAGES} pages. Send fewer at a time.")
+    decoded = _observed("decode", start) / len(pages)
+    whole = known_id or file_id(content)
+    ids = [whole] if known_id else [scan_id(whole, page, len(pages)) for page in range(len(pages))]
+    return [_scored(name, page, model, decoded) for name, page in zip(ids, pages, strict=True)]
+
+
+def score_tensor(tensor: np.ndarray, model: Model) -> Scored:
+    """The score of a scan that the caller has prepared: float32 (128, 128, 3) in [0, 1]."""
+    start = perf_counter()
+    prediction = model.predict(tensor)
+    timings = {"network": _milliseconds(_observed("network", start))}
+    return _counted(Scored(file_id(tensor.tobytes()), tensor, prediction, model, timings))
+
+
+def explanation(scored: Scored) -> dict[str, object]:
+    """The heat map raw and laid over the prepared scan as a PNG, both of the cropped square that the network saw."""
+    return {
+        "values": scored.prediction.heat_map.tolist(),
+        "overlay_png": base64.b64encode(overlay(scored.tensor, scored.prediction.heat_map)).decode(),
+    }
+
+
+def overlay(tensor: np.ndarray, heat_map: np.ndarray) -> bytes:
+    """PNG, 384 x 384: the evidence for Cancer in colour over the prepared scan, the stronger the less transparent.
+
+    Evidence against Cancer stays uncoloured: that is Grad-CAM's rectifier (arXiv 1610.02391).
+    """
+    size = (_OVERLAY_SIDE, _OVERLAY_SIDE)
+    scan = cv2.resize(np.rint(tensor * 255).astype(np.uint8), size, interpolation=cv2.INTER_CUBIC)
+    heat = cv2.resize(np.maximum(heat_map, 0) / max(float(np.abs(heat_map).max()), 1e-12), size)
+    colours = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    weight = 0.6 * heat[:, :, np.newaxis]
+    return cv2.imencode(".png", (scan * (1 - weight) + colours * weight).astype(np.uint8))[1].tobytes()
+
+
+def _scored(name: str, page: np.ndarray, model: Model, decoded: float) -> Scored:
+    start = perf_counter()
+    tensor = prepare(page)
+    prepared = _observed("prepare", start)
+    start = perf_counter()
+    prediction = model.predict(tensor)
+    seconds = {"decode": decoded, "prepare": prepared, "network": _observed("network", start)}
+    return _counted(Scored(name, tensor, prediction, model, {k: _milliseconds(s) for k, s in seconds.items()}))
+
+
+def _counted(scored: Scored) -> Scored:
+    PREDICTIONS[scored.model.verdict(scored.prediction)].inc()
+    return scored
+
+
+def _observed(stage: str, start: float) -> float:
+    """Seconds since the start, also put into the stage's histogram."""
+    seconds = perf_counter() - start
+    STAGES[stage].observe(seconds)
+    return seconds
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
