@@ -56,3 +56,23 @@ def source_prefix() -> str:
 def label_map() -> str:
     """Which source folder gets which label, as `glioma=Cancer,...`; empty for the folders of the public sets."""
     return os.environ.get("LABEL_MAP", "")
+
+
+def region() -> str:
+    """Region that batches run in."""
+    return os.environ["REGION"]
+
+
+def preprocessing_image() -> str:
+    """Container image of the Spark job."""
+    return os.environ["PREPROCESSING_IMAGE"]
+
+
+def preprocessing_account() -> str:
+    """Service account that the Spark job runs as."""
+    return os.environ["PREPROCESSING_ACCOUNT"]
+
+
+def backbone() -> str:
+    """Path of the exported network for CNN features; empty for EfficientNet-Lite0, which ships with the job."""
+    return os.environ.get("BACKBONE", "")

@@ -119,3 +119,27 @@ class Basis:
         """The basis from `to_bytes`."""
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return cls(**{name: array if array.ndim else array.item() for name, array in archive.items()})
+
+
+class Features(PixelStatistics):
+    """Columns of a features row that a scan's pixels, the released model and the basis give."""
+
+    embedding: list[float]
+    principal_components: list[float]
+
+
+def describe(tensor: np.ndarray, embedding: np.ndarray, basis: Basis | None) -> Features:
+    """Features of one prepared scan (128, 128, 3), with the released model's embedding (d,).
+
+    Online and in batches alike. Without a basis there are no principal components.
+    """
+    return {
+        **pixel_statistics(tensor),
+        "embedding": embedding.tolist(),
+        "principal_components": basis.project(tensor).tolist() if basis else [],
+    }
+
+
+def feature_version(model_version: str, basis_version: str | None) -> str:
+    """Version of everything that computes a features row: the formulas, the released model and the basis, if any."""
+    return "+".join(filter(None, (FEATURE_VERSION, model_version, basis_version)))

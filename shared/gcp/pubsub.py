@@ -1,14 +1,30 @@
 """Pub/Sub: events published, pushes parsed, a pull subscription drained."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
+from itertools import batched
 from typing import Any
 
+from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
 
 from shared import config
 from shared.events import ScanAccepted, ScanRejected
+
+_PULL_MESSAGES = 1000
+"""Of one request, which is Pub/Sub's own limit."""
+_PULL_S = 10
+"""An empty subscription is waited for this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """An event from a pull subscription, delivered again unless acknowledged in time."""
+
+    event: ScanAccepted | ScanRejected
+    ack_id: str
 
 
 @cache
@@ -33,5 +49,37 @@ def pushed_data(cloud_event: Any) -> bytes:  # noqa: ANN401 - the Functions Fram
 
 def pushed_event(cloud_event: Any) -> ScanAccepted | ScanRejected:  # noqa: ANN401
     """The event that a push subscription delivered. Raises KeyError for one that is none of ours."""
+    return _event(cloud_event.data["message"]["attributes"], pushed_data(cloud_event))
+
+
+def pull(subscription: str, limit: int) -> list[Pulled]:
+    """Events of a pull subscription until it is empty or `limit` are there. Raises KeyError for one not of ours."""
+    pulled: list[Pulled] = []
+    while len(pulled) < limit and (received := _pull(subscription, min(limit - len(pulled), _PULL_MESSAGES))):
+        pulled += [Pulled(_event(each.message.attributes, each.message.data), each.ack_id) for each in received]
+    return pulled
+
+
+def acknowledge(subscription: str, pulled: Iterable[Pulled]) -> None:
+    """Say that these are dealt with, so that they do not come again."""
+    path = _subscriber().subscription_path(config.project(), subscription)
+    for group in batched(pulled, _PULL_MESSAGES, strict=False):
+        _subscriber().acknowledge(subscription=path, ack_ids=[each.ack_id for each in group])
+
+
+@cache
+def _subscriber() -> pubsub_v1.SubscriberClient:
+    return pubsub_v1.SubscriberClient()
+
+
+def _pull(subscription: str, limit: int) -> Iterable[pubsub_v1.types.ReceivedMessage]:
+    path = _subscriber().subscription_path(config.project(), subscription)
+    try:
+        return _subscriber().pull(subscription=path, max_messages=limit, timeout=_PULL_S).received_messages
+    except DeadlineExceeded:
+        return []
+
+
+def _event(attributes: Mapping[str, str], data: bytes) -> ScanAccepted | ScanRejected:
     kind = {event.TOPIC: event for event in (ScanAccepted, ScanRejected)}
-    return kind[cloud_event.data["message"]["attributes"]["event"]].from_json(pushed_data(cloud_event))
+    return kind[attributes["event"]].from_json(data)

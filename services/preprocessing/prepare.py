@@ -1,0 +1,94 @@
+"""The scans of one part: read, checked, prepared, written as Parquet. Runs in the executors."""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from enum import StrEnum
+from typing import Any
+
+from services.preprocessing.parts import Manifest, parquet
+from shared.decoding import decode
+from shared.errors import RejectedScan
+from shared.events import ScanAccepted
+from shared.gcp import storage
+from shared.manifests import part_object
+from shared.prepared import SCHEMA, prepared_object, preview, split_of
+from shared.preprocessing import PREPROCESSING_VERSION, prepare
+
+_READERS = 8
+"""Objects read at a time, while the task's one core decodes: a read is mostly waiting."""
+
+_AHEAD_BYTES = 16 << 20
+"""Stored bytes read ahead of decoding, which bounds what a task holds."""
+
+
+class Problem(StrEnum):
+    """Why a scan of the manifest was not prepared, beside the reasons for which a file is rejected."""
+
+    VANISHED = "vanished since the manifest"
+    CHANGED = "changed since the manifest"
+
+
+class ChangedScan(Exception):  # noqa: N818 - a fact, as RejectedScan is
+    """The object is not the one that was accepted."""
+
+
+def prepare_part(manifest: Manifest, number: int) -> dict[str, Any]:
+    """Prepare one part, and last record what became of it in an object, by which a second run knows it is done.
+
+    Answers `scans` and `bytes` that were prepared, and `errors`: scan id, label, source and reason of the others.
+    """
+    scans = manifest.part(number)
+    rows: dict[str, list[dict[str, Any]]] = {scan.label: [] for scan in scans}
+    errors = []
+    for scan, content in _read_ahead(scans):
+        try:
+            rows[scan.label].append(_row(scan, content.result()))
+        except storage.MissingObject:
+            errors.append(_error(scan, Problem.VANISHED))
+        except ChangedScan:
+            errors.append(_error(scan, Problem.CHANGED))
+        except RejectedScan as rejection:
+            errors.append(_error(scan, rejection.reason))
+    for label, prepared in rows.items():  # an empty one too, so that a second run leaves nothing of the first
+        storage.write(manifest.bucket, prepared_object(label, manifest.id, number), *parquet(prepared, SCHEMA))
+    failed = {(error["label"], error["scan_id"]) for error in errors}
+    size = sum(scan.size for scan in scans if (scan.label, scan.scan_id) not in failed)
+    done = {"scans": len(scans) - len(errors), "bytes": size, "errors": errors}
+    storage.write(manifest.bucket, part_object(manifest.id, number), json.dumps(done).encode(), "application/json")
+    return done
+
+
+def _row(scan: ScanAccepted, content: bytes) -> dict[str, Any]:
+    if hashlib.sha256(content).hexdigest() != scan.content_sha256:
+        raise ChangedScan
+    tensor = prepare(decode(content).pages[0])
+    return {
+        "scan_id": scan.scan_id,
+        "label": scan.label,
+        "source": scan.source,
+        "split": split_of(scan.scan_id),
+        "image": tensor.tobytes(),
+        "preview": preview(tensor),
+        "preprocessing_version": PREPROCESSING_VERSION,
+    }
+
+
+def _read_ahead(scans: Sequence[ScanAccepted]) -> Iterator[tuple[ScanAccepted, Future[bytes]]]:
+    """Each scan with its object's bytes, which are fetched while those before it are decoded."""
+    ahead: deque[tuple[ScanAccepted, Future[bytes]]] = deque()
+    held = 0
+    with ThreadPoolExecutor(_READERS) as readers:
+        for scan in scans:
+            while ahead and held + scan.size > _AHEAD_BYTES:
+                held -= ahead[0][0].size
+                yield ahead.popleft()
+            ahead.append((scan, readers.submit(storage.read, scan.bucket, scan.name)))
+            held += scan.size
+        yield from ahead
+
+
+def _error(scan: ScanAccepted, reason: str) -> dict[str, str]:
+    return {"scan_id": scan.scan_id, "label": scan.label, "source": scan.source, "reason": reason}

@@ -1,0 +1,91 @@
+"""Dataproc Serverless: one batch for each manifest, whoever asks and however often."""
+
+import itertools
+import os
+from functools import cache
+
+import grpc
+from google.api_core.exceptions import AlreadyExists, NotFound
+from google.cloud import dataproc_v1
+from google.cloud.dataproc_v1.services.batch_controller.transports import BatchControllerGrpcTransport
+
+from shared import config
+
+State = dataproc_v1.Batch.State
+
+_JOB = "file:///app/services/preprocessing/__main__.py"
+"""The Spark job inside its own image."""
+
+_RUNTIME = "3.0"
+"""Dataproc's runtime with Spark 4."""
+
+_ENVIRONMENT = ("GOOGLE_CLOUD_PROJECT", "PREPARED_BUCKET", "MODELS_BUCKET", "DATASET")
+
+_MAX_ATTEMPTS = 5
+
+
+class BatchFailing(Exception):  # noqa: N818 - a finding, not a fault of the code
+    """Every batch of a manifest failed."""
+
+
+@cache
+def client() -> dataproc_v1.BatchControllerClient:
+    """The process's one client, made at first use; DATAPROC_EMULATOR_HOST (host:port) points it at a stand-in."""
+    if emulator := os.environ.get("DATAPROC_EMULATOR_HOST"):
+        transport = BatchControllerGrpcTransport(channel=grpc.insecure_channel(emulator))
+        return dataproc_v1.BatchControllerClient(transport=transport)
+    return dataproc_v1.BatchControllerClient(
+        client_options={"api_endpoint": f"{config.region()}-dataproc.googleapis.com:443"}
+    )
+
+
+def submit(manifest: str) -> bool:
+    """Submit the batch of an unfinished manifest; False where one is under way already.
+
+    The batch's id is made of the manifest's and the number of the attempt, so that two callers start one batch.
+    Raises BatchFailing when five attempts failed: somebody must read the batch's log.
+    """
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
+        batch_id = f"prepare-{manifest}-{attempt}"
+        match _state(batch_id):
+            case None:
+                return _create(batch_id, manifest)
+            case State.PENDING | State.RUNNING | State.CANCELLING | State.STATE_UNSPECIFIED:
+                return False
+    raise BatchFailing(
+        f"Manifest {manifest}: {_MAX_ATTEMPTS} batches failed. Read the log of {batch_id}, then delete its batches."
+    )
+
+
+def _state(batch_id: str) -> State | None:
+    try:
+        return client().get_batch(name=f"{_parent()}/batches/{batch_id}").state
+    except NotFound:
+        return None
+
+
+def _create(batch_id: str, manifest: str) -> bool:
+    try:
+        client().create_batch(parent=_parent(), batch=_batch(manifest), batch_id=batch_id)
+    except AlreadyExists:
+        return False
+    return True
+
+
+def _batch(manifest: str) -> dataproc_v1.Batch:
+    variables = itertools.product(("spark.dataproc.driverEnv", "spark.executorEnv"), _ENVIRONMENT)
+    return dataproc_v1.Batch(
+        pyspark_batch=dataproc_v1.PySparkBatch(main_python_file_uri=_JOB, args=["--manifest", manifest]),
+        runtime_config=dataproc_v1.RuntimeConfig(
+            version=_RUNTIME,
+            container_image=config.preprocessing_image(),
+            properties={f"{process}.{name}": os.environ[name] for process, name in variables},
+        ),
+        environment_config=dataproc_v1.EnvironmentConfig(
+            execution_config=dataproc_v1.ExecutionConfig(service_account=config.preprocessing_account())
+        ),
+    )
+
+
+def _parent() -> str:
+    return f"projects/{config.project()}/locations/{config.region()}"
