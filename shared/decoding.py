@@ -18,6 +18,7 @@ from PIL import (
     BmpImagePlugin,
     ExifTags,
     Image,
+    ImageFile,
     ImageOps,
     ImageSequence,
     JpegImagePlugin,
@@ -44,6 +45,9 @@ warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 MAX_PIXELS = 50_000_000
 """Pixels of all pages of a file together: whatever a header claims, no more than this is decoded."""
+
+MAX_PAGES = 1000
+"""Pages or frames of a file. Each becomes an object, a message and rows, so that a few bytes more cost a lot."""
 
 MIN_SIDE = 32
 """Pixels. A smaller picture is an icon or a thumbnail."""
@@ -80,6 +84,18 @@ _SIGNS_OF_TRUNCATION = ("truncated", "premature end", "end of file", "less than 
 _SIGNS_OF_UNSUPPORTED = ("unknown pixel mode", "unsupported", "not supported")
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 _BLOCK_PIXELS = 1 << 20
+
+# Pillow unpacks these, but has no entry for them: 64-bit floating point, and big-endian grey of other kinds.
+for _white_is_zero in (0, 1):
+    TiffImagePlugin.OPEN_INFO |= {
+        (TiffImagePlugin.II, _white_is_zero, (3,), 1, (64,), ()): ("F", "F;64F"),
+        (TiffImagePlugin.MM, _white_is_zero, (3,), 1, (64,), ()): ("F", "F;64BF"),
+        (TiffImagePlugin.MM, _white_is_zero, (1,), 1, (32,), ()): ("I", "I;32B"),
+        (TiffImagePlugin.MM, _white_is_zero, (1,), 1, (16,), ()): ("I;16B", "I;16B"),
+    }
+
+# Bits and sample format of those that it takes for the other sign.
+_REINTERPRETED = {((32,), (1,)): np.uint32, ((32,), None): np.uint32, ((8,), (2,)): np.int8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +194,13 @@ def each[T](decoded: Iterator[T]) -> Iterator[T]:
         yield item
 
 
-def check_size(width: int, height: int, pages: int = 1, already: int = 0) -> None:
-    """Raise RejectedScan unless pages of this size are large enough and, with the pixels already seen, few enough."""
+def check_size(width: int, height: int, area: int | None = None, pages: int = 1) -> None:
+    """Raise RejectedScan for a page that is too small, or a file of too many pages or pixels (`area`) so far."""
     if min(width, height) < MIN_SIDE:
         raise RejectedScan(Reason.TOO_SMALL)
-    if width * height * pages + already > MAX_PIXELS:
+    if pages > MAX_PAGES:
+        raise RejectedScan(Reason.TOO_MANY_PAGES)
+    if (width * height if area is None else area) > MAX_PIXELS:
         raise RejectedScan(Reason.TOO_MANY_PIXELS)
 
 
@@ -237,9 +255,10 @@ def _bmp(content: bytes) -> tuple[list[np.ndarray], bool]:
 def _tiff(content: bytes) -> tuple[list[np.ndarray], bool]:
     with decoder_calls():
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
-    pages: list[np.ndarray] = []
+    pages, area = [], 0
     for page in each(ImageSequence.Iterator(image)):
-        check_size(*page.size, already=sum(pixels.shape[0] * pixels.shape[1] for pixels in pages))
+        area += page.width * page.height
+        check_size(page.width, page.height, area, pages=len(pages) + 1)
         _check_extents(page.tag_v2, len(content))
         pages.append(_tiff_pixels(page))
     return pages, False
@@ -262,17 +281,24 @@ def _check_extents(tags: TiffImagePlugin.ImageFileDirectory_v2, size: int) -> No
 
 
 def _tiff_pixels(page: TiffImagePlugin.TiffImageFile) -> np.ndarray:
-    """Pillow inverts white-is-zero for shallow pages only, and reads unsigned 32-bit values as signed ones."""
+    """Pillow's pixels, where needed in the byte order, sign and direction that the tags give them."""
     with decoder_calls():
-        bits, sample_format = page.tag_v2.get(BITSPERSAMPLE), page.tag_v2.get(SAMPLEFORMAT, (1,))
+        kind = page.tag_v2.get(BITSPERSAMPLE), page.tag_v2.get(SAMPLEFORMAT)
         white_is_zero = page.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
+        if page.mode in _DEEP_MODES and page.use_load_libtiff:
+            page.tile = [_in_native_order(tile) for tile in page.tile]
         page.load()
-    if page.mode not in _DEEP_MODES:
+    if page.mode not in _DEEP_MODES and kind not in _REINTERPRETED:
         return _pixels(page)
     values = np.asarray(page)
-    if (bits, sample_format) == ((32,), (1,)):
-        values = values.view(np.uint32)
-    return 255 - scaled(values) if white_is_zero else scaled(values)
+    pixels = scaled(values.view(_REINTERPRETED.get(kind, values.dtype)))
+    return 255 - pixels if white_is_zero else pixels
+
+
+def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:
+    """libtiff swaps the bytes of a big-endian file, which Pillow forgets for more than 16 bits."""
+    raw_mode, *rest = tile.args
+    return tile._replace(args=(raw_mode.replace("B", "N"), *rest))
 
 
 def _dicom(content: bytes) -> tuple[list[np.ndarray], bool]:

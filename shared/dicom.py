@@ -42,7 +42,7 @@ def frames(content: bytes) -> Iterator[np.ndarray]:
         if "Rows" not in dataset:
             raise RejectedScan(Reason.NOT_AN_IMAGE)
         width, height, pages = int(dataset.Columns), int(dataset.Rows), int(dataset.get("NumberOfFrames") or 1)
-    check_size(width, height, pages)
+    check_size(width, height, width * height * pages, pages)
     for index, frame in enumerate(each(iter_pixels(dataset))):
         with decoder_calls():
             pixels = _shown(frame, dataset, index)

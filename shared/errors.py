@@ -13,6 +13,7 @@ class Reason(StrEnum):
     UNSUPPORTED_FORMAT = "unsupported format"
     TOO_LARGE = "over 64 MiB"
     TOO_MANY_PIXELS = "over 50 megapixels"
+    TOO_MANY_PAGES = "over 1,000 pages"
     ANIMATED = "animated"
     TOO_SMALL = "under 32 pixels a side"
     BLANK = "blank"

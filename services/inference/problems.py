@@ -22,6 +22,7 @@ _REJECTED = {
         413,
         "The image has over 50 million pixels. Send fewer pages at a time, or a smaller one.",
     ),
+    Reason.TOO_MANY_PAGES: (413, "The file has over 1,000 pages. Send fewer of them at a time."),
     Reason.ANIMATED: (422, "The image is animated. Send a still one."),
     Reason.TOO_SMALL: (422, "The image is under 32 pixels a side. Send the scan itself, not its thumbnail."),
     Reason.BLANK: (422, "The image is blank. Choose a slice that shows the head."),
