@@ -47,7 +47,7 @@ class Body:
     """ASGI `receive` of one request that raises Problem when the body grows too large or takes too long."""
 
     def __init__(self, limits: Limits, receive: Receive, announced: int) -> None:
-        """`announced`: the length that the request's header gives, or 0. Raises Problem where it is beyond the limits."""
+        """`announced`: the length in the request's header, or 0. Raises Problem where it is beyond the limits."""
         limits.admit(announced, announced)
         limits.hold(announced)
         self.complete = False
@@ -133,7 +133,7 @@ def instances_of(value: dict[str, Any]) -> list[Any]:
 
 
 def source_of(instance: object) -> Source:
-    """One instance: `{"b64": ...}`, `{"uri": ...}`, base64 as it is, or one of these under a name. Raises Problem (400)."""
+    """One instance: `{"b64": ...}`, `{"uri": ...}`, base64, or one of these under a name. Raises Problem (400)."""
     if isinstance(instance, str):
         return Source(decoded_base64(instance))
     if isinstance(instance, dict) and len(instance) == 1:

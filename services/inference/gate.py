@@ -1,4 +1,4 @@
-"""What every request passes before its route: token, rate, concurrency, limits of its body; and what is counted of it."""
+"""What every request passes before its route: token, rate, concurrency and size; and what is counted of it."""
 
 from time import perf_counter
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -13,15 +12,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, StreamingResponse
 
-from services.inference import problems, schemas
+from services.inference import open_inference, problems, schemas, serving_protocols
 from services.inference.bodies import Source, file_of, files_of
 from services.inference.gate import Gate
 from services.inference.problems import Problem
-from services.inference.service import Service
+from services.inference.service import Service, in_order, one_or_several, service_of
 from services.inference.settings import Settings
 from shared.errors import RejectedScan
 
-router = APIRouter()
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
+
+router = APIRouter(tags=["Scanflow"])
 
 
 @router.post(
@@ -33,8 +34,8 @@ router = APIRouter()
 )
 async def predict(request: Request, explain: bool = False) -> Response:
     """A file in a form, as the raw body, or named by a `gs://` uri; several pages answer `scans`."""
-    answers = await service(request).answers(await file_of(request), explain)
-    return JSONResponse(_one_or_several(answers))
+    answers = await service_of(request).answers(await file_of(request), explain)
+    return JSONResponse(one_or_several(answers))
 
 
 @router.post(
@@ -48,7 +49,9 @@ async def predict(request: Request, explain: bool = False) -> Response:
 async def predict_batch(request: Request, explain: bool = False) -> Response:
     """A line of JSON for each instance as soon as it and those before it are done: `result` or `error`."""
     sources = await files_of(request)
-    return StreamingResponse(_lines(service(request), sources, explain), media_type="application/x-ndjson")
+    service = service_of(request)
+    lines = [_line(service, index, source, explain) for index, source in enumerate(sources)]
+    return StreamingResponse(in_order(lines, service.engine.workers + 1), media_type="application/x-ndjson")
 
 
 @router.get("/healthz", summary="Is the process alive?", response_class=Response)
@@ -60,7 +63,7 @@ async def healthz() -> Response:
 @router.get("/readyz", summary="May requests be sent?", response_class=Response, responses=schemas.problems(503))
 async def readyz(request: Request) -> Response:
     """200 once a release is loaded and warm."""
-    service(request).model  # noqa: B018 - raises where there is none yet
+    service_of(request).model  # noqa: B018 - raises where there is none yet
     return Response(status_code=200)
 
 
@@ -72,37 +75,14 @@ async def metrics() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-def service(request: Request) -> Service:
-    """The service that the app was made with."""
-    return request.app.state.service
-
-
-async def _lines(service: Service, sources: list[Source], explain: bool) -> AsyncIterator[bytes]:
-    waiting: deque[asyncio.Task[bytes]] = deque()
-    try:
-        for index, source in enumerate(sources):
-            waiting.append(asyncio.create_task(_line(service, index, source, explain)))
-            if len(waiting) > service.engine.workers:
-                yield await waiting.popleft()
-        while waiting:
-            yield await waiting.popleft()
-    finally:
-        for task in waiting:
-            task.cancel()
-
-
 async def _line(service: Service, index: int, source: Source, explain: bool) -> bytes:
     try:
-        line = {"index": index, "result": _one_or_several(await service.answers(source, explain))}
+        line = {"index": index, "result": one_or_several(await service.answers(source, explain))}
     except RejectedScan as rejection:
         line = {"index": index, "error": problems.rejected(rejection).body()}
     except Problem as problem:
         line = {"index": index, "error": problem.body()}
     return json.dumps(line).encode() + b"\n"
-
-
-def _one_or_several(answers: list[dict[str, object]]) -> dict[str, object]:
-    return answers[0] if len(answers) == 1 else {"scans": answers}
 
 
 async def _http_problem(_request: Request, error: HTTPException) -> Response:
@@ -151,8 +131,9 @@ def create_app(settings: Settings) -> FastAPI:
         },
     )
     service = app.state.service = Service(settings)
-    app.include_router(router)
-    probes = frozenset({"/healthz", "/readyz", "/metrics"})
+    for routes in (router, serving_protocols.router, serving_protocols.vertex_router(settings), open_inference.router):
+        app.include_router(routes)
+    probes = _PROBES | {settings.aip_health_route}
     app.add_middleware(Gate, settings=settings, engine=service.engine, probes=probes)
     if settings.cors_origins:
         app.add_middleware(

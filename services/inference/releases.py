@@ -27,7 +27,7 @@ class Releases:
     """Version last refused: its objects never change, so it is not tried again."""
 
     def serve(self, model: Model) -> None:
-        """Warm a model and put it in the current one's place. Requests in flight finish with the one they began with."""
+        """Warm a model and put it in the current one's place. A request in flight finishes with the one it has."""
         warm(model, self.workers)
         if self.current is not None:
             MODEL.labels(self.current.card.version).set(0)

@@ -61,6 +61,45 @@ class Line(BaseModel):
     error: ProblemDetails | None = None
 
 
+class Predictions(BaseModel):
+    """TensorFlow Serving's and Vertex AI's answer."""
+
+    predictions: list[Answer | Answers]
+
+
+class ModelVersion(BaseModel):
+    """A version and its state, in TensorFlow Serving's form."""
+
+    version: str
+    state: str = Field(examples=["AVAILABLE"])
+    status: dict[str, str]
+
+
+class ModelStatus(BaseModel):
+    """TensorFlow Serving's model status."""
+
+    model_version_status: list[ModelVersion]
+
+
+class Tensor(BaseModel):
+    """A tensor of the Open Inference Protocol."""
+
+    name: str = Field(examples=["probability"])
+    datatype: str = Field(examples=["FP32"])
+    shape: list[int] = Field(examples=[[1]])
+    data: list[float | str] | None = Field(None, examples=[[0.97]])
+    parameters: dict[str, Any] | None = None
+
+
+class InferResponse(BaseModel):
+    """The Open Inference Protocol's answer."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[Tensor]
+
+
 _B64 = {"type": "object", "required": ["b64"], "properties": {"b64": {"type": "string", "format": "byte"}}}
 _URI = {
     "type": "object",
@@ -95,6 +134,31 @@ BATCH_REQUEST = {
         "content": {
             "application/json": {"schema": INSTANCES},
             "multipart/form-data": _form({"type": "array", "items": _FILE}),
+        },
+    }
+}
+INFER_REQUEST = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["inputs"],
+                    "properties": {
+                        "id": {"type": "string"},
+                        "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": Tensor.model_json_schema()},
+                        "outputs": {
+                            "type": "array",
+                            "items": {
+                                "type": "object",
+                                "required": ["name"],
+                                "properties": {"name": {"type": "string"}},
+                            },
+                        },
+                    },
+                }
+            }
         },
     }
 }

@@ -10,7 +10,7 @@ import numpy as np
 from services.inference.metrics import PREDICTIONS, STAGES
 from services.inference.problems import Problem
 from shared.decoding import decode
-from shared.model import Model, Prediction
+from shared.model import Model, Prediction, Verdict
 from shared.preprocessing import prepare
 from shared.scan import file_id, scan_id
 
@@ -31,11 +31,16 @@ class Scored:
     model: Model
     timings_ms: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def verdict(self) -> Verdict:
+        """The prediction in words."""
+        return self.model.verdict(self.prediction)
+
     def answer(self, explain: bool = False) -> dict[str, object]:
         """The answer as services.inference.schemas.Answer documents it."""
         answer = {
             "scan_id": self.scan_id,
-            "prediction": self.model.verdict(self.prediction),
+            "prediction": self.verdict,
             "probability": self.prediction.probability,
             "threshold": self.model.card.threshold,
             "types": self.prediction.types,
@@ -101,7 +106,7 @@ def _scored(name: str, page: np.ndarray, model: Model, decoded: float) -> Scored
 
 
 def _counted(scored: Scored) -> Scored:
-    PREDICTIONS[scored.model.verdict(scored.prediction)].inc()
+    PREDICTIONS[scored.verdict].inc()
     return scored
 
 

@@ -3,8 +3,11 @@
 import asyncio
 import logging
 import re
-from collections.abc import Callable
-from typing import TypeVar
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from starlette.requests import Request
 
 from services.inference.bodies import Source
 from services.inference.engine import Engine
@@ -16,6 +19,9 @@ from shared.model import Model
 from shared.scan import MAX_BYTES
 
 _SCAN_OBJECT = re.compile(r"(?:[A-Za-z-]+/)?([0-9a-f]{64}(?:-\d{4,})?)\.(?:png|jpg|jpeg)")
+
+MODEL_NAME = "scanflow"
+"""What other systems' protocols call the model."""
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -36,6 +42,13 @@ class Service:
             raise overloaded("The service is starting. Try again in a second.")
         return self.releases.current
 
+    def release(self, version: str = "") -> Model:
+        """The release of a version: the one served, or the one before it. Raises Problem (404, 503)."""
+        loaded = {model.card.version: model for model in (self.releases.previous, self.model) if model}
+        if version and version not in loaded:
+            raise Problem(404, "no-such-version", "This version of the model is not loaded.")
+        return loaded[version] if version else self.model
+
     async def start(self) -> None:
         """Load and warm the release. Raises ModelMismatch or OSError where none can be served."""
         await asyncio.to_thread(self._load)
@@ -50,10 +63,10 @@ class Service:
         """The answer for every page of a file. Raises RejectedScan, or Problem."""
         return await self.scored(source, lambda scored: [page.answer(explain) for page in scored])
 
-    async def scored(self, source: Source, then: Callable[[list[Scored]], T]) -> T:
+    async def scored(self, source: Source, then: Callable[[list[Scored]], T], model: Model | None = None) -> T:
         """What `then` makes of the scores of every page, in a worker's thread. Raises RejectedScan, or Problem."""
         content, known_id = await self._read(source)
-        model = self.model
+        model = model or self.model
         return await self.engine.run(lambda: then(score(content, model, known_id)))
 
     async def _read(self, source: Source) -> tuple[bytes, str]:
@@ -86,6 +99,34 @@ class Service:
             self.releases.follow(settings.models_bucket)
         if self.releases.current is None:
             self.releases.serve(bundled_release())
+
+
+def service_of(request: Request) -> Service:
+    """The service of the app that the request came to."""
+    return request.app.state.service
+
+
+async def in_order[T](work: Sequence[Coroutine[Any, Any, T]], width: int) -> AsyncIterator[T]:
+    """Results in the order of the work, `width` pieces at a time. The first that raises ends the others."""
+    waiting: deque[asyncio.Task[T]] = deque()
+    todo = iter(work)
+    try:
+        for piece in todo:
+            waiting.append(asyncio.create_task(piece))
+            if len(waiting) == width:
+                yield await waiting.popleft()
+        while waiting:
+            yield await waiting.popleft()
+    finally:
+        for task in waiting:
+            task.cancel()
+        for piece in todo:
+            piece.close()
+
+
+def one_or_several(answers: list[dict[str, object]]) -> dict[str, object]:
+    """A file's answer: its scan's, or those of all its pages."""
+    return answers[0] if len(answers) == 1 else {"scans": answers}
 
 
 def _scan(bucket: str, name: str) -> bytes:
