@@ -54,7 +54,7 @@ def _topics(project: str, urls: Mapping[str, str]) -> None:
                 push = _push(project, f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letter)
                 _subscribe(subscriber, push)
         for name, settings in declared()["pull_subscriptions"].items():
-            _subscribe(subscriber, _pull(project, name, settings["topic"]))
+            _subscribe(subscriber, _pull(project, name, settings["topic"], settings["ack_deadline_seconds"]))
 
 
 def _topic(publisher: pubsub_v1.PublisherClient, project: str, name: str) -> str:
@@ -81,11 +81,11 @@ def _push(project: str, name: str, topic: str, url: str, dead_letter: str) -> ty
     )
 
 
-def _pull(project: str, name: str, topic: str) -> types.Subscription:
+def _pull(project: str, name: str, topic: str, ack_deadline_seconds: int = 60) -> types.Subscription:
     return types.Subscription(
         name=f"projects/{project}/subscriptions/{name}",
         topic=f"projects/{project}/topics/{topic}",
-        ack_deadline_seconds=declared()["delivery"]["ack_deadline_seconds"],
+        ack_deadline_seconds=ack_deadline_seconds,
     )
 
 

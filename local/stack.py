@@ -41,10 +41,12 @@ def running(directory: Path) -> Iterator[Stack]:
     """
     supervisor = Supervisor(directory)
     try:
-        backends = _backends(directory.resolve() / "state")
+        state = directory.resolve() / "state"
+        backends = _backends(state)
         supervisor.start(backends)
-        os.environ.update(_client_environment({service.name: service for service in backends}))
-        doors = _doors()
+        dataproc = free_port()
+        os.environ.update(_client_environment({service.name: service for service in backends}, dataproc))
+        doors = [*_doors(), _dataproc(state, dataproc)]
         provision(PROJECT, BUCKETS | {"source": SOURCE_BUCKET}, {door.name: door.url for door in doors})
         supervisor.start(doors)
         yield Stack(supervisor, {service.name: service for service in [*backends, *doors]})
@@ -76,12 +78,20 @@ def _backends(state: Path) -> list[Service]:
     ]
 
 
-def _client_environment(backends: Mapping[str, Service]) -> dict[str, str]:
+def _dataproc(state: Path, port: int) -> Service:
+    """Runs batches in its own environment, so it is made when the stand-ins' addresses are part of that."""
+    return _python(
+        "dataproc", port, ["-m", "local.dataproc", "--port", str(port), "--directory", str(state / "dataproc")]
+    )
+
+
+def _client_environment(backends: Mapping[str, Service], dataproc: int) -> dict[str, str]:
     return {
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "STORAGE_EMULATOR_HOST": backends["storage"].url,
         "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{backends['pubsub'].port}",
         "BIGQUERY_EMULATOR_HOST": backends["bigquery"].url,
+        "DATAPROC_EMULATOR_HOST": f"127.0.0.1:{dataproc}",
         "DATASET": declared()["dataset"],
     } | {f"{name.upper()}_BUCKET": bucket for name, bucket in BUCKETS.items()}
 
@@ -92,6 +102,7 @@ def _doors() -> list[Service]:
     values = {f"local.buckets.{name}": bucket for name, bucket in BUCKETS.items()} | {
         "local.dataset": declared()["dataset"],
         "local.inference_url": f"http://127.0.0.1:{inference}",
+        "var.region": "local",
         "var.source_bucket": SOURCE_BUCKET,
         "var.source_prefix": "",
         "var.label_map": "",

@@ -5,10 +5,12 @@ locals {
   dataset = "scanflow"
 
   tables = {
-    scans            = { key = ["scan_id", "label"], cluster = ["label", "scan_id"] }
-    rejections       = { key = ["file_id", "label"], cluster = ["label", "reason"] }
-    predictions      = { key = ["scan_id", "model_version"], cluster = ["prediction", "scan_id"] }
-    features         = { key = ["scan_id", "feature_version"], cluster = ["label", "scan_id"] }
-    ingestion_checks = { key = ["check_id", "label"], cluster = ["label"] }
+    scans                = { key = ["scan_id", "label"], cluster = ["label", "scan_id"] }
+    rejections           = { key = ["file_id", "label"], cluster = ["label", "reason"] }
+    predictions          = { key = ["scan_id", "model_version"], cluster = ["prediction", "scan_id"] }
+    features             = { key = ["scan_id", "feature_version"], cluster = ["label", "scan_id"] }
+    cnn_features         = { key = ["scan_id", "backbone"], cluster = ["label", "scan_id"] }
+    ingestion_checks     = { key = ["check_id", "label"], cluster = ["label"] }
+    preprocessing_errors = { key = ["manifest", "scan_id", "label"], cluster = ["label", "reason"] }
   }
 }

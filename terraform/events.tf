@@ -15,8 +15,9 @@ locals {
     write_features = {
       topics = ["scan-accepted"]
       environment = {
-        MODELS_BUCKET = local.buckets.models
-        DATASET       = local.dataset
+        MODELS_BUCKET   = local.buckets.models
+        PREPARED_BUCKET = local.buckets.prepared
+        DATASET         = local.dataset
       }
     }
     score_scan = {
@@ -60,10 +61,12 @@ locals {
     start_preprocessing = {
       schedule = "0 * * * *"
       environment = {
-        PREPARED_BUCKET = local.buckets.prepared
-        MODELS_BUCKET   = local.buckets.models
-        SCANS_BUCKET    = local.buckets.scans
-        DATASET         = local.dataset
+        PREPARED_BUCKET       = local.buckets.prepared
+        MODELS_BUCKET         = local.buckets.models
+        DATASET               = local.dataset
+        REGION                = var.region
+        PREPROCESSING_IMAGE   = local.preprocessing_image
+        PREPROCESSING_ACCOUNT = local.preprocessing_account
       }
     }
   }
@@ -78,6 +81,6 @@ locals {
 
   # Drained in batches by start_preprocessing.
   pull_subscriptions = {
-    preprocessing = { topic = "scan-accepted" }
+    preprocessing = { topic = "scan-accepted", ack_deadline_seconds = 600 }
   }
 }
