@@ -102,6 +102,7 @@ def _doors() -> list[Service]:
     values = {f"local.buckets.{name}": bucket for name, bucket in BUCKETS.items()} | {
         "local.dataset": declared()["dataset"],
         "local.inference_url": f"http://127.0.0.1:{inference}",
+        "local.batch_template": "{}",
         "var.region": "local",
         "var.source_bucket": SOURCE_BUCKET,
         "var.source_prefix": "",

@@ -63,14 +63,9 @@ def region() -> str:
     return os.environ["REGION"]
 
 
-def preprocessing_image() -> str:
-    """Container image of the Spark job."""
-    return os.environ["PREPROCESSING_IMAGE"]
-
-
-def preprocessing_account() -> str:
-    """Service account that the Spark job runs as."""
-    return os.environ["PREPROCESSING_ACCOUNT"]
+def batch_template() -> str:
+    """What every Spark batch has in common, as Dataproc's JSON: image, account, network, scaling, history."""
+    return os.environ["BATCH_TEMPLATE"]
 
 
 def backbone() -> str:

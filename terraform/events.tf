@@ -61,12 +61,11 @@ locals {
     start_preprocessing = {
       schedule = "0 * * * *"
       environment = {
-        PREPARED_BUCKET       = local.buckets.prepared
-        MODELS_BUCKET         = local.buckets.models
-        DATASET               = local.dataset
-        REGION                = var.region
-        PREPROCESSING_IMAGE   = local.preprocessing_image
-        PREPROCESSING_ACCOUNT = local.preprocessing_account
+        PREPARED_BUCKET = local.buckets.prepared
+        MODELS_BUCKET   = local.buckets.models
+        DATASET         = local.dataset
+        REGION          = var.region
+        BATCH_TEMPLATE  = local.batch_template
       }
     }
   }

@@ -16,9 +16,6 @@ State = dataproc_v1.Batch.State
 _JOB = "file:///app/services/preprocessing/__main__.py"
 """The Spark job inside its own image."""
 
-_RUNTIME = "3.0"
-"""Dataproc's runtime with Spark 4."""
-
 _ENVIRONMENT = ("GOOGLE_CLOUD_PROJECT", "PREPARED_BUCKET", "MODELS_BUCKET", "DATASET")
 
 _MAX_ATTEMPTS = 5
@@ -73,18 +70,12 @@ def _create(batch_id: str, manifest: str) -> bool:
 
 
 def _batch(manifest: str) -> dataproc_v1.Batch:
-    variables = itertools.product(("spark.dataproc.driverEnv", "spark.executorEnv"), _ENVIRONMENT)
-    return dataproc_v1.Batch(
-        pyspark_batch=dataproc_v1.PySparkBatch(main_python_file_uri=_JOB, args=["--manifest", manifest]),
-        runtime_config=dataproc_v1.RuntimeConfig(
-            version=_RUNTIME,
-            container_image=config.preprocessing_image(),
-            properties={f"{process}.{name}": os.environ[name] for process, name in variables},
-        ),
-        environment_config=dataproc_v1.EnvironmentConfig(
-            execution_config=dataproc_v1.ExecutionConfig(service_account=config.preprocessing_account())
-        ),
-    )
+    """Terraform's template (image, account, network, scaling, history) with the job, its manifest and environment."""
+    batch = dataproc_v1.Batch.from_json(config.batch_template())
+    batch.pyspark_batch = dataproc_v1.PySparkBatch(main_python_file_uri=_JOB, args=["--manifest", manifest])
+    for process, name in itertools.product(("spark.dataproc.driverEnv", "spark.executorEnv"), _ENVIRONMENT):
+        batch.runtime_config.properties[f"{process}.{name}"] = os.environ[name]
+    return batch
 
 
 def _parent() -> str:
