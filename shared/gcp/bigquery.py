@@ -1,14 +1,18 @@
 """BigQuery: rows appended in groups, queries read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import date, datetime
 from functools import cache
 from typing import Any
 
+from google.api_core.exceptions import GoogleAPIError
 from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
+from requests import RequestException
 
 from shared import config
 from shared.clock import now
@@ -18,9 +22,16 @@ Row = Mapping[str, Any]
 _TYPES = {bool: "BOOL", int: "INT64", float: "FLOAT64", str: "STRING", datetime: "TIMESTAMP", date: "DATE"}
 _MAX_GROUP = 500
 """Rows of one insertAll request, as its documentation advises."""
+_PATIENCE_S = 15
+"""The client's own is ten minutes, far longer than a person or a push subscription waits."""
+_RETRY = bigquery.DEFAULT_RETRY.with_timeout(_PATIENCE_S)
 
 
-class InsertError(Exception):
+class BigQueryError(Exception):
+    """BigQuery could not be reached or did not accept the call."""
+
+
+class InsertError(BigQueryError):
     """BigQuery refused a row. Says which columns and why, never the row."""
 
 
@@ -35,23 +46,34 @@ def append(table: str, row: Row, key: str) -> None:
     """Append a row to `<table>_raw` under its key, stamped `recorded_at`; returns once it is stored.
 
     Rows of concurrent calls travel in one request: while one is under way the next group gathers, so a lone row waits
-    for nobody and a crowd shares the cost. Raises InsertError or the client's own error; the caller is then retried.
+    for nobody and a crowd shares the cost. Raises BigQueryError; the caller is then retried.
     """
-    _group(table)(dict(row, recorded_at=now()), key)
+    _group(f"{config.project()}.{config.dataset()}.{table}_raw")(dict(row, recorded_at=now()), key)
 
 
 def query(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> list[dict[str, Any]]:
-    """Rows of a query; values travel as parameters (`@name`), never inside the SQL. `{dataset}` names our dataset."""
+    """Rows of a query; values travel as parameters (`@name`), never inside the SQL. `{dataset}` names our dataset.
+
+    Raises BigQueryError.
+    """
     job_config = bigquery.QueryJobConfig(query_parameters=[_parameter(*item) for item in parameters.items()])
-    rows = client().query_and_wait(sql.replace("{dataset}", config.dataset()), job_config=job_config)
-    return [dict(row) for row in rows]
+    with _answering():
+        rows = client().query_and_wait(
+            sql.replace("{dataset}", config.dataset()),
+            job_config=job_config,
+            api_timeout=_PATIENCE_S,
+            wait_timeout=_PATIENCE_S,
+            retry=_RETRY,
+            job_retry=None,
+        )
+        return [dict(row) for row in rows]
 
 
 class _Group:
     """Group commit: one writer a table, which sends all rows that gathered while it sent the last ones."""
 
     def __init__(self, table: str) -> None:
-        self._table = f"{config.project()}.{config.dataset()}.{table}_raw"
+        self._table = table
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._waiting: list[tuple[dict[str, Any], str, Future[None]]] = []
 
@@ -68,7 +90,10 @@ class _Group:
             return
         rows, keys, stored = zip(*group, strict=True)
         try:
-            refused = client().insert_rows_json(self._table, rows, row_ids=keys, skip_invalid_rows=True)
+            with _answering():
+                refused = client().insert_rows_json(
+                    self._table, rows, row_ids=keys, skip_invalid_rows=True, retry=_RETRY, timeout=_PATIENCE_S
+                )
         except BaseException as error:
             for future in stored:
                 future.set_exception(error)
@@ -80,6 +105,14 @@ class _Group:
 
 def _refusal(errors: list[dict[str, str]]) -> InsertError:
     return InsertError("; ".join(f"{error['location']}: {error['reason']}" for error in errors))
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (GoogleAPIError, GoogleAuthError, RequestException, TimeoutError) as error:
+        raise BigQueryError(f"BigQuery did not answer: {type(error).__name__}") from error
 
 
 @cache
