@@ -11,6 +11,7 @@ locals {
     features             = { key = ["scan_id", "feature_version"], cluster = ["label", "scan_id"] }
     cnn_features         = { key = ["scan_id", "backbone"], cluster = ["label", "scan_id"] }
     ingestion_checks     = { key = ["check_id", "label"], cluster = ["label"] }
+    feedback             = { key = ["feedback_id"], cluster = ["scan_id"] }
     preprocessing_errors = { key = ["manifest", "scan_id", "label"], cluster = ["label", "reason"] }
   }
 }
