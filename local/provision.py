@@ -21,13 +21,14 @@ RELEASE = ROOT / "services" / "inference" / "release"
 
 def provision(project: str, buckets: Mapping[str, str], urls: Mapping[str, str]) -> None:
     """Make whatever is missing; push subscriptions are pointed at `urls` (function -> address) each time."""
-    _buckets(buckets)
+    make_buckets(buckets)
     _release(buckets["models"], RELEASE)
     _topics(project, urls)
-    _tables(project)
+    make_tables(project, declared()["dataset"])
 
 
-def _buckets(buckets: Mapping[str, str]) -> None:
+def make_buckets(buckets: Mapping[str, str]) -> None:
+    """Every bucket that does not exist yet."""
     for name in buckets.values():
         with suppress(Conflict):
             storage.client().create_bucket(name)
@@ -98,8 +99,8 @@ def _subscribe(subscriber: pubsub_v1.SubscriberClient, subscription: types.Subsc
             subscriber.modify_push_config(subscription=subscription.name, push_config=subscription.push_config)
 
 
-def _tables(project: str) -> None:
-    dataset = declared()["dataset"]
+def make_tables(project: str, dataset: str) -> None:
+    """The dataset with every declared table and its keyed view."""
     client = bigquery.client()
     client.create_dataset(f"{project}.{dataset}", exists_ok=True)
     for name, settings in declared()["tables"].items():

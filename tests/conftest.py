@@ -1,9 +1,12 @@
 """What every test may ask for."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from local import stack as local_stack
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,3 +18,10 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no scans at {folder}; set SCANFLOW_DATA to a folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_stack.Stack]:
+    """The whole system, running; its stand-ins' addresses are in the environment."""
+    with local_stack.running(tmp_path_factory.mktemp("stack")) as running:
+        yield running

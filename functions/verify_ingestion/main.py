@@ -84,19 +84,19 @@ def verify_ingestion(request: flask.Request) -> dict[str, list]:
 
 
 def _checks(before: datetime) -> Iterable[Check]:
-    uploads = _by_label(blob for blob in storage.objects(config.uploads_bucket()) if blob.time_created < before)
+    arrived = _by_label(storage.objects(config.uploads_bucket()))
     scans = _by_label(blob for blob in storage.objects(config.scans_bucket()) if _uploaded_at(blob) < before)
     rejected = _by_label(blob for blob in storage.objects(config.quarantine_bucket()) if _uploaded_at(blob) < before)
-    source = _by_source_label() if config.source_bucket() else None
+    source = _by_source_label(before) if config.source_bucket() else None
     recorded = {row["label"]: row["files"] for row in bigquery.query(_RECORDED_FILES, before=before)}
     for label in Label:
-        uploaded = {storage.fingerprint(blob) for blob in uploads[label]}
-        hashes = _hashes(uploads[label], scans[label])
+        uploads = [blob for blob in arrived[label] if blob.time_created < before]
+        hashes = _hashes(uploads, scans[label])
         yield Check(
             label=label,
             source_files=None if source is None else len(source[label]),
-            ingested_files=None if source is None else len(source[label] & uploaded),
-            uploaded_files=len(uploaded),
+            ingested_files=None if source is None else len(source[label] & _contents(arrived[label])),
+            uploaded_files=len(_contents(uploads)),
             stored_files=len({_file_id(blob) for blob in scans[label] + rejected[label]}),
             recorded_files=recorded.get(label, 0),
             rehashed=len(hashes),
@@ -111,11 +111,16 @@ def _by_label(blobs: Iterable[Blob]) -> dict[Label, list[Blob]]:
     return grouped
 
 
-def _by_source_label() -> dict[Label, set[str]]:
+def _contents(blobs: Iterable[Blob]) -> set[str]:
+    return {storage.fingerprint(blob) for blob in blobs}
+
+
+def _by_source_label(before: datetime) -> dict[Label, set[str]]:
     label_map = scan.parse_label_map(config.label_map())
     grouped = defaultdict(set)
     for blob in storage.objects(config.source_bucket(), config.source_prefix()):
-        grouped[scan.mapped_label(blob.name, label_map) or Label.UNLABELLED].add(storage.fingerprint(blob))
+        if blob.time_created < before:
+            grouped[scan.mapped_label(blob.name, label_map) or Label.UNLABELLED].add(storage.fingerprint(blob))
     return grouped
 
 

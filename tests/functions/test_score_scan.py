@@ -1,0 +1,38 @@
+"""score_scan: the inference service's answer as a row; a service that does not answer is asked again."""
+
+from dataclasses import asdict
+
+import pytest
+
+from local.processes import free_port
+from local.samples import encode, healthy_slices
+from local.stack import BUCKETS, Stack
+from shared.gcp import bigquery
+from tests.functions.conftest import Cloud, Push, accepted, push
+
+
+@pytest.fixture(scope="module")
+def score_scan(cloud: Cloud, stack: Stack) -> Push:
+    return push("score_scan")
+
+
+def test_scan_is_scored_once_a_model_version(
+    cloud: Cloud, score_scan: Push, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFERENCE_URL", stack.url("inference"))
+    event = accepted(BUCKETS["scans"], encode(healthy_slices()[2], "PNG"))
+    for _ in range(2):
+        assert score_scan(asdict(event), event=event.TOPIC) == 200
+    (row,) = bigquery.query("SELECT * FROM {dataset}.predictions WHERE scan_id = @id", id=event.scan_id)
+    assert 0 <= row["probability"] <= 1
+    assert row["prediction"] in {"Cancer", "Non-Cancer", "Not a brain MRI"}
+    assert row["model_version"]
+
+
+def test_unreachable_service_is_retried_and_leaves_no_row(
+    cloud: Cloud, score_scan: Push, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFERENCE_URL", f"http://127.0.0.1:{free_port()}")
+    event = accepted(BUCKETS["scans"], encode(healthy_slices()[3], "PNG"))
+    assert score_scan(asdict(event), event=event.TOPIC) == 500
+    assert not bigquery.query("SELECT scan_id FROM {dataset}.predictions WHERE scan_id = @id", id=event.scan_id)

@@ -1,0 +1,92 @@
+"""validate_scan: what is good reaches the scans bucket, what is bad is recorded with its reason, the rest is retried."""
+
+import json
+
+import pytest
+
+from local.samples import Sample, dicom, healthy_slices, samples
+from shared.decoding import decode
+from shared.errors import Reason
+from shared.gcp import storage
+from shared.scan import MAX_BYTES, file_id
+from tests.functions.conftest import Cloud, Push, push
+
+SAMPLES = [sample for sample in samples() if sample.kind != "exact duplicate"]
+
+
+@pytest.fixture(scope="module")
+def validate_scan(cloud: Cloud) -> Push:
+    return push("validate_scan")
+
+
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if isinstance(s.expected, int)], ids=lambda s: s.kind)
+def test_good_file_becomes_a_scan_a_page(cloud: Cloud, validate_scan: Push, sample: Sample) -> None:
+    notification = cloud.upload(sample.object_name, sample.content, {"source": "ward-3"})
+    assert validate_scan(notification) == 200
+    events = cloud.pull("scan-accepted")
+    assert [event["page"] for event in events] == list(range(sample.expected))
+    assert {(event["label"], event["source"]) for event in events} == {(sample.label, "ward-3")}
+    for event in events:
+        stored = storage.read(event["bucket"], event["name"])
+        assert file_id(stored) == event["content_sha256"]
+        assert decode(stored).format in {"PNG", "JPEG"}
+        assert event["scan_id"].startswith(file_id(sample.content))
+
+
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if isinstance(s.expected, Reason)], ids=lambda s: s.kind)
+def test_bad_file_is_quarantined_with_its_reason(cloud: Cloud, validate_scan: Push, sample: Sample) -> None:
+    before = cloud.names("scans")
+    assert validate_scan(cloud.upload(sample.object_name, sample.content)) == 200
+    (event,) = cloud.pull("scan-rejected")
+    assert (event["reason"], event["file_id"]) == (sample.expected, file_id(sample.content))
+    record = json.loads(storage.read(cloud.buckets["quarantine"], f"{sample.label}/{event['file_id']}.json"))
+    assert record == event
+    assert cloud.names("scans") == before
+
+
+def test_file_over_the_limit_is_rejected_unread(cloud: Cloud, validate_scan: Push) -> None:
+    notification = cloud.upload("Cancer/huge", b"never read") | {"size": str(MAX_BYTES + 1)}
+    assert validate_scan(notification) == 200
+    (event,) = cloud.pull("scan-rejected")
+    assert event["reason"] == Reason.TOO_LARGE
+
+
+def test_second_delivery_changes_nothing(cloud: Cloud, validate_scan: Push) -> None:
+    notification = cloud.upload("Non-Cancer/twice", SAMPLES[0].content)
+    assert validate_scan(notification) == 200
+    names, first = cloud.names("scans"), cloud.pull("scan-accepted")
+    assert validate_scan(notification) == 200
+    assert cloud.names("scans") == names
+    (second,) = cloud.pull("scan-accepted")
+    assert second | {"accepted_at": None} == first[0] | {"accepted_at": None}
+
+
+def test_nothing_of_a_dicom_header_leaves_the_uploads_bucket(
+    cloud: Cloud, validate_scan: Push, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = dicom(healthy_slices()[3], patient="Doe^Jane")
+    assert validate_scan(cloud.upload("Unlabelled/Doe-Jane.dcm", content)) == 200
+    assert validate_scan(cloud.upload("Unlabelled/Doe-Jane-cut.dcm", content[:-5000])) == 200
+    (accepted,), (rejected,) = cloud.pull("scan-accepted"), cloud.pull("scan-rejected")
+    kept = [
+        storage.read(cloud.buckets[bucket], name) for bucket in ("scans", "quarantine") for name in cloud.names(bucket)
+    ]
+    names = cloud.names("scans") + cloud.names("quarantine")
+    seen = b"".join(kept) + json.dumps([accepted, rejected, names]).encode() + "".join(capfd.readouterr()).encode()
+    assert b"Doe" not in seen
+    assert b"4711" not in json.dumps([accepted, rejected]).encode()
+
+
+def test_vanished_upload_is_retried_and_its_name_not_logged(
+    cloud: Cloud, validate_scan: Push, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    notification = cloud.upload("Cancer/Doe-Jane.jpg", SAMPLES[0].content)
+    storage.client().bucket(cloud.buckets["uploads"]).blob("Cancer/Doe-Jane.jpg").delete()
+    assert validate_scan(notification) == 500
+    assert "Doe" not in "".join(capfd.readouterr()) + caplog.text
+
+
+def test_folder_made_in_a_console_is_no_scan(cloud: Cloud, validate_scan: Push) -> None:
+    notification = cloud.upload("Cancer/empty", b"") | {"name": "Cancer/"}
+    assert validate_scan(notification) == 200
+    assert cloud.pull("scan-accepted") == cloud.pull("scan-rejected") == []
