@@ -21,6 +21,21 @@ def prepare(pixels: np.ndarray) -> np.ndarray:
     return stacked(stretched(resized(squared(cropped(on_black(upright_tones(trimmed(grey(pixels)))))))))
 
 
+def frame(pixels: np.ndarray) -> tuple[int, int, int]:
+    """Left, top and side of the square that `prepare` shows to the network, in the image's own pixels.
+
+    The square reaches beyond the image where `squared` pads it.
+    """
+    whole = grey(pixels)
+    page = trimmed(whole)
+    dark = on_black(upright_tones(page))
+    head = cropped(dark)
+    (page_top, page_left), (head_top, head_left) = _place(page, whole), _place(head, dark)
+    height, width = head.shape
+    side = max(height, width)
+    return page_left + head_left - (side - width) // 2, page_top + head_top - (side - height) // 2, side
+
+
 def grey(pixels: np.ndarray) -> np.ndarray:
     """Rec. 601 luma, uint8 (h, w): colour says which site made the file, and nothing about a tumour."""
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
@@ -77,6 +92,11 @@ def stretched(image: np.ndarray) -> np.ndarray:
 def stacked(image: np.ndarray) -> np.ndarray:
     """Three equal channels, as networks trained on photographs expect, in [0, 1]."""
     return cv2.merge([image] * 3).astype(np.float32) / np.float32(255)
+
+
+def _place(part: np.ndarray, whole: np.ndarray) -> tuple[int, int]:
+    """Row and column at which a view of a uint8 image begins in it."""
+    return divmod(part.ctypes.data - whole.ctypes.data, whole.strides[0])
 
 
 def _background(image: np.ndarray) -> float:

@@ -9,11 +9,21 @@ from shared.model import Verdict
 _SCAN = "2f0c" * 16
 
 
+class Frame(BaseModel):
+    """The square of the image that the network saw, in the image's pixels; it may reach beyond the image."""
+
+    left: float
+    top: float
+    side: float
+
+
 class HeatMap(BaseModel):
     """Where the evidence lies, on the cropped square of 128 x 128 pixels that the network saw."""
 
     values: list[list[float]] = Field(description="16 x 16 cells: evidence for Cancer (positive) or against it")
     overlay_png: str = Field(description="Base64 of a PNG: the evidence for Cancer in colour over the scan")
+    image_png: str = Field(description="Base64 of a PNG: the page as decoded, at most 1,024 pixels a side")
+    frame: Frame
 
 
 class Answer(BaseModel):

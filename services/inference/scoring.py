@@ -8,16 +8,14 @@ import cv2
 import numpy as np
 
 from services.inference.metrics import PREDICTIONS, STAGES
-from services.inference.problems import Problem
-from shared.decoding import decode
+from shared.decoding import decode, encode_png
 from shared.model import Model, Prediction, Verdict
-from shared.preprocessing import prepare
+from shared.preprocessing import frame, prepare
 from shared.scan import file_id, scan_id
 
-MAX_PAGES = 256
-"""A page takes a few milliseconds: more of them belong into the uploads bucket, not into a request."""
-
 _OVERLAY_SIDE = 384
+_PICTURE_SIDE = 1024
+"""Of the page beside a heat map, in pixels: what a screen shows of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +23,8 @@ class Scored:
     """What the network says of one page, and the page as the network saw it."""
 
     scan_id: str
+    page: np.ndarray
+    """uint8 (h, w) or (h, w, 3): as decoded."""
     tensor: np.ndarray
     """float32 (128, 128, 3)."""
     prediction: Prediction
@@ -54,12 +54,10 @@ class Scored:
 def score(content: bytes, model: Model, known_id: str = "") -> list[Scored]:
     """Every page of a file, scored in order. `known_id` is the scan's id where the bytes are an object of that scan.
 
-    Raises RejectedScan, or Problem for a file of too many pages.
+    Raises RejectedScan.
     """
     start = perf_counter()
     pages = decode(content).pages
-    if len(pages) > MAX_PAGES:
-        raise Problem(413, "too-many-pages", f"The file has over {MAX_PAGES} pages. Send fewer at a time.")
     decoded = _observed("decode", start) / len(pages)
     whole = known_id or file_id(content)
     ids = [whole] if known_id else [scan_id(whole, page, len(pages)) for page in range(len(pages))]
@@ -71,15 +69,30 @@ def score_tensor(tensor: np.ndarray, model: Model) -> Scored:
     start = perf_counter()
     prediction = model.predict(tensor)
     timings = {"network": _milliseconds(_observed("network", start))}
-    return _counted(Scored(file_id(tensor.tobytes()), tensor, prediction, model, timings))
+    page = np.rint(tensor * 255).astype(np.uint8)
+    return _counted(Scored(file_id(tensor.tobytes()), page, tensor, prediction, model, timings))
 
 
 def explanation(scored: Scored) -> dict[str, object]:
-    """The heat map raw and laid over the prepared scan as a PNG, both of the cropped square that the network saw."""
+    """The heat map raw and laid over the prepared scan as a PNG, both of the cropped square that the network saw.
+
+    Beside them the page as decoded, and where in it that square lies: for viewers that show the whole scan.
+    """
+    image, scale = _picture(scored.page)
+    left, top, side = (value * scale for value in frame(scored.page))
     return {
+        "image_png": base64.b64encode(encode_png(image)).decode(),
+        "frame": {"left": left, "top": top, "side": side},
         "values": scored.prediction.heat_map.tolist(),
         "overlay_png": base64.b64encode(overlay(scored.tensor, scored.prediction.heat_map)).decode(),
     }
+
+
+def _picture(page: np.ndarray) -> tuple[np.ndarray, float]:
+    """The page at a size for screens, and by what its sides were multiplied."""
+    scale = min(_PICTURE_SIDE / max(page.shape), 1.0)
+    size = (max(round(page.shape[1] * scale), 1), max(round(page.shape[0] * scale), 1))
+    return (page if scale == 1 else cv2.resize(page, size, interpolation=cv2.INTER_AREA)), scale
 
 
 def overlay(tensor: np.ndarray, heat_map: np.ndarray) -> bytes:
@@ -102,7 +115,7 @@ def _scored(name: str, page: np.ndarray, model: Model, decoded: float) -> Scored
     start = perf_counter()
     prediction = model.predict(tensor)
     seconds = {"decode": decoded, "prepare": prepared, "network": _observed("network", start)}
-    return _counted(Scored(name, tensor, prediction, model, {k: _milliseconds(s) for k, s in seconds.items()}))
+    return _counted(Scored(name, page, tensor, prediction, model, {k: _milliseconds(s) for k, s in seconds.items()}))
 
 
 def _counted(scored: Scored) -> Scored:
