@@ -49,6 +49,9 @@ MAX_PIXELS = 50_000_000
 MAX_PAGES = 1000
 """Pages or frames of a file. Each becomes an object, a message and rows, so that a few bytes more cost a lot."""
 
+MAX_JPEG_SCANS = 100
+"""Scans of a progressive JPEG, as libtiff allows. Each costs a pass over all pixels for a few bytes in the file."""
+
 MIN_SIDE = 32
 """Pixels. A smaller picture is an icon or a thumbnail."""
 
@@ -84,6 +87,7 @@ _SIGNS_OF_TRUNCATION = ("truncated", "premature end", "end of file", "less than 
 _SIGNS_OF_UNSUPPORTED = ("unknown pixel mode", "unsupported", "not supported")
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 _BLOCK_PIXELS = 1 << 20
+_MAX_STRIPS = 1 << 18
 
 # Pillow unpacks these, but has no entry for them: 64-bit floating point, and big-endian grey of other kinds.
 for _white_is_zero in (0, 1):
@@ -175,18 +179,18 @@ def _usual_range(values: np.ndarray) -> tuple[float, float]:
 
 
 @contextmanager
-def decoder_calls() -> Iterator[None]:
+def decoder_calls(*more: type[Exception]) -> Iterator[None]:
     """Round calls of a decoder and nothing else: what it raises is the file's fault. Its words may quote the file."""
     try:
         yield
-    except DECODER_ERRORS as error:
+    except (*DECODER_ERRORS, *more) as error:
         raise RejectedScan(_reason(error)) from None
 
 
-def each[T](decoded: Iterator[T]) -> Iterator[T]:
+def each[T](decoded: Iterator[T], *more: type[Exception]) -> Iterator[T]:
     """The items of an iterator that decodes as it goes."""
     while True:
-        with decoder_calls():
+        with decoder_calls(*more):
             try:
                 item = next(decoded)
             except StopIteration:
@@ -218,6 +222,8 @@ def _jpeg(content: bytes) -> tuple[list[np.ndarray], bool]:
     with decoder_calls():
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
     check_size(width, height)
+    if content.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        raise RejectedScan(Reason.CORRUPT)
     wanted = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
     with decoder_calls():
         pixels = simplejpeg.decode_jpeg(content, wanted, strict=True)
@@ -252,9 +258,18 @@ def _bmp(content: bytes) -> tuple[list[np.ndarray], bool]:
     return [_pixels(image)], False
 
 
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    """Refuses a page of millions of strips before Pillow makes an object of each."""
+
+    def _setup(self) -> None:
+        if any(len(self.tag_v2.get(tag, ())) > _MAX_STRIPS for tag in (STRIPOFFSETS, TILEOFFSETS)):
+            raise RejectedScan(Reason.CORRUPT)
+        super()._setup()
+
+
 def _tiff(content: bytes) -> tuple[list[np.ndarray], bool]:
     with decoder_calls():
-        image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
+        image = _Tiff(io.BytesIO(content))
     pages, area = [], 0
     for page in each(ImageSequence.Iterator(image)):
         area += page.width * page.height
@@ -318,9 +333,10 @@ def _pixels(image: Image.Image) -> np.ndarray:
     """Upright 8-bit pixels of a picture of any mode; transparent parts are laid on black, as air is in a scan."""
     with decoder_calls():
         image.load()
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
         if image.has_transparency_data:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
-        if image.mode not in _DEEP_MODES:
-            return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    return scaled(np.asarray(image))
+        if image.mode not in ("L", "RGB", *_DEEP_MODES):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        pixels = np.asarray(image)
+    return scaled(pixels) if image.mode in _DEEP_MODES else pixels
