@@ -1,0 +1,150 @@
+"""Scans to learn from: out of a folder of images, or out of the prepared bucket's Parquet."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from PIL import Image
+from tqdm import tqdm
+
+from shared import decoding, prepared
+from shared.errors import RejectedScan
+from shared.gcp import storage
+from shared.preprocessing import PREPROCESSING_VERSION, prepare
+from shared.scan import Label, file_id, scan_id
+
+FOLDERS = {
+    "glioma": (Label.CANCER, "glioma"),
+    "meningioma": (Label.CANCER, "meningioma"),
+    "pituitary": (Label.CANCER, "pituitary"),
+    "yes": (Label.CANCER, ""),
+    "cancer": (Label.CANCER, ""),
+    "notumor": (Label.NON_CANCER, ""),
+    "no": (Label.NON_CANCER, ""),
+    "non-cancer": (Label.NON_CANCER, ""),
+}
+"""Label and tumour type (empty where unknown) by the name of the folder that an image lies in."""
+
+
+@dataclass(frozen=True)
+class Scans:
+    """Scans in order of their ids."""
+
+    table: pd.DataFrame
+    """scan_id, label (1 Cancer, 0 Non-Cancer), type (empty where unknown), source, format, mode, width, height."""
+    images: np.ndarray
+    """uint8 (n, 128, 128): what `shared.preprocessing.prepare` answers, one channel of the equal three, times 255."""
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def only(self, rows: np.ndarray) -> "Scans":
+        """The rows with these positions, or where this mask holds."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return Scans(self.table.iloc[rows].reset_index(drop=True), self.images[rows])
+
+    def inputs(self) -> np.ndarray:
+        """The network's input, float32 (n, 128, 128, 3) in [0, 1]."""
+        return inputs(self.images)
+
+
+def inputs(images: np.ndarray) -> np.ndarray:
+    """uint8 (n, 128, 128) as the network's input, float32 (n, 128, 128, 3) in [0, 1]."""
+    return np.repeat(images[..., None].astype(np.float32) / np.float32(255), 3, axis=3)
+
+
+def read(data: str) -> Scans:
+    """The scans of a folder of images, or of a prepared bucket (`gs://BUCKET`). Exact duplicates count once."""
+    rows = _bucket_rows(data.removeprefix("gs://")) if data.startswith("gs://") else _folder_rows(Path(data))
+    if not rows:
+        raise SystemExit(f"No labelled scan in {data}. Its folders must be called {', '.join(FOLDERS)}.")
+    table = pd.DataFrame([row for row, _ in rows])
+    images = np.stack([image for _, image in rows])
+    order = table.sort_values(["scan_id", "label"]).drop_duplicates(["scan_id", "label"]).index.to_numpy()
+    return Scans(table, images).only(order)
+
+
+def read_cached(data: str, cache: Path) -> Scans:
+    """As `read`, keeping what it read in the folder `cache` for as long as data and preprocessing stay the same."""
+    table, images = cache / f"{PREPROCESSING_VERSION}.csv", cache / f"{PREPROCESSING_VERSION}.npy"
+    if not images.exists():
+        scans = read(data)
+        cache.mkdir(parents=True, exist_ok=True)
+        scans.table.to_csv(table, index=False)
+        np.save(images, scans.images)
+    return Scans(pd.read_csv(table, keep_default_na=False), np.load(images))
+
+
+def _folder_rows(folder: Path) -> list[tuple[dict, np.ndarray]]:
+    """One row a page. The source is the first folder below `folder`, unless that already names a label."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name.lower() in FOLDERS)
+    with ThreadPoolExecutor() as threads:
+        found = tqdm(threads.map(lambda path: _file_rows(folder, path), files), total=len(files), desc="Reading scans")
+        return [row for rows in found for row in rows]
+
+
+def _file_rows(folder: Path, path: Path) -> list[tuple[dict, np.ndarray]]:
+    content = path.read_bytes()
+    label, tumour = FOLDERS[path.parent.name.lower()]
+    source = path.relative_to(folder).parts[0]
+    try:
+        decoded = decoding.decode(content)
+        pages = list(decoded.pages)
+    except RejectedScan:
+        return []
+    known = {
+        "label": int(label is Label.CANCER),
+        "type": tumour,
+        "source": "unknown" if source.lower() in FOLDERS else source,
+        "format": decoded.format,
+        "mode": _mode(content, decoded.format),
+    }
+    return [
+        (
+            {"scan_id": scan_id(file_id(content), number, len(pages))}
+            | known
+            | {"width": page.shape[1], "height": page.shape[0]},
+            _stored(prepare(page)),
+        )
+        for number, page in enumerate(pages)
+    ]
+
+
+def _mode(content: bytes, file_format: str) -> str:
+    """Grey or colour as the file keeps it, which is a shortcut that the audit measures."""
+    return "DICOM" if file_format == "DICOM" else Image.open(io.BytesIO(content)).mode
+
+
+def _bucket_rows(bucket: str) -> list[tuple[dict, np.ndarray]]:
+    parts = [blob.name for blob in storage.objects(bucket, prepared.FOLDER)]
+    return [row for part in tqdm(parts, desc="Reading Parquet") for row in _part_rows(storage.read(bucket, part))]
+
+
+def _part_rows(content: bytes) -> list[tuple[dict, np.ndarray]]:
+    rows = pq.read_table(io.BytesIO(content))
+    return [
+        (_parquet_row(row), _stored(tensor))
+        for row, tensor in zip(rows.drop_columns(["image"]).to_pylist(), prepared.tensors(rows), strict=True)
+        if row["label"] != Label.UNLABELLED
+    ]
+
+
+def _parquet_row(row: dict) -> dict:
+    known = {"scan_id": row["scan_id"], "label": int(row["label"] == Label.CANCER), "source": row["source"]}
+    return known | {"type": "", "format": "", "mode": "", "width": 0, "height": 0}
+
+
+def _stored(tensor: np.ndarray) -> np.ndarray:
+    return np.rint(tensor[..., 0] * 255).astype(np.uint8)
+
+
+def montage(images: np.ndarray, columns: int) -> np.ndarray:
+    """uint8 (n, h, w) images as one picture with so many to a row, black where there are none."""
+    missing = -len(images) % columns
+    padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
+    return cv2.vconcat([cv2.hconcat(list(row)) for row in padded.reshape(-1, columns, *images.shape[1:])])

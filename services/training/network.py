@@ -1,0 +1,116 @@
+"""The network: EfficientNet-Lite0 from ImageNet, its stages merged into one 16 x 16 map that is pooled and weighed."""
+
+import keras
+import numpy as np
+from keras import layers
+
+from services.training.imagenet import imagenet_weights
+from shared.preprocessing import SIDE
+
+TYPES = ("glioma", "meningioma", "pituitary")
+WIDTH = 160
+"""Channels of the merged map, and so the embedding's length."""
+
+_STAGES = [
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+]
+"""Repeats, kernel, stride, expansion, channels: EfficientNet-B0's table (arXiv 1905.11946), Lite without squeezing."""
+
+
+def network() -> keras.Model:
+    """From `scan` (n, 128, 128, 3) in [0, 1] to a dictionary: logit (n,), types (n, 3) as logits, map (n, 16, 16, d),
+    embedding (n, d), stages: the channels' means and deviations of every stage, by which the unfamiliar shows."""
+    scan = keras.Input((SIDE, SIDE, 3), name="scan")
+    maps = _backbone(layers.Rescaling(255 / 128, offset=-127 / 128)(scan))
+    merged = _merged(maps["stage2"], maps["stage4"], maps["head"])
+    embedding = layers.GlobalAveragePooling2D(name="embedding", dtype="float32")(merged)
+    pooled = layers.Dropout(0.2)(embedding)
+    logit = layers.Dense(1, name="logit", dtype="float32")(pooled)
+    outputs = {
+        "logit": layers.Reshape((), dtype="float32")(logit),
+        "types": layers.Dense(len(TYPES), name="types", dtype="float32")(pooled),
+        "map": merged,
+        "embedding": embedding,
+        "stages": layers.Concatenate(dtype="float32")(
+            [s for name in ("stage1", "stage2", "stage4", "stage6") for s in _statistics(maps[name])]
+        ),
+    }
+    model = keras.Model(scan, outputs, name="scanflow")
+    _fill(model, imagenet_weights())
+    return model
+
+
+def _backbone(x: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
+    x = _convolved(x, 32, 3, 2, "_conv_stem", "_bn0")
+    maps, block = {}, 0
+    for number, (repeats, kernel, stride, expansion, channels) in enumerate(_STAGES):
+        for repeat in range(repeats):
+            x = _block(x, f"_blocks.{block}.", kernel, stride if repeat == 0 else 1, expansion, channels)
+            block += 1
+        maps[f"stage{number}"] = x
+    return maps | {"head": _convolved(x, 1280, 1, 1, "_conv_head", "_bn1")}
+
+
+def _block(
+    x: keras.KerasTensor, name: str, kernel: int, stride: int, expansion: int, channels: int
+) -> keras.KerasTensor:
+    """Inverted residual: widen, filter each channel, project."""
+    y = x if expansion == 1 else _convolved(x, x.shape[-1] * expansion, 1, 1, f"{name}_expand_conv", f"{name}_bn0")
+    y = layers.DepthwiseConv2D(kernel, stride, padding="same", use_bias=False, name=f"{name}_depthwise_conv")(y)
+    y = layers.ReLU(6)(_normalised(y, f"{name}_bn1"))
+    y = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_project_conv")(y)
+    y = _normalised(y, f"{name}_bn2")
+    return layers.Add()([x, y]) if stride == 1 and x.shape[-1] == channels else y
+
+
+def _convolved(
+    x: keras.KerasTensor, channels: int, kernel: int, stride: int, name: str, norm: str
+) -> keras.KerasTensor:
+    x = layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False, name=name)(x)
+    return layers.ReLU(6)(_normalised(x, norm))
+
+
+def _normalised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    return layers.BatchNormalization(momentum=0.98, epsilon=1e-3, name=name)(x)
+
+
+def _merged(fine: keras.KerasTensor, middle: keras.KerasTensor, coarse: keras.KerasTensor) -> keras.KerasTensor:
+    """Maps of 16, 8 and 4 pixels a side as one of 16, as in a feature pyramid (arXiv 1612.03144), rectified."""
+    parts = [
+        layers.Conv2D(WIDTH, 1, use_bias=False, name="lateral_fine")(fine),
+        layers.UpSampling2D(2, interpolation="bilinear")(
+            layers.Conv2D(WIDTH, 1, use_bias=False, name="lateral_middle")(middle)
+        ),
+        layers.UpSampling2D(4, interpolation="bilinear")(
+            layers.Conv2D(WIDTH, 1, use_bias=False, name="lateral_coarse")(coarse)
+        ),
+    ]
+    return layers.ReLU(6, name="merged")(
+        _normalised(layers.Add()([_normalised(p, f"lateral_norm_{i}") for i, p in enumerate(parts)]), "merged_norm")
+    )
+
+
+def _statistics(x: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    x = keras.ops.cast(x, "float32")
+    mean = keras.ops.mean(x, axis=(1, 2))
+    return mean, keras.ops.sqrt(keras.ops.mean(keras.ops.square(x), axis=(1, 2)) - keras.ops.square(mean) + 1e-5)
+
+
+def _fill(model: keras.Model, weights: dict[str, np.ndarray]) -> None:
+    """Put the ImageNet weights into the layers of the same names."""
+    for layer in model.layers:
+        if f"{layer.name}.weight" not in weights:
+            continue
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights(
+                [weights[f"{layer.name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
+            )
+        else:
+            depthwise = isinstance(layer, layers.DepthwiseConv2D)
+            layer.set_weights([weights[f"{layer.name}.weight"].transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))])
