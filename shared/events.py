@@ -1,10 +1,15 @@
 """The facts that travel between steps, to and from JSON. They carry ids and object names, never pixels."""
 
+import base64
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from shared.scan import Label, label_of, source_of
+
+Push = Mapping[str, Any]
+"""Body of a Pub/Sub push: `{"message": {"data": <base64>, "attributes": {...}, ...}, "subscription": ...}`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +36,9 @@ class ScanUploaded:
         return self.name.endswith("/") and self.size == 0
 
     @classmethod
-    def from_notification(cls, data: bytes) -> Self:
-        """Parse the JSON_API_V1 payload of an OBJECT_FINALIZE notification."""
-        resource = json.loads(data)
+    def from_push(cls, push: Push) -> Self:
+        """Parse an OBJECT_FINALIZE notification with a JSON_API_V1 payload, as a push subscription delivers it."""
+        resource = json.loads(_data(push))
         return cls(
             bucket=resource["bucket"],
             name=resource["name"],
@@ -102,3 +107,18 @@ class ScanRejected(_Fact):
     size: int
     uploaded_at: str
     rejected_at: str
+
+
+def event_of(attributes: Mapping[str, str], data: bytes) -> ScanAccepted | ScanRejected:
+    """The event in a Pub/Sub message. Raises KeyError for a message that is none of ours."""
+    kinds = {event.TOPIC: event for event in (ScanAccepted, ScanRejected)}
+    return kinds[attributes["event"]].from_json(data)
+
+
+def pushed(push: Push) -> ScanAccepted | ScanRejected:
+    """The event that a push subscription delivers. Raises KeyError for a message that is none of ours."""
+    return event_of(push["message"]["attributes"], _data(push))
+
+
+def _data(push: Push) -> bytes:
+    return base64.b64decode(push["message"]["data"])

@@ -5,14 +5,14 @@ from dataclasses import asdict
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from shared.events import ScanAccepted, ScanRejected
-from shared.gcp import bigquery, pubsub
+from shared.events import ScanAccepted, ScanRejected, pushed
+from shared.gcp import bigquery
 
 
 @functions_framework.cloud_event
 def record_scan(cloud_event: CloudEvent) -> None:
     """Write the row of one scan, or of one rejected file."""
-    match pubsub.pushed_event(cloud_event):
+    match pushed(cloud_event.data):
         case ScanAccepted() as event:
             row = asdict(event)
             row["object_name"] = row.pop("name")

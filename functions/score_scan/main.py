@@ -9,7 +9,8 @@ from requests.adapters import HTTPAdapter
 
 from shared import config
 from shared.clock import now
-from shared.gcp import bigquery, identity, pubsub
+from shared.events import pushed
+from shared.gcp import bigquery, identity
 from shared.gcp.logging import log
 
 _TIMEOUT_S = 30
@@ -20,7 +21,7 @@ _CONNECTIONS = 64
 @functions_framework.cloud_event
 def score_scan(cloud_event: CloudEvent) -> None:
     """Score one scan. An answer other than 200 raises requests.HTTPError, so the scan is retried."""
-    event = pubsub.pushed_event(cloud_event)
+    event = pushed(cloud_event.data)
     answer = _predict(f"gs://{event.bucket}/{event.name}")
     row = {
         "scan_id": event.scan_id,

@@ -19,7 +19,7 @@ from shared.gcp.logging import log
 @functions_framework.cloud_event
 def validate_scan(cloud_event: CloudEvent) -> None:
     """Validate one upload. RejectedScan is permanent and acknowledged; everything else propagates and is retried."""
-    upload = ScanUploaded.from_notification(pubsub.pushed_data(cloud_event))
+    upload = ScanUploaded.from_push(cloud_event.data)
     if upload.is_folder:
         return
     file_id = scan.unread_file_id(upload.bucket, upload.name, upload.generation)

@@ -4,15 +4,16 @@ import functions_framework
 from cloudevents.http import CloudEvent
 
 from shared.decoding import decode
+from shared.events import pushed
 from shared.features import describe, feature_version
-from shared.gcp import bases, bigquery, pubsub, releases, storage
+from shared.gcp import bases, bigquery, releases, storage
 from shared.preprocessing import prepare
 
 
 @functions_framework.cloud_event
 def write_features(cloud_event: CloudEvent) -> None:
     """Write one scan's pixel statistics, the released model's embedding, and principal components once fitted."""
-    event = pubsub.pushed_event(cloud_event)
+    event = pushed(cloud_event.data)
     tensor = prepare(next(iter(decode(storage.read(event.bucket, event.name)).pages)))
     model, basis = releases.current(), bases.current()
     row = {

@@ -1,17 +1,15 @@
-"""Pub/Sub: events published, pushes parsed, a pull subscription drained."""
+"""Pub/Sub: events published, a pull subscription drained."""
 
-import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import batched
-from typing import Any
 
 from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
 
 from shared import config
-from shared.events import ScanAccepted, ScanRejected
+from shared.events import ScanAccepted, ScanRejected, event_of
 
 _PULL_MESSAGES = 1000
 """Of one request, which is Pub/Sub's own limit."""
@@ -42,21 +40,11 @@ def publish(events: Iterable[ScanAccepted | ScanRejected]) -> None:
         future.result()
 
 
-def pushed_data(cloud_event: Any) -> bytes:  # noqa: ANN401 - the Functions Framework's own, untyped
-    """Data of the message that a push subscription delivered."""
-    return base64.b64decode(cloud_event.data["message"]["data"])
-
-
-def pushed_event(cloud_event: Any) -> ScanAccepted | ScanRejected:  # noqa: ANN401
-    """The event that a push subscription delivered. Raises KeyError for one that is none of ours."""
-    return _event(cloud_event.data["message"]["attributes"], pushed_data(cloud_event))
-
-
 def pull(subscription: str, limit: int) -> list[Pulled]:
     """Events of a pull subscription until it is empty or `limit` are there. Raises KeyError for one not of ours."""
     pulled: list[Pulled] = []
     while len(pulled) < limit and (received := _pull(subscription, min(limit - len(pulled), _PULL_MESSAGES))):
-        pulled += [Pulled(_event(each.message.attributes, each.message.data), each.ack_id) for each in received]
+        pulled += [Pulled(event_of(each.message.attributes, each.message.data), each.ack_id) for each in received]
     return pulled
 
 
@@ -78,8 +66,3 @@ def _pull(subscription: str, limit: int) -> Iterable[pubsub_v1.types.ReceivedMes
         return _subscriber().pull(subscription=path, max_messages=limit, timeout=_PULL_S).received_messages
     except DeadlineExceeded:
         return []
-
-
-def _event(attributes: Mapping[str, str], data: bytes) -> ScanAccepted | ScanRejected:
-    kind = {event.TOPIC: event for event in (ScanAccepted, ScanRejected)}
-    return kind[attributes["event"]].from_json(data)
