@@ -2,6 +2,7 @@
 
 import gc
 import os
+import warnings
 
 import uvicorn
 
@@ -10,6 +11,7 @@ from services.inference.main import app
 
 def main() -> None:
     """Serve until SIGTERM, then finish what is in flight."""
+    warnings.simplefilter("ignore")  # decoders' warnings may quote what a file says of a patient
     gc.freeze()  # what is loaded by now stays: no collection need look at it
     uvicorn.run(
         app,

@@ -23,6 +23,7 @@ _REJECTED = {
         "The image has over 50 million pixels. Send fewer pages at a time, or a smaller one.",
     ),
     Reason.TOO_MANY_PAGES: (413, "The file has over 1,000 pages. Send fewer of them at a time."),
+    Reason.TOO_MANY_PAGES: (413, "The file has over 1,000 pages. Send fewer at a time."),
     Reason.ANIMATED: (422, "The image is animated. Send a still one."),
     Reason.TOO_SMALL: (422, "The image is under 32 pixels a side. Send the scan itself, not its thumbnail."),
     Reason.BLANK: (422, "The image is blank. Choose a slice that shows the head."),
@@ -62,7 +63,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's own word
 def rejected(rejection: RejectedScan) -> Problem:
     """The problem of a file that can never become a scan."""
     status, detail = _REJECTED[rejection.reason]
-    return Problem(status, str(rejection.reason).replace(" ", "-").lower(), detail)
+    return Problem(status, rejection.reason.name.lower().replace("_", "-"), detail)
 
 
 def malformed(detail: str) -> Problem:

@@ -1,0 +1,168 @@
+import base64
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from services.inference.problems import rejected
+from services.inference.releases import BUNDLED
+from shared.decoding import decode
+from shared.errors import Reason, RejectedScan
+from shared.model import read_release
+from shared.preprocessing import prepare
+
+PROBLEM = "application/problem+json"
+
+
+def test_answer_is_what_decoding_preparing_and_the_released_model_say(client: TestClient, jpeg: bytes):
+    model = read_release(BUNDLED)
+    prediction = model.predict(prepare(decode(jpeg).pages[0]))
+    answer = client.post("/v1/predict", files={"file": ("scan.jpg", jpeg)}).json()
+    assert answer["probability"] == prediction.probability
+    assert answer["prediction"] == model.verdict(prediction)
+    assert answer["types"] == prediction.types
+    assert answer["threshold"] == model.card.threshold
+    assert answer["model_version"] == model.card.version
+    assert answer["scan_id"] == hashlib.sha256(jpeg).hexdigest()
+    assert answer["timings_ms"].keys() == {"decode", "prepare", "network"}
+
+
+def test_a_form_a_raw_body_and_base64_are_answered_alike(client: TestClient, jpeg: bytes):
+    text = base64.b64encode(jpeg).decode()
+    answers = [
+        client.post("/v1/predict", files={"file": ("scan.jpg", jpeg, "image/jpeg")}).json(),
+        client.post("/v1/predict", content=jpeg, headers={"Content-Type": "image/jpeg"}).json(),
+        client.post("/v1/predict", content=jpeg).json(),
+        client.post("/v1/predict", json={"b64": text}).json(),
+    ]
+    for answer in answers:
+        del answer["timings_ms"]
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_heat_map_is_sent_on_request_only(client: TestClient, jpeg: bytes):
+    assert "heat_map" not in client.post("/v1/predict", content=jpeg).json()
+    explained = client.post("/v1/predict?explain=true", content=jpeg).json()
+    prediction = read_release(BUNDLED).predict(prepare(decode(jpeg).pages[0]))
+    assert np.array_equal(np.float32(explained["heat_map"]["values"]), prediction.heat_map)
+    overlay = Image.open(io.BytesIO(base64.b64decode(explained["heat_map"]["overlay_png"])))
+    assert (overlay.format, overlay.size, overlay.mode) == ("PNG", (384, 384), "RGB")
+
+
+def test_every_page_of_a_file_is_answered_in_order(client: TestClient, two_pages: bytes):
+    scans = client.post("/v1/predict", content=two_pages).json()["scans"]
+    whole = hashlib.sha256(two_pages).hexdigest()
+    assert [scan["scan_id"] for scan in scans] == [f"{whole}-0001", f"{whole}-0002"]
+    model = read_release(BUNDLED)
+    expected = [model.predict(prepare(page)).probability for page in decode(two_pages).pages]
+    assert [scan["probability"] for scan in scans] == expected
+
+
+def test_batch_answers_result_or_error_in_order(client: TestClient, jpeg: bytes, two_pages: bytes):
+    contents = [jpeg, b"no image", two_pages, b"", jpeg]
+    instances = [{"b64": base64.b64encode(content).decode()} for content in contents]
+    instances.append({"uri": "gs://somebody-elses/scan.png"})
+    response = client.post("/v1/predict:batch", json={"instances": instances})
+    lines = [json.loads(line) for line in response.text.splitlines()]
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert [line["index"] for line in lines] == list(range(6))
+    assert [line["error"]["status"] if "error" in line else 200 for line in lines] == [200, 415, 200, 422, 200, 403]
+    assert len(lines[2]["result"]["scans"]) == 2
+    assert lines[0]["result"]["probability"] == lines[4]["result"]["probability"]
+
+
+def test_batch_takes_a_form_of_many_files(client: TestClient, jpeg: bytes):
+    response = client.post("/v1/predict:batch", files=[("file", ("a", jpeg)), ("file", ("b", b"text"))])
+    assert ["result" in json.loads(line) for line in response.text.splitlines()] == [True, False]
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_to_reject_a_file_has_a_problem_that_says_what_to_do(reason: Reason):
+    problem = rejected(RejectedScan(reason))
+    assert problem.status in (413, 415, 422)
+    assert problem.detail.count(". ") >= 1
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "slug"),
+    [
+        (b"", {}, 422, "empty"),
+        (b"hello", {}, 415, "not-an-image"),
+        (b"GIF89a" + bytes(40), {}, 415, "unsupported-format"),
+        (b"hello", {"Content-Type": "text/plain"}, 415, "unsupported-media-type"),
+        (b"{", {"Content-Type": "application/json"}, 400, "malformed-request"),
+        (b"[" * 100_000, {"Content-Type": "application/json"}, 400, "malformed-request"),
+        (b'{"b64": "*"}', {"Content-Type": "application/json"}, 400, "malformed-request"),
+        (b'{"uri": "gs://elsewhere/x.png"}', {"Content-Type": "application/json"}, 403, "bucket-not-allowed"),
+        (b"hello", {"Content-Type": "multipart/form-data"}, 400, "malformed-request"),
+        (b"hello", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "malformed-request"),
+        (b"--x\r\n\r\n", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "malformed-request"),
+        (b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "malformed-request"),
+    ],
+)
+def test_bad_requests_are_problems_of_a_stable_type(
+    client: TestClient, content: bytes, headers: dict, status: int, slug: str
+):
+    response = client.post("/v1/predict", content=content, headers=headers)
+    assert response.headers["content-type"] == PROBLEM
+    assert (response.status_code, response.json()["type"]) == (status, f"urn:scanflow:problem:{slug}")
+    assert response.json()["status"] == status
+
+
+def test_unknown_routes_methods_and_parameters_are_problems_too(client: TestClient, jpeg: bytes):
+    answers = [client.get("/nowhere"), client.get("/v1/predict"), client.post("/v1/predict?explain=much", content=jpeg)]
+    assert [answer.status_code for answer in answers] == [404, 405, 400]
+    assert {answer.headers["content-type"] for answer in answers} == {PROBLEM}
+
+
+def test_no_answer_names_the_file(client: TestClient, jpeg: bytes):
+    for content in (jpeg, b"no image"):
+        answer = client.post("/v1/predict", files={"file": ("Doe^Jane.jpg", content)})
+        assert "Doe" not in answer.text + str(answer.headers)
+
+
+def test_malformed_files_never_cost_the_service_its_composure(client: TestClient, data: Path):
+    files = sorted(path for path in (data / "malformed").rglob("*") if path.is_file())
+    statuses = [client.post("/v1/predict", content=path.read_bytes()).status_code for path in files]
+    assert len(statuses) >= 130
+    assert set(statuses) <= {200, 413, 415, 422}
+
+
+def test_dicom_files_are_answered(client: TestClient, data: Path):
+    path = next((data / "dicom").rglob("*.dcm"), None) or next(p for p in (data / "dicom").rglob("*") if p.is_file())
+    answer = client.post("/v1/predict", files={"file": ("Doe^Jane.dcm", path.read_bytes(), "application/dicom")})
+    assert answer.status_code == 200
+    assert "scans" in answer.json() or 0 <= answer.json()["probability"] <= 1
+
+
+def test_metrics_count_predictions_stages_and_name_the_release(client: TestClient, jpeg: bytes):
+    client.post("/v1/predict", content=jpeg)
+    text = client.get("/metrics").text
+    version = read_release(BUNDLED).card.version
+    assert f'scanflow_model{{version="{version}"}} 1.0' in text
+    for stage in ("request", "queue", "decode", "prepare", "network"):
+        assert f'scanflow_stage_seconds_count{{stage="{stage}"}}' in text
+    assert 'scanflow_responses_total{status="200"}' in text
+    assert "scanflow_in_flight 0.0" in text
+    assert "scanflow_body_bytes 0.0" in text
+
+
+def test_health_and_readiness(client: TestClient):
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 200
+
+
+def test_readiness_waits_for_the_release():
+    from services.inference.main import create_app  # noqa: PLC0415
+    from services.inference.settings import Settings  # noqa: PLC0415
+
+    unstarted = TestClient(create_app(Settings()))  # outside `with`: its lifespan does not run
+    assert unstarted.get("/healthz").status_code == 200
+    assert unstarted.get("/readyz").status_code == 503
+    assert unstarted.post("/v1/predict", content=b"x").status_code == 503
+    assert unstarted.get("/readyz").headers["retry-after"] == "1"
