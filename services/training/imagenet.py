@@ -20,9 +20,7 @@ def imagenet_weights() -> dict[str, np.ndarray]:
             _Tensors(file).load()
         tensors = _Tensors(file).load()
         storages = {key: _storage(file) for key in _Tensors(file).load()}
-    return {
-        name: storages[key][start : start + size].reshape(shape) for name, (key, start, size, shape) in tensors.items()
-    }
+    return {name: _array(storages[key], *layout) for name, (key, *layout) in tensors.items()}
 
 
 class _Tensors(pickle.Unpickler):
@@ -41,8 +39,15 @@ class _Tensors(pickle.Unpickler):
         return pid[2]
 
 
-def _place(key: str, start: int, shape: tuple[int, ...], *_: object) -> tuple[str, int, int, tuple[int, ...]]:
-    return key, start, int(np.prod(shape)), shape
+def _place(key: str, *layout: Any) -> tuple[Any, ...]:  # noqa: ANN401 - as the pickle has them
+    start, shape, strides = layout[:3]
+    return key, start, shape, strides
+
+
+def _array(storage: np.ndarray, start: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+    """The tensor in its own order: converted from TensorFlow, most lie in the file transposed."""
+    bytes_apart = [stride * storage.itemsize for stride in strides]
+    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(storage[start:], shape, bytes_apart)).reshape(shape)
 
 
 def _storage(file: BinaryIO) -> np.ndarray:
