@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 import flask
 import functions_framework
-from google.cloud.storage import Blob
 
 from shared import config
 from shared.gcp import storage
 from shared.gcp.logging import log
+from shared.gcp.storage import Blob
 from shared.scan import Label, mapped_label, parse_label_map
 
 

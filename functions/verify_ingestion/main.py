@@ -10,12 +10,12 @@ from pathlib import PurePosixPath
 
 import flask
 import functions_framework
-from google.cloud.storage import Blob
 
 from shared import config, scan
 from shared.clock import now
 from shared.gcp import bigquery, storage
 from shared.gcp.logging import log
+from shared.gcp.storage import Blob
 from shared.scan import MAX_BYTES, Label
 
 _GRACE_S = 900

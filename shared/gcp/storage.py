@@ -7,6 +7,7 @@ from functools import cache
 
 from google.api_core.exceptions import GoogleAPICallError, NotFound, PreconditionFailed
 from google.cloud import storage
+from google.cloud.storage import Blob
 
 
 class StorageError(Exception):
@@ -66,7 +67,7 @@ def replace(  # noqa: PLR0913 - an object's parts, and the generation it must fo
     return True
 
 
-def copy(source: storage.Blob, bucket: str, name: str) -> bool:
+def copy(source: Blob, bucket: str, name: str) -> bool:
     """Copy an object inside Cloud Storage; False, and nothing written, where the name is taken. Raises StorageError."""
     try:
         with _nameless("copy to", bucket):
@@ -78,13 +79,13 @@ def copy(source: storage.Blob, bucket: str, name: str) -> bool:
     return True
 
 
-def objects(bucket: str, prefix: str = "") -> Iterator[storage.Blob]:
+def objects(bucket: str, prefix: str = "") -> Iterator[Blob]:
     """Every object under a prefix, without its content; folder place-holders are left out. Raises StorageError."""
     with _nameless("list", bucket):
         yield from (blob for blob in client().list_blobs(bucket, prefix=prefix) if not blob.name.endswith("/"))
 
 
-def fingerprint(blob: storage.Blob) -> str:
+def fingerprint(blob: Blob) -> str:
     """What tells an object's content without reading it: its MD5, or the CRC32C and size of a composite object."""
     if blob.md5_hash:
         return base64.b64decode(blob.md5_hash).hex()
