@@ -76,8 +76,12 @@ class Moments:
     @property
     def deviation(self) -> np.ndarray:
         """Standard deviation of each pixel, float64 (49152,); 1 where a pixel never varies, so that it becomes 0."""
-        deviation = np.sqrt(self.squares / self.count)
-        return np.where(deviation > np.finfo(np.float32).eps, deviation, 1.0)
+        return np.where(self.varies, np.sqrt(self.squares / self.count), 1.0)
+
+    @property
+    def varies(self) -> np.ndarray:
+        """Which pixels vary at all, bool (49152,); each adds 1 to the variance of the standardised scans."""
+        return self.squares / self.count > np.square(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,135 @@
+"""Features of the scans in one prepared object, written as Parquet as BigQuery loads it. Runs in the executors."""
+
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ai_edge_litert.interpreter import Interpreter
+
+from services.preprocessing.parts import parquet
+from shared.features import describe, feature_version
+from shared.gcp import bases, releases, storage
+from shared.prepared import FOLDER, tensors
+from shared.preprocessing import PREPROCESSING_VERSION
+
+_NUMBERS = pa.list_(pa.float64())
+_TIME = pa.timestamp("us", tz="UTC")
+
+FEATURES = pa.schema(
+    [
+        ("scan_id", pa.string()),
+        ("feature_version", pa.string()),
+        ("label", pa.string()),
+        ("source", pa.string()),
+        ("mean", pa.float64()),
+        ("deviation", pa.float64()),
+        ("skewness", pa.float64()),
+        ("kurtosis", pa.float64()),
+        ("standardised_quantiles", _NUMBERS),
+        ("embedding", _NUMBERS),
+        ("principal_components", _NUMBERS),
+        ("recorded_at", _TIME),
+    ]
+)
+"""Columns of terraform/schemas/features.json."""
+
+CNN_FEATURES = pa.schema(
+    [
+        ("scan_id", pa.string()),
+        ("backbone", pa.string()),
+        ("label", pa.string()),
+        ("source", pa.string()),
+        ("embedding", _NUMBERS),
+        ("recorded_at", _TIME),
+    ]
+)
+"""Columns of terraform/schemas/cnn_features.json."""
+
+_BATCH = 16
+"""Scans that the backbone takes at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What computes the features: settled once by the driver, so that a release half-way changes nothing."""
+
+    model: str
+    """Version of the released model."""
+    basis: str | None
+    backbone: str
+    """Path of the exported network."""
+
+    @property
+    def feature_version(self) -> str:
+        """Version of a features row."""
+        return feature_version(self.model, self.basis)
+
+    @property
+    def backbone_version(self) -> str:
+        """Version of a CNN features row."""
+        return f"{Path(self.backbone).stem}+{PREPROCESSING_VERSION}"
+
+    def objects(self, prepared: str) -> tuple[str, str]:
+        """Names of the objects with features and CNN features of a prepared object."""
+        rest = prepared.removeprefix(FOLDER)
+        return f"features/{self.feature_version}/{rest}", f"cnn_features/{self.backbone_version}/{rest}"
+
+
+def describe_object(bucket: str, prepared: str, recipe: Recipe) -> dict[str, Any]:
+    """Compute and write the features of the scans in a prepared object. Answers the two objects' names."""
+    table = pq.read_table(io.BytesIO(storage.read(bucket, prepared)), columns=["scan_id", "label", "source", "image"])
+    images = tensors(table)
+    scans = table.drop_columns("image").to_pylist()
+    now = datetime.now(UTC)
+    features, cnn_features = recipe.objects(prepared)
+    storage.write(bucket, cnn_features, *parquet(_cnn_rows(scans, images, recipe, now), CNN_FEATURES))
+    storage.write(bucket, features, *parquet(_rows(scans, images, recipe, now), FEATURES))
+    return {"features": features, "cnn_features": cnn_features}
+
+
+def _rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: datetime) -> list[dict[str, Any]]:
+    model = releases.load(recipe.model)
+    basis = bases.load(recipe.basis) if recipe.basis else None
+    return [
+        scan
+        | describe(image, model.predict(image).embedding, basis)
+        | {"feature_version": recipe.feature_version, "recorded_at": now}
+        for scan, image in zip(scans, images, strict=True)
+    ]
+
+
+def _cnn_rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: datetime) -> list[dict[str, Any]]:
+    embeddings = backbone_embeddings(recipe.backbone, images)
+    return [
+        scan | {"backbone": recipe.backbone_version, "embedding": embedding, "recorded_at": now}
+        for scan, embedding in zip(scans, embeddings, strict=True)
+    ]
+
+
+def backbone_embeddings(path: str, images: np.ndarray) -> np.ndarray:
+    """Features float32 (n, d) of an exported network for prepared scans (n, 128, 128, 3), a batch at a time."""
+    network = _backbone(path)
+    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+    return np.concatenate([_run(network, batch) for batch in batches]) if batches else np.empty((0, 0), np.float32)
+
+
+@cache
+def _backbone(path: str) -> Interpreter:
+    """The network, loaded once a process."""
+    return Interpreter(model_path=path, num_threads=1)
+
+
+def _run(network: Interpreter, batch: np.ndarray) -> np.ndarray:
+    (scan,), (embedding,) = network.get_input_details(), network.get_output_details()
+    if tuple(scan["shape"]) != batch.shape:
+        network.resize_tensor_input(scan["index"], batch.shape)
+    network.allocate_tensors()
+    network.set_tensor(scan["index"], batch)
+    network.invoke()
+    return network.get_tensor(embedding["index"])

@@ -1,0 +1,125 @@
+"""Standardisation and principal axes, fitted on the training split without ever gathering it."""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark import RDD
+from pyspark.sql import SparkSession
+from scipy.sparse.linalg import LinearOperator, lobpcg
+
+from shared.features import FEATURE_VERSION, Basis, Moments, flatten
+from shared.gcp import storage
+from shared.prepared import tensors
+from shared.preprocessing import PREPROCESSING_VERSION
+
+Product = Callable[[np.ndarray], np.ndarray]
+
+FEWEST = 50
+"""Training scans below which no basis is fitted."""
+
+_MOST_OBJECTS = 256
+"""Prepared objects that a basis is fitted on, some 30,000 scans: more would not move its axes."""
+
+_EXPLAINED = 0.95
+_MOST_AXES = 256
+_SPARE_AXES = 64
+"""Iterated beside the wanted ones, because the last of a block converge slowest."""
+_ITERATIONS = 10
+"""Enough for principal angles under 1e-3 to the exact axes (tests/services/preprocessing/test_fit.py)."""
+_TASKS = 16
+"""Each answers a pass with 63 MB, so there are few of them, whatever the number of scans."""
+
+
+def fit(spark: SparkSession, bucket: str, names: Iterable[str]) -> Basis | None:
+    """Basis of the training scans in these prepared objects, or None where there are too few.
+
+    The driver sees two things only: every pixel's moments, from one pass over the scans, and the product of their
+    covariance with a block of vectors, a pass each.
+    """
+    chosen = sorted(names, key=_digest)[:_MOST_OBJECTS]
+    slices = min(_TASKS, spark.sparkContext.defaultParallelism, len(chosen))
+    objects = spark.sparkContext.parallelize(chosen, slices)
+    moments = objects.mapPartitions(_moments_of(bucket)).treeAggregate(None, _merged, _merged)
+    if moments is None or moments.count < FEWEST:
+        return None
+    axes, variances = principal_axes(_covariance(objects, bucket, moments), len(moments.mean), moments.count)
+    explained = variances / moments.varies.sum()
+    wanted = min(int(np.searchsorted(np.cumsum(explained), _EXPLAINED)) + 1, len(axes))
+    return Basis(
+        version=_digest("".join([FEATURE_VERSION, PREPROCESSING_VERSION, *chosen]))[:12],
+        mean=moments.mean.astype(np.float32),
+        deviation=moments.deviation.astype(np.float32),
+        axes=axes[:wanted],
+        explained=explained[:wanted].astype(np.float32),
+        scans=moments.count,
+        preprocessing_version=PREPROCESSING_VERSION,
+    )
+
+
+def principal_axes(covariance: Product, pixels: int, scans: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leading eigenvectors float32 (k, pixels), orthonormal rows, and eigenvalues (k,) of a covariance, largest first.
+
+    The covariance is known by its products with blocks (pixels, m) alone. SciPy's LOBPCG (Knyazev 2001,
+    https://doi.org/10.1137/S1064827500366124) needs a dozen of them, where ARPACK would need a thousand with a single
+    vector each. k is 256, or a third of the scans where they are few: later axes would be noise.
+    """
+    wanted = min(_MOST_AXES, scans // 3)
+    block = wanted + min(_SPARE_AXES, scans // 6)
+    start = np.random.default_rng(0).standard_normal((pixels, block), dtype=np.float32)
+    operator = LinearOperator((pixels, pixels), matvec=covariance, matmat=covariance, dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the spare axes never converge, nor need they
+        values, vectors = lobpcg(operator, start, largest=True, maxiter=_ITERATIONS, tol=1e-7)
+    leading = np.argsort(values)[::-1][:wanted]
+    return np.ascontiguousarray(vectors[:, leading].T, np.float32), values[leading]
+
+
+def _moments_of(bucket: str) -> Callable[[Iterator[str]], Iterator[Moments]]:
+    def moments(names: Iterator[str]) -> Iterator[Moments]:
+        for name in names:
+            vectors = _training_vectors(bucket, name)
+            if len(vectors):
+                yield Moments.of(vectors)
+
+    return moments
+
+
+def _merged(one: Moments | None, other: Moments | None) -> Moments | None:
+    return one + other if one and other else one or other
+
+
+def _covariance(objects: RDD[str], bucket: str, moments: Moments) -> Product:
+    """Product of the standardised training scans' covariance with a block: a pass over the prepared objects."""
+    mean, deviation = moments.mean.astype(np.float32), moments.deviation.astype(np.float32)
+
+    def product(block: np.ndarray) -> np.ndarray:
+        shared = objects.context.broadcast((mean, deviation, np.ascontiguousarray(block, np.float32)))
+
+        def partial(names: Iterator[str]) -> Iterator[np.ndarray]:
+            mean, deviation, block = shared.value
+            total = np.zeros_like(block)
+            for name in names:
+                vectors = (_training_vectors(bucket, name) - mean) / deviation
+                total += vectors.T @ (vectors @ block)
+            yield total
+
+        answer = objects.mapPartitions(partial).treeReduce(np.add) / np.float32(moments.count)
+        shared.destroy()
+        return answer
+
+    return product
+
+
+def _training_vectors(bucket: str, name: str) -> np.ndarray:
+    """The training scans of a prepared object as vectors float32 (n, 49152)."""
+    table = pq.read_table(io.BytesIO(storage.read(bucket, name)), columns=["split", "image"])
+    return flatten(tensors(table.filter(pc.field("split") == "train")))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
