@@ -18,38 +18,36 @@ from shared.gcp import bases, releases, storage
 from shared.prepared import FOLDER, tensors
 from shared.preprocessing import PREPROCESSING_VERSION
 
-_NUMBERS = pa.list_(pa.float64())
-_TIME = pa.timestamp("us", tz="UTC")
+_TEXT, _NUMBER, _TIME = pa.string(), pa.float64(), pa.timestamp("us", tz="UTC")
+_NUMBERS = pa.list_(pa.field("element", _NUMBER, nullable=False))
 
-FEATURES = pa.schema(
-    [
-        ("scan_id", pa.string()),
-        ("feature_version", pa.string()),
-        ("label", pa.string()),
-        ("source", pa.string()),
-        ("mean", pa.float64()),
-        ("deviation", pa.float64()),
-        ("skewness", pa.float64()),
-        ("kurtosis", pa.float64()),
-        ("standardised_quantiles", _NUMBERS),
-        ("embedding", _NUMBERS),
-        ("principal_components", _NUMBERS),
-        ("recorded_at", _TIME),
-    ]
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    """BigQuery loads a REQUIRED column only from one that cannot be null."""
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+
+
+FEATURES = _schema(
+    scan_id=_TEXT,
+    feature_version=_TEXT,
+    label=_TEXT,
+    source=_TEXT,
+    mean=_NUMBER,
+    deviation=_NUMBER,
+    skewness=_NUMBER,
+    kurtosis=_NUMBER,
+    standardised_quantiles=_NUMBERS,
+    embedding=_NUMBERS,
+    principal_components=_NUMBERS,
+    recorded_at=_TIME,
 )
 """Columns of terraform/schemas/features.json."""
 
-CNN_FEATURES = pa.schema(
-    [
-        ("scan_id", pa.string()),
-        ("backbone", pa.string()),
-        ("label", pa.string()),
-        ("source", pa.string()),
-        ("embedding", _NUMBERS),
-        ("recorded_at", _TIME),
-    ]
-)
+CNN_FEATURES = _schema(scan_id=_TEXT, backbone=_TEXT, label=_TEXT, source=_TEXT, embedding=_NUMBERS, recorded_at=_TIME)
 """Columns of terraform/schemas/cnn_features.json."""
+
+ERRORS = _schema(manifest=_TEXT, scan_id=_TEXT, label=_TEXT, source=_TEXT, reason=_TEXT, recorded_at=_TIME)
+"""Columns of terraform/schemas/preprocessing_errors.json."""
 
 _BATCH = 16
 """Scans that the backbone takes at a time."""
@@ -75,14 +73,19 @@ class Recipe:
         """Version of a CNN features row."""
         return f"{Path(self.backbone).stem}+{PREPROCESSING_VERSION}"
 
+    @property
+    def folders(self) -> tuple[str, str]:
+        """Where features and CNN features are written."""
+        return f"features/{self.feature_version}/", f"cnn_features/{self.backbone_version}/"
+
     def objects(self, prepared: str) -> tuple[str, str]:
         """Names of the objects with features and CNN features of a prepared object."""
-        rest = prepared.removeprefix(FOLDER)
-        return f"features/{self.feature_version}/{rest}", f"cnn_features/{self.backbone_version}/{rest}"
+        features, cnn_features = (folder + prepared.removeprefix(FOLDER) for folder in self.folders)
+        return features, cnn_features
 
 
-def describe_object(bucket: str, prepared: str, recipe: Recipe) -> dict[str, Any]:
-    """Compute and write the features of the scans in a prepared object. Answers the two objects' names."""
+def describe_object(bucket: str, prepared: str, recipe: Recipe) -> None:
+    """Compute and write the features of the scans in a prepared object."""
     table = pq.read_table(io.BytesIO(storage.read(bucket, prepared)), columns=["scan_id", "label", "source", "image"])
     images = tensors(table)
     scans = table.drop_columns("image").to_pylist()
@@ -90,7 +93,6 @@ def describe_object(bucket: str, prepared: str, recipe: Recipe) -> dict[str, Any
     features, cnn_features = recipe.objects(prepared)
     storage.write(bucket, cnn_features, *parquet(_cnn_rows(scans, images, recipe, now), CNN_FEATURES))
     storage.write(bucket, features, *parquet(_rows(scans, images, recipe, now), FEATURES))
-    return {"features": features, "cnn_features": cnn_features}
 
 
 def _rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: datetime) -> list[dict[str, Any]]:

@@ -38,25 +38,32 @@ class ChangedScan(Exception):  # noqa: N818 - a fact, as RejectedScan is
 def prepare_part(manifest: Manifest, number: int) -> dict[str, Any]:
     """Prepare one part, and last record what became of it in an object, by which a second run knows it is done.
 
-    Answers `scans` and `bytes` that were prepared, and `errors`: scan id, label, source and reason of the others.
+    Answers the `part`, how many `scans` and `bytes` were prepared, `errors` (scan id, label, source and reason of the
+    others), and the names of the `objects` written.
     """
     scans = manifest.part(number)
     rows: dict[str, list[dict[str, Any]]] = {scan.label: [] for scan in scans}
-    errors = []
+    errors, size = [], 0
     for scan, content in _read_ahead(scans):
         try:
             rows[scan.label].append(_row(scan, content.result()))
+            size += scan.size
         except storage.MissingObject:
             errors.append(_error(scan, Problem.VANISHED))
         except ChangedScan:
             errors.append(_error(scan, Problem.CHANGED))
         except RejectedScan as rejection:
             errors.append(_error(scan, rejection.reason))
-    for label, prepared in rows.items():  # an empty one too, so that a second run leaves nothing of the first
-        storage.write(manifest.bucket, prepared_object(label, manifest.id, number), *parquet(prepared, SCHEMA))
-    failed = {(error["label"], error["scan_id"]) for error in errors}
-    size = sum(scan.size for scan in scans if (scan.label, scan.scan_id) not in failed)
-    done = {"scans": len(scans) - len(errors), "bytes": size, "errors": errors}
+    objects = {prepared_object(label, manifest.id, number): prepared for label, prepared in rows.items()}
+    for name, prepared in objects.items():  # an empty one too, so that a second run leaves nothing of the first
+        storage.write(manifest.bucket, name, *parquet(prepared, SCHEMA))
+    done = {
+        "part": number,
+        "scans": len(scans) - len(errors),
+        "bytes": size,
+        "errors": errors,
+        "objects": sorted(objects),
+    }
     storage.write(manifest.bucket, part_object(manifest.id, number), json.dumps(done).encode(), "application/json")
     return done
 

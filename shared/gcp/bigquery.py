@@ -1,11 +1,12 @@
 """BigQuery: rows appended in groups, queries read."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import cache
+from itertools import batched
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPIError
@@ -22,6 +23,8 @@ Row = Mapping[str, Any]
 _TYPES = {bool: "BOOL", int: "INT64", float: "FLOAT64", str: "STRING", datetime: "TIMESTAMP", date: "DATE"}
 _MAX_GROUP = 500
 """Rows of one insertAll request, as its documentation advises."""
+_MAX_URIS = 10_000
+"""Of one load job, which is BigQuery's own limit."""
 _PATIENCE_S = 15
 """The client's own is ten minutes, far longer than a person or a push subscription waits."""
 _RETRY = bigquery.DEFAULT_RETRY.with_timeout(_PATIENCE_S)
@@ -67,6 +70,27 @@ def query(sql: str, **parameters: str | float | bool | datetime | date | list[st
             job_retry=None,
         )
         return [dict(row) for row in rows]
+
+
+def load(table: str, uris: Iterable[str]) -> int:
+    """Append Parquet objects (`gs://...`) to `<table>_raw` by load jobs; answers the number of rows.
+
+    The columns are the table's own, `recorded_at` included. Raises BigQueryError.
+    """
+    options = bigquery.ParquetOptions()
+    options.enable_list_inference = True
+    job_config = bigquery.LoadJobConfig(
+        source_format=bigquery.SourceFormat.PARQUET,
+        write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
+        parquet_options=options,
+    )
+    destination = f"{config.project()}.{config.dataset()}.{table}_raw"
+    with _answering():
+        jobs = [
+            client().load_table_from_uri(group, destination, job_config=job_config)
+            for group in batched(uris, _MAX_URIS, strict=False)
+        ]
+        return sum(job.result().output_rows for job in jobs)
 
 
 class _Group:

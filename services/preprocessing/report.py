@@ -1,0 +1,119 @@
+"""What a job did, in figures and two pictures."""
+
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from services.preprocessing.describe import Recipe
+from shared.features import Basis
+from shared.gcp import bases, storage
+
+_DRAWN_OBJECTS = 32
+"""Whose scans are drawn, some 5,000: more dots hide one another."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts and seconds of one job."""
+
+    manifest: str
+    """Empty for a refit."""
+    scans: int = 0
+    bytes: int = 0
+    rows: int = 0
+    """Loaded into the features table."""
+    errors: list[dict[str, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Note how long a step took."""
+        start = time.monotonic()
+        yield
+        self.seconds[step] = time.monotonic() - start
+
+    def add(self, parts: Sequence[dict[str, Any]]) -> None:
+        """Count what became of each part."""
+        self.scans += sum(part["scans"] for part in parts)
+        self.bytes += sum(part["bytes"] for part in parts)
+        self.errors += [error for part in parts for error in part["errors"]]
+
+    def to_json(self) -> bytes:
+        """The summary as indented JSON."""
+        return json.dumps(asdict(self), indent=2).encode()
+
+    def __str__(self) -> str:
+        """The summary for people."""
+        lines = [f"{self.scans:,} scans prepared ({self.bytes / 1e6:,.1f} MB read), {len(self.errors):,} not"]
+        lines += [f"  {count:,} {reason}" for reason, count in Counter(e["reason"] for e in self.errors).most_common()]
+        lines += [f"{self.rows:,} rows of features loaded into BigQuery"]
+        lines += [f"  {step:<9}{seconds:8.1f} s{self._rate(step, seconds)}" for step, seconds in self.seconds.items()]
+        return "\n".join(lines)
+
+    def _rate(self, step: str, seconds: float) -> str:
+        scans = {"prepare": self.scans, "describe": self.rows}.get(step, 0)
+        return f"{scans / seconds:9,.0f} images a second" if scans else ""
+
+
+def write_report(bucket: str, summary: Summary, objects: Sequence[str], recipe: Recipe) -> None:
+    """Write the summary and the pictures to `reports/` in the prepared bucket."""
+    folder = f"reports/{summary.manifest or recipe.feature_version}/"
+    storage.write(bucket, f"{folder}summary.json", summary.to_json(), "application/json")
+    described = pa.concat_tables(_read(bucket, recipe.objects(name)[1]) for name in sorted(objects)[:_DRAWN_OBJECTS])
+    if len(described) > 2:
+        storage.write(bucket, f"{folder}projection.png", projection(described), "image/png")
+    if recipe.basis:
+        picture = explained_variance(bases.load(recipe.basis))
+        storage.write(bucket, f"{folder}explained_variance.png", picture, "image/png")
+
+
+def explained_variance(basis: Basis) -> bytes:
+    """PNG of the share of the variance that the first axes explain together."""
+    figure, axes = _figure(1)
+    share = np.cumsum(basis.explained)
+    axes[0].plot(np.arange(1, len(share) + 1), share)
+    axes[0].axhline(0.95, linestyle=":", color="grey")
+    axes[0].set(xlabel="Principal axes", ylabel="Explained variance", ylim=(0, 1))
+    axes[0].set_title(f"{len(share)} axes explain {share[-1]:.1%}; fitted on {basis.scans:,} scans")
+    return _png(figure)
+
+
+def projection(described: pa.Table) -> bytes:
+    """PNG of CNN features on their own two principal axes, coloured by label and by source."""
+    features = np.array(described["embedding"].to_pylist())
+    centred = features - features.mean(axis=0)
+    directions = np.linalg.eigh(centred.T @ centred)[1][:, :-3:-1]
+    points = centred @ directions
+    figure, axes = _figure(2)
+    for axis, column in zip(axes, ("label", "source"), strict=True):
+        kinds = np.array(described[column].to_pylist())
+        for kind in np.unique(kinds):
+            axis.scatter(*points[kinds == kind].T, s=4, alpha=0.6, label=kind)
+        axis.set(title=f"CNN features by {column}", xlabel="First axis", ylabel="Second axis")
+        axis.legend(markerscale=3)
+    return _png(figure)
+
+
+def _read(bucket: str, name: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(storage.read(bucket, name)), columns=["label", "source", "embedding"])
+
+
+def _figure(panels: int) -> tuple[Figure, Sequence[Any]]:
+    figure = Figure(figsize=(5 * panels, 4.5), layout="constrained")
+    return figure, np.ravel(figure.subplots(1, panels))
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120)
+    return file.getvalue()
