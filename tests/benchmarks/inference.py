@@ -1,0 +1,289 @@
+"""The inference service beside the bare loop, FastAPI with Keras, LitServe and BentoML: `make bench-inference`.
+
+Everything runs on the same cores, the load generator included. Medians of three runs, each of every concurrency; the
+bare loop is measured again before each run of the service, so that a machine that slows down slows both.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import numpy as np
+import psutil
+
+from services.inference.releases import BUNDLED
+from shared.decoding import decode
+from shared.model import Model, read_release
+from shared.preprocessing import prepare
+from tests.benchmarks.inference_load import BOUNDARY, request
+
+ROOT = Path(__file__).parents[2]
+OUTPUT = ROOT / ".local" / "bench" / "inference.json"
+CORES = os.process_cpu_count() or 1
+CONCURRENCIES = (1, 2, 8, 32)
+OVERLOAD = 3
+"""Times the saturating load."""
+SAMPLE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Something that answers scans over HTTP."""
+
+    name: str
+    command: Sequence[str]
+    path: str
+    """Of the route."""
+
+
+SYSTEMS = [
+    System("scanflow", ["-m", "services.inference"], "/v1/predict"),
+    System("naive", ["-m", "uvicorn", "tests.benchmarks.inference_naive:app", "--port", "PORT"], "/predict"),
+    System("litserve", ["-m", "tests.benchmarks.inference_litserve", "PORT", str(CORES)], "/predict"),
+    System(
+        "bentoml", ["-m", "bentoml", "serve", "tests.benchmarks.inference_bentoml:Scan", "--port", "PORT"], "/predict"
+    ),
+]
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "kaggle" / "Training")
+    parser.add_argument("--quick", action="store_true", help="one short run of each: a look, not a measurement")
+    arguments = parser.parse_args()
+    runs, seconds, overload_seconds = (1, 1.5, 8) if arguments.quick else (3, 4, 60)
+    scans = sample(arguments.data)
+    figures = cold_start(scans[0], 3 if arguments.quick else 5)
+    for system in SYSTEMS:
+        print(f"measuring {system.name} ...", flush=True)
+        with running(system, scans[0]) as (url, process):
+            figures |= measured(system, url, scans, runs, seconds)
+            figures["rss_mb" if system.name == "scanflow" else f"{system.name}_rss_mb"] = resident_mb(process)
+            if system.name == "scanflow":
+                figures |= overloaded(url, process, scans, overload_seconds, OVERLOAD * figures["scanflow_c32_rps"])
+    report(figures)
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def sample(folder: Path) -> list[Path]:
+    """Real JPEGs, the same at every run."""
+    files = sorted(folder.rglob("*.jpg"))
+    if not files:
+        sys.exit(f"no JPEGs under {folder}; name a folder of scans with --data")
+    return files[:: max(len(files) // SAMPLE, 1)][:SAMPLE]
+
+
+def bare(scans: list[Path], seconds: float, threads: int) -> tuple[float, float]:
+    """Scans a second and median milliseconds of decode, prepare and network in a loop, in each of some threads."""
+    model, contents = read_release(BUNDLED), [path.read_bytes() for path in scans]
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+
+    def loop() -> None:
+        own = []
+        index = 0
+        while (start := time.perf_counter()) < end:
+            model.predict(prepare(decode(contents[index % len(contents)]).pages[0]))
+            own.append(time.perf_counter() - start)
+            index += 1
+        times.extend(own)
+
+    model.predict(prepare(decode(contents[0]).pages[0]))
+    workers = [threading.Thread(target=loop) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return len(times) / seconds, statistics.median(times) * 1000
+
+
+def cold_start(scan: Path, runs: int) -> dict[str, float]:
+    """Seconds from the start of the process to its first correct answer."""
+    content = scan.read_bytes()
+    expected = expected_probability(read_release(BUNDLED), content)
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        with process(SYSTEMS[0]) as (url, _):
+            answer = first_answer(url + SYSTEMS[0].path, content)
+            seconds.append(time.perf_counter() - start)
+        assert answer["probability"] == expected
+        assert answer["scan_id"] == hashlib.sha256(content).hexdigest()
+    return {"cold_start_s": round(statistics.median(seconds), 3)}
+
+
+def expected_probability(model: Model, content: bytes) -> float:
+    """What the service must answer."""
+    return model.predict(prepare(decode(content).pages[0])).probability
+
+
+def measured(system: System, url: str, scans: list[Path], runs: int, seconds: float) -> dict[str, float]:
+    """Closed-loop figures of one system at every concurrency."""
+    rounds: dict[str, list[float]] = {}
+    for _ in range(runs):
+        if system.name == "scanflow":
+            _note(rounds, "bare_rps", bare_in_process(scans, seconds, CORES)[0])
+            _note(rounds, "bare_p50_ms", bare_in_process(scans, seconds, 1)[1])
+        for concurrency in CONCURRENCIES:
+            result = generate(url + system.path, scans, seconds, concurrency)
+            answered = np.array(result["seconds"].get("200", [])) * 1000
+            assert len(answered) and result["lost"] == 0, (
+                system.name,
+                {k: len(v) for k, v in result["seconds"].items()},
+            )
+            key = f"{system.name}_c{concurrency}"
+            _note(rounds, f"{key}_rps", len(answered) / result["duration"])
+            for percentile in (50, 95, 99):
+                _note(rounds, f"{key}_p{percentile}_ms", float(np.percentile(answered, percentile)))
+            refused = sum(len(values) for status, values in result["seconds"].items() if status != "200")
+            if refused:
+                print(f"  {key}: {refused} refused")
+    return {name: round(statistics.median(values), 2) for name, values in rounds.items()}
+
+
+def overloaded(url: str, process: psutil.Process, scans: list[Path], seconds: float, rate: float) -> dict[str, float]:
+    """What becomes of requests that come at a rate far above the saturating one."""
+    before = resident_mb(process)
+    result = generate(f"{url}/v1/predict", scans, seconds, 32, rate)
+    accepted = np.array(result["seconds"].get("200", [])) * 1000
+    refused = np.array([value for status in ("429", "503") for value in result["seconds"].get(status, [])]) * 1000
+    assert set(result["seconds"]) <= {"200", "429", "503"}, result["seconds"].keys()
+    return {
+        "overload_offered_rps": round(rate, 1),
+        "overload_accepted_rps": round(len(accepted) / result["duration"], 1),
+        "overload_p99_ms": round(float(np.percentile(accepted, 99)), 1),
+        "overload_refusal_p99_ms": round(float(np.percentile(refused, 99)), 1),
+        "overload_lost": result["lost"],
+        "overload_rss_before_mb": before,
+        "overload_rss_after_mb": resident_mb(process),
+    }
+
+
+def bare_in_process(scans: list[Path], seconds: float, threads: int) -> tuple[float, float]:
+    """`bare` in a process of its own, as clean as the service's."""
+    code = (
+        "import sys, json; from pathlib import Path; from tests.benchmarks.inference import bare;"
+        "print(json.dumps(bare([Path(p.strip()) for p in sys.stdin], float(sys.argv[1]), int(sys.argv[2]))))"
+    )
+    rate, milliseconds = json.loads(_python(["-c", code, str(seconds), str(threads)], scans))
+    return rate, milliseconds
+
+
+def generate(url: str, scans: list[Path], seconds: float, connections: int, rate: float = 0) -> dict:
+    """Load from a process of its own."""
+    arguments = ["-m", "tests.benchmarks.inference_load", url, str(seconds), str(connections)]
+    return json.loads(_python(arguments + ([str(rate)] if rate else []), scans))
+
+
+def _python(arguments: list[str], scans: list[Path]) -> str:
+    paths = "\n".join(map(str, scans))
+    finished = subprocess.run(
+        [sys.executable, *arguments],
+        input=paths,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=_environment(),
+    )
+    return finished.stdout.strip().splitlines()[-1]
+
+
+@contextmanager
+def process(system: System) -> Iterator[tuple[str, psutil.Process]]:
+    """The system's processes, started and ended; not waited for."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, *(str(port) if word == "PORT" else word for word in system.command)]
+    log = ROOT / ".local" / "bench" / f"{system.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        started = psutil.Popen(command, cwd=ROOT, env=_environment(PORT=str(port)), stdout=output, stderr=output)
+    try:
+        yield f"http://127.0.0.1:{port}", started
+    finally:
+        family = [started, *started.children(recursive=True)]
+        for member in family:
+            member.terminate()
+        for member in psutil.wait_procs(family, 10)[1]:
+            member.kill()
+
+
+@contextmanager
+def running(system: System, scan: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """The system, warm."""
+    with process(system) as (url, started):
+        for _ in range(50):
+            first_answer(url + system.path, scan.read_bytes())
+        yield url, started
+
+
+def first_answer(url: str, content: bytes, patience: float = 120) -> dict:
+    """The first answer with status 200 to one scan."""
+    body = request("/", "", content).partition(b"\r\n\r\n")[2]
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY.decode()}"}
+    deadline = time.perf_counter() + patience
+    while True:
+        try:
+            with urlopen(Request(url, body, headers)) as response:  # noqa: S310 - our own service
+                return json.load(response)
+        except (URLError, ConnectionError):
+            if time.perf_counter() > deadline:
+                raise
+            time.sleep(0.005)
+
+
+def resident_mb(process: psutil.Process) -> float:
+    """Resident memory of a process and all below it."""
+    family = [process, *process.children(recursive=True)]
+    return round(sum(member.memory_info().rss for member in family) / 2**20, 1)
+
+
+def _environment(**more: str) -> dict[str, str]:
+    quiet = {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+        "BENTOML_DO_NOT_TRACK": "true",
+        "DO_NOT_TRACK": "1",
+    }
+    return os.environ | quiet | {"PYTHONPATH": str(ROOT)} | more
+
+
+def _note(rounds: dict[str, list[float]], name: str, value: float) -> None:
+    rounds.setdefault(name, []).append(value)
+
+
+def report(figures: dict[str, float]) -> None:
+    """Print the figures as a table."""
+    print(f"\n{'':10} {'in flight':>9} {'req/s':>8} {'of bare':>8} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}")
+    print(f"{'bare loop':10} {CORES:9} {figures['bare_rps']:8.1f} {1:8.2f} {figures['bare_p50_ms']:8.2f}")
+    for system in SYSTEMS:
+        for concurrency in CONCURRENCIES:
+            key = f"{system.name}_c{concurrency}"
+            rate = figures[f"{key}_rps"]
+            times = " ".join(f"{figures[f'{key}_p{percentile}_ms']:8.2f}" for percentile in (50, 95, 99))
+            print(f"{system.name:10} {concurrency:9} {rate:8.1f} {rate / figures['bare_rps']:8.2f} {times}")
+    print()
+    for name, value in figures.items():
+        if name.startswith(("cold", "rss", "overload")) or name.endswith("rss_mb"):
+            print(f"{name:28} {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""The released model behind LitServe, as its guide has it, with a worker for each core."""
+
+import sys
+
+import litserve as ls
+from starlette.datastructures import FormData
+
+from services.inference.releases import BUNDLED
+from shared.decoding import decode
+from shared.model import Prediction, read_release
+from shared.preprocessing import prepare
+
+
+class ScanAPI(ls.LitAPI):
+    """Decode, prepare, predict."""
+
+    def setup(self, device: str) -> None:
+        """Load the release."""
+        self.model = read_release(BUNDLED)
+
+    def decode_request(self, request: FormData) -> bytes:
+        """The file of the form."""
+        return request["file"].file.read()
+
+    def predict(self, content: bytes) -> Prediction:
+        """The prediction for one file."""
+        return self.model.predict(prepare(decode(content).pages[0]))
+
+    def encode_response(self, prediction: Prediction) -> dict[str, object]:
+        """The answer."""
+        return {"prediction": self.model.verdict(prediction), "probability": prediction.probability}
+
+
+if __name__ == "__main__":
+    server = ls.LitServer(ScanAPI(), accelerator="cpu", workers_per_device=int(sys.argv[2]))
+    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")
