@@ -15,3 +15,54 @@ locals {
     preprocessing_errors = { key = ["manifest", "scan_id", "label"], cluster = ["label", "reason"] }
   }
 }
+
+resource "google_bigquery_dataset" "this" {
+  dataset_id                 = local.dataset
+  location                   = var.region
+  description                = "Scans, predictions and features. For research use, not a medical device."
+  max_time_travel_hours      = 168
+  delete_contents_on_destroy = !var.deletion_protection
+
+  dynamic "default_encryption_configuration" {
+    for_each = var.kms_key[*]
+    content {
+      kms_key_name = default_encryption_configuration.value
+    }
+  }
+
+  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agents]
+}
+
+resource "google_bigquery_table" "raw" {
+  for_each = local.tables
+
+  dataset_id          = google_bigquery_dataset.this.dataset_id
+  table_id            = "${each.key}_raw"
+  schema              = file("${path.module}/schemas/${each.key}.json")
+  clustering          = each.value.cluster
+  deletion_protection = var.deletion_protection
+
+  time_partitioning {
+    type  = "DAY"
+    field = "recorded_at"
+  }
+}
+
+resource "google_bigquery_table" "view" {
+  for_each = local.tables
+
+  dataset_id          = google_bigquery_dataset.this.dataset_id
+  table_id            = each.key
+  deletion_protection = false
+
+  view {
+    use_legacy_sql = false
+    query = templatefile("${path.module}/views/latest.sql", {
+      dataset = local.dataset
+      table   = each.key
+      key     = join(", ", each.value.key)
+    })
+  }
+
+  depends_on = [google_bigquery_table.raw]
+}

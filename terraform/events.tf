@@ -3,17 +3,26 @@
 locals {
   topics = ["scan-uploaded", "scan-accepted", "scan-rejected"]
 
-  # Every step is a function behind one push subscription per topic, named <step>-on-<topic>.
+  # Every step is a function behind one push subscription per topic, named <step>-on-<topic>. Its size is given where
+  # the module's default does not fit.
   steps = {
     validate_scan = {
-      topics = ["scan-uploaded"]
+      topics        = ["scan-uploaded"]
+      memory        = "4Gi" # a 50-megapixel file takes up to 0.7 GiB while it is decoded
+      cpu           = "2"
+      concurrency   = 4
+      max_instances = 50
       environment = {
         SCANS_BUCKET      = local.buckets.scans
         QUARANTINE_BUCKET = local.buckets.quarantine
       }
     }
     write_features = {
-      topics = ["scan-accepted"]
+      topics        = ["scan-accepted"]
+      memory        = "4Gi"
+      cpu           = "2"
+      concurrency   = 4
+      max_instances = 50
       environment = {
         MODELS_BUCKET   = local.buckets.models
         PREPARED_BUCKET = local.buckets.prepared
@@ -38,7 +47,9 @@ locals {
   # Every scheduled step is a function that Cloud Scheduler calls over HTTP.
   scheduled = {
     ingest_scans = {
-      schedule = "*/15 * * * *"
+      schedule      = "*/15 * * * *"
+      timeout       = 1800
+      max_instances = 1
       environment = {
         UPLOADS_BUCKET = local.buckets.uploads
         SOURCE_BUCKET  = var.source_bucket
@@ -47,7 +58,10 @@ locals {
       }
     }
     verify_ingestion = {
-      schedule = "30 2 * * *"
+      schedule      = "30 2 * * *"
+      timeout       = 1800
+      memory        = "2Gi"
+      max_instances = 1
       environment = {
         UPLOADS_BUCKET    = local.buckets.uploads
         SCANS_BUCKET      = local.buckets.scans
@@ -59,7 +73,10 @@ locals {
       }
     }
     start_preprocessing = {
-      schedule = "0 * * * *"
+      schedule      = "0 * * * *"
+      timeout       = 540
+      memory        = "2Gi" # a manifest of 50,000 scans is built in memory
+      max_instances = 1
       environment = {
         PREPARED_BUCKET = local.buckets.prepared
         MODELS_BUCKET   = local.buckets.models
@@ -81,5 +98,32 @@ locals {
   # Drained in batches by start_preprocessing.
   pull_subscriptions = {
     preprocessing = { topic = "scan-accepted", ack_deadline_seconds = 600 }
+  }
+}
+
+resource "google_pubsub_topic" "this" {
+  for_each = toset(local.topics)
+
+  name                       = each.value
+  kms_key_name               = var.kms_key
+  message_retention_duration = "604800s" # a week, so that a subscription can be wound back after a mistake
+
+  message_storage_policy {
+    allowed_persistence_regions = [var.region]
+  }
+
+  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agents]
+}
+
+resource "google_pubsub_subscription" "pull" {
+  for_each = local.pull_subscriptions
+
+  name                       = each.key
+  topic                      = google_pubsub_topic.this[each.value.topic].id
+  ack_deadline_seconds       = each.value.ack_deadline_seconds
+  message_retention_duration = "2678400s" # 31 days, the most there is
+
+  expiration_policy {
+    ttl = ""
   }
 }

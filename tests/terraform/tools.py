@@ -1,7 +1,7 @@
-"""Tools that the proofs run but the project does not import: each in its own environment under .local/tools."""
+"""Tools that the proofs run but the project does not import: each in an environment of its own under .local/tools."""
 
 import os
-import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +9,19 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".local" / "tools"
 
 
-def uv() -> str:
-    """The uv that made this environment."""
-    beside = Path(sys.executable).parent / "uv"
-    return os.environ.get("UV") or (str(beside) if beside.exists() else "") or shutil.which("uv") or "uv"
+def uv(*arguments: str | Path) -> None:
+    """Run the project's uv. Raises subprocess.CalledProcessError."""
+    command = os.environ.get("UV") or ROOT / ".local" / "uv" / "bin" / "uv"
+    subprocess.run([command, *arguments], check=True, capture_output=True)
+
+
+def environment(name: str, *requirements: str) -> Path:
+    """Virtual environment `.local/tools/<name>` that holds these requirements, made at first use; its bin folder."""
+    folder = CACHE / name
+    stamp = folder / "requirements"
+    wanted = "\n".join(requirements)
+    if not stamp.exists() or stamp.read_text() != wanted:
+        uv("venv", "--quiet", "--clear", "--python", sys.executable, folder)
+        uv("pip", "install", "--quiet", "--python", folder / "bin" / "python", *requirements)
+        stamp.write_text(wanted)
+    return folder / "bin"

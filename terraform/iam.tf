@@ -1,0 +1,379 @@
+# Who may do what. The maps below are the whole of it: read from top to bottom they are an access review.
+# tests/terraform/test_least_privilege.py holds them against the calls that the code makes.
+
+locals {
+  accounts = {
+    inference        = "Inference service"
+    dashboard        = "Dashboard"
+    preprocessing    = "Spark batches"
+    training         = "Training job"
+    spark_history    = "Spark history server"
+    function_builder = "Builds the functions"
+    deployer         = "Cloud Build pipeline"
+  }
+
+  members = merge(
+    { for name, account in google_service_account.this : name => account.member },
+    { for name, step in module.step : name => step.account.member },
+  )
+
+  account_names = merge(
+    { for name, account in google_service_account.this : name => account.name },
+    { for name, step in module.step : name => step.account.name },
+  )
+
+  # account -> bucket -> what it may do with objects
+  bucket_access = {
+    validate_scan       = { uploads = ["read"], scans = ["create"], quarantine = ["create"] }
+    write_features      = { scans = ["read"], models = ["read"], prepared = ["read"] }
+    ingest_scans        = { uploads = ["read", "create"] }
+    verify_ingestion    = { uploads = ["read"], scans = ["read"], quarantine = ["read"] }
+    start_preprocessing = { prepared = ["read", "create"] }
+    inference           = { scans = ["read"], models = ["read"] }
+    preprocessing       = { scans = ["read"], models = ["read"], prepared = ["write"], spark = ["write"] }
+    training            = { prepared = ["read"], models = ["write"] }
+    spark_history       = { spark = ["read"] }
+    function_builder    = { functions = ["read"] }
+    deployer            = { uploads = ["create"], functions = ["write"] }
+  }
+
+  # account -> tables it appends rows to, one by one
+  table_appends = {
+    write_features   = ["features"]
+    score_scan       = ["predictions"]
+    record_scan      = ["scans", "rejections"]
+    verify_ingestion = ["ingestion_checks"]
+  }
+
+  # account -> tables it loads files into
+  table_loads = {
+    preprocessing = ["features", "cnn_features", "preprocessing_errors"]
+  }
+
+  # accounts that query the dataset
+  queries = ["verify_ingestion", "dashboard", "deployer"]
+
+  # account -> topics it publishes to
+  publishes = {
+    validate_scan = ["scan-accepted", "scan-rejected"]
+  }
+
+  # account -> subscriptions it drains
+  drains = {
+    start_preprocessing = ["preprocessing"]
+  }
+
+  # accounts that call the inference service
+  inference_callers = ["score_scan", "dashboard"]
+
+  # account -> accounts it may start something as
+  acts_as = {
+    start_preprocessing = ["preprocessing"]
+    deployer            = concat(["inference", "dashboard", "training", "function_builder"], keys(local.functions))
+  }
+
+  researcher_tables = flatten([for name in ["scans", "features", "cnn_features"] : [name, "${name}_raw"]])
+
+  object_roles = {
+    read   = "roles/storage.objectViewer"
+    create = google_project_iam_custom_role.object_creator.id
+    write  = "roles/storage.objectUser"
+  }
+}
+
+resource "google_service_account" "this" {
+  for_each = local.accounts
+
+  account_id   = replace(each.key, "_", "-")
+  display_name = each.value
+  depends_on   = [google_project_service.this]
+}
+
+# Creating an object where one of its name exists asks for the right to delete it before the precondition
+# if_generation_match=0 is looked at; without that right a scan delivered twice would fail instead of being passed over.
+resource "google_project_iam_custom_role" "object_creator" {
+  role_id     = "scanflowObjectCreator"
+  title       = "Creates objects once"
+  permissions = ["storage.objects.create", "storage.objects.delete"]
+}
+
+resource "google_project_iam_custom_role" "row_appender" {
+  role_id     = "scanflowRowAppender"
+  title       = "Appends rows to tables, reads none"
+  permissions = ["bigquery.tables.get", "bigquery.tables.updateData"]
+}
+
+resource "google_project_iam_custom_role" "batch_submitter" {
+  role_id     = "scanflowBatchSubmitter"
+  title       = "Submits Dataproc batches and asks after them"
+  permissions = ["dataproc.batches.create", "dataproc.batches.get", "dataproc.operations.get"]
+}
+
+resource "google_storage_bucket_iam_member" "accounts" {
+  for_each = merge([
+    for account, buckets in local.bucket_access : merge([
+      for bucket, rights in buckets : {
+        for right in rights : "${account} may ${right} ${bucket}" => { account = account, bucket = bucket, right = right }
+      }
+    ]...)
+  ]...)
+
+  bucket = google_storage_bucket.this[each.value.bucket].name
+  role   = local.object_roles[each.value.right]
+  member = local.members[each.value.account]
+}
+
+resource "google_storage_bucket_iam_member" "source" {
+  for_each = toset(var.source_bucket == "" ? [] : ["ingest_scans", "verify_ingestion"])
+
+  bucket = var.source_bucket
+  role   = "roles/storage.objectViewer"
+  member = local.members[each.value]
+}
+
+resource "google_storage_bucket_iam_member" "imaging_systems" {
+  for_each = toset(var.imaging_systems)
+
+  bucket = google_storage_bucket.this["uploads"].name
+  role   = "roles/storage.objectCreator"
+  member = each.value
+}
+
+# The upload script reads back what it sent, to resume and to verify.
+resource "google_storage_bucket_iam_member" "uploaders" {
+  for_each = merge([
+    for right in ["read", "create"] : { for member in var.uploaders : "${member} may ${right}" => { member = member, right = right } }
+  ]...)
+
+  bucket = google_storage_bucket.this["uploads"].name
+  role   = local.object_roles[each.value.right]
+  member = each.value.member
+}
+
+resource "google_storage_bucket_iam_member" "researchers" {
+  for_each = toset(var.researchers)
+
+  bucket = google_storage_bucket.this["scans"].name
+  role   = "roles/storage.objectViewer"
+  member = each.value
+}
+
+resource "google_bigquery_table_iam_member" "appends" {
+  for_each = merge([
+    for account, tables in local.table_appends : {
+      for table in tables : "${account} appends to ${table}" => { account = account, table = table }
+    }
+  ]...)
+
+  dataset_id = google_bigquery_dataset.this.dataset_id
+  table_id   = google_bigquery_table.raw[each.value.table].table_id
+  role       = google_project_iam_custom_role.row_appender.id
+  member     = local.members[each.value.account]
+}
+
+resource "google_bigquery_table_iam_member" "loads" {
+  for_each = merge([
+    for account, tables in local.table_loads : {
+      for table in tables : "${account} loads ${table}" => { account = account, table = table }
+    }
+  ]...)
+
+  dataset_id = google_bigquery_dataset.this.dataset_id
+  table_id   = google_bigquery_table.raw[each.value.table].table_id
+  role       = "roles/bigquery.dataEditor"
+  member     = local.members[each.value.account]
+}
+
+resource "google_bigquery_dataset_iam_member" "queries" {
+  for_each = toset(local.queries)
+
+  dataset_id = google_bigquery_dataset.this.dataset_id
+  role       = "roles/bigquery.dataViewer"
+  member     = local.members[each.value]
+}
+
+resource "google_bigquery_table_iam_member" "researchers" {
+  for_each = merge([
+    for member in var.researchers : {
+      for table in local.researcher_tables : "${member} reads ${table}" => { member = member, table = table }
+    }
+  ]...)
+
+  dataset_id = google_bigquery_dataset.this.dataset_id
+  table_id   = each.value.table
+  role       = "roles/bigquery.dataViewer"
+  member     = each.value.member
+  depends_on = [google_bigquery_table.raw, google_bigquery_table.view]
+}
+
+# Running a query or a load says nothing about which tables it may touch: those are named above.
+resource "google_project_iam_member" "jobs" {
+  for_each = setunion(local.queries, keys(local.table_loads))
+
+  project = var.project
+  role    = "roles/bigquery.jobUser"
+  member  = local.members[each.value]
+}
+
+resource "google_project_iam_member" "researcher_jobs" {
+  for_each = toset(var.researchers)
+
+  project = var.project
+  role    = "roles/bigquery.jobUser"
+  member  = each.value
+}
+
+resource "google_pubsub_topic_iam_member" "publishes" {
+  for_each = merge([
+    for account, topics in local.publishes : {
+      for topic in topics : "${account} publishes ${topic}" => { account = account, topic = topic }
+    }
+  ]...)
+
+  topic  = google_pubsub_topic.this[each.value.topic].id
+  role   = "roles/pubsub.publisher"
+  member = local.members[each.value.account]
+}
+
+resource "google_pubsub_subscription_iam_member" "drains" {
+  for_each = merge([
+    for account, subscriptions in local.drains : {
+      for name in subscriptions : "${account} drains ${name}" => { account = account, name = name }
+    }
+  ]...)
+
+  subscription = google_pubsub_subscription.pull[each.value.name].name
+  role         = "roles/pubsub.subscriber"
+  member       = local.members[each.value.account]
+}
+
+resource "google_cloud_run_v2_service_iam_member" "inference_callers" {
+  for_each = toset(local.inference_callers)
+
+  name     = google_cloud_run_v2_service.inference.name
+  location = var.region
+  role     = "roles/run.invoker"
+  member   = local.members[each.value]
+}
+
+resource "google_service_account_iam_member" "acts_as" {
+  for_each = merge([
+    for account, others in local.acts_as : {
+      for other in others : "${account} acts as ${other}" => { account = account, other = other }
+    }
+  ]...)
+
+  service_account_id = local.account_names[each.value.other]
+  role               = "roles/iam.serviceAccountUser"
+  member             = local.members[each.value.account]
+}
+
+resource "google_project_iam_member" "batch_submitter" {
+  project = var.project
+  role    = google_project_iam_custom_role.batch_submitter.id
+  member  = local.members["start_preprocessing"]
+}
+
+# Dataproc asks for this role, which brings the right to every bucket of the project: the condition takes that away but
+# for Spark's own, so that a batch never sees the uploads.
+resource "google_project_iam_member" "spark" {
+  for_each = toset(["preprocessing", "spark_history"])
+
+  project = var.project
+  role    = "roles/dataproc.worker"
+  member  = google_service_account.this[each.value].member
+
+  condition {
+    title      = "no bucket but Spark's own"
+    expression = "resource.service != \"storage.googleapis.com\" || resource.name.startsWith(\"projects/_/buckets/${local.internal_buckets.spark}\")"
+  }
+}
+
+resource "google_artifact_registry_repository_iam_member" "images_are_read" {
+  for_each = toset(["preprocessing"])
+
+  repository = google_artifact_registry_repository.images.name
+  location   = var.region
+  role       = "roles/artifactregistry.reader"
+  member     = local.members[each.value]
+}
+
+resource "google_artifact_registry_repository_iam_member" "functions_are_built" {
+  repository = google_artifact_registry_repository.functions.name
+  location   = var.region
+  role       = "roles/artifactregistry.writer"
+  member     = local.members["function_builder"]
+}
+
+resource "google_project_iam_member" "function_builder" {
+  project = var.project
+  role    = "roles/logging.logWriter"
+  member  = google_service_account.this["function_builder"].member
+}
+
+# The pipeline replaces code: images, functions, Cloud Run revisions. A change to anything else, rights above all, is
+# refused to it and made by a person.
+resource "google_project_iam_member" "deployer" {
+  for_each = toset([
+    "roles/browser",
+    "roles/cloudbuild.builds.builder",
+    "roles/cloudfunctions.developer",
+    "roles/ondemandscanning.admin",
+    "roles/run.developer",
+  ])
+
+  project = var.project
+  role    = each.value
+  member  = local.members["deployer"]
+}
+
+resource "google_artifact_registry_repository_iam_member" "images_are_built" {
+  repository = google_artifact_registry_repository.images.name
+  location   = var.region
+  role       = "roles/artifactregistry.writer"
+  member     = local.members["deployer"]
+}
+
+resource "google_storage_bucket_iam_member" "state" {
+  bucket = "${var.project}-terraform"
+  role   = "roles/storage.objectUser"
+  member = local.members["deployer"]
+}
+
+# Service agents that have to be there before they are given anything.
+resource "google_project_service_identity" "this" {
+  provider = google-beta
+  for_each = toset(["iap", "pubsub"])
+
+  service    = "${each.value}.googleapis.com"
+  depends_on = [google_project_service.this]
+}
+
+resource "google_kms_crypto_key_iam_member" "agents" {
+  for_each = toset(var.kms_key == null ? [] : [
+    data.google_storage_project_service_account.this.email_address,
+    "bq-${data.google_project.this.number}@bigquery-encryption.iam.gserviceaccount.com",
+    "service-${data.google_project.this.number}@gcp-sa-artifactregistry.iam.gserviceaccount.com",
+    "service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com",
+  ])
+
+  crypto_key_id = var.kms_key
+  role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
+  member        = "serviceAccount:${each.value}"
+}
+
+# Who read or changed a scan. Object names are in these entries, and a file name may name a patient: they go to a bucket
+# of their own (monitoring.tf), which nobody is given.
+resource "google_project_iam_audit_config" "data" {
+  for_each = toset(["bigquery.googleapis.com", "storage.googleapis.com"])
+
+  project = var.project
+  service = each.value
+
+  dynamic "audit_log_config" {
+    for_each = toset(["ADMIN_READ", "DATA_READ", "DATA_WRITE"])
+    content {
+      log_type = audit_log_config.value
+    }
+  }
+}

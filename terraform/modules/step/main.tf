@@ -1,0 +1,191 @@
+# One step of the corridor: a function with a service account of its own, and, for each topic that drives it, a push
+# subscription with back-off. What fails ten times lies in the step's dead-letter subscription until somebody replays it.
+
+locals {
+  dashed        = replace(var.name, "_", "-")
+  subscriptions = { for topic, id in var.topics : topic => "${local.dashed}-on-${topic}" }
+  pubsub_agent  = "serviceAccount:service-${var.project.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+}
+
+resource "google_service_account" "this" {
+  account_id   = local.dashed
+  display_name = "Function ${var.name}"
+}
+
+resource "google_cloudfunctions2_function" "this" {
+  name     = local.dashed
+  location = var.region
+
+  build_config {
+    runtime         = "python313"
+    entry_point     = var.name
+    service_account = var.builder
+
+    source {
+      storage_source {
+        bucket = var.source_code.bucket
+        object = var.source_code.name
+      }
+    }
+  }
+
+  service_config {
+    service_account_email            = google_service_account.this.email
+    ingress_settings                 = "ALLOW_INTERNAL_ONLY"
+    all_traffic_on_latest_revision   = true
+    available_memory                 = var.step.memory
+    available_cpu                    = var.step.cpu
+    max_instance_count               = var.step.max_instances
+    max_instance_request_concurrency = var.step.concurrency
+    timeout_seconds                  = coalesce(var.step.timeout, var.delivery.ack_deadline_seconds)
+    environment_variables = merge(var.step.environment, {
+      GOOGLE_CLOUD_PROJECT = var.project.project_id
+      THREADS              = var.step.concurrency # of the Functions Framework's server: one a request
+    })
+  }
+}
+
+# The function is called by its own account, for Pub/Sub as for Cloud Scheduler, and by nobody else.
+resource "google_cloud_run_v2_service_iam_member" "invoker" {
+  name     = google_cloudfunctions2_function.this.name
+  location = var.region
+  role     = "roles/run.invoker"
+  member   = google_service_account.this.member
+}
+
+resource "google_service_account_iam_member" "pubsub_signs" {
+  count = length(var.topics) > 0 ? 1 : 0
+
+  service_account_id = google_service_account.this.name
+  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
+  member             = local.pubsub_agent
+}
+
+resource "google_pubsub_subscription" "push" {
+  for_each = var.topics
+
+  name                 = local.subscriptions[each.key]
+  topic                = each.value
+  ack_deadline_seconds = var.delivery.ack_deadline_seconds
+
+  push_config {
+    push_endpoint = google_cloudfunctions2_function.this.service_config[0].uri
+
+    oidc_token {
+      service_account_email = google_service_account.this.email
+      audience              = google_cloudfunctions2_function.this.service_config[0].uri
+    }
+  }
+
+  retry_policy {
+    minimum_backoff = var.delivery.minimum_backoff
+    maximum_backoff = var.delivery.maximum_backoff
+  }
+
+  dead_letter_policy {
+    dead_letter_topic     = google_pubsub_topic.dead_letter[0].id
+    max_delivery_attempts = var.delivery.max_delivery_attempts
+  }
+
+  expiration_policy {
+    ttl = ""
+  }
+
+  depends_on = [
+    google_cloud_run_v2_service_iam_member.invoker,
+    google_pubsub_topic_iam_member.dead_letters_arrive,
+    google_service_account_iam_member.pubsub_signs,
+  ]
+}
+
+resource "google_pubsub_topic" "dead_letter" {
+  count = length(var.topics) > 0 ? 1 : 0
+
+  name = "${local.dashed}-dead-letter"
+
+  message_storage_policy {
+    allowed_persistence_regions = [var.region]
+  }
+}
+
+# Without it a dead letter would be lost: a topic keeps nothing for nobody.
+resource "google_pubsub_subscription" "dead_letter" {
+  count = length(var.topics) > 0 ? 1 : 0
+
+  name                       = google_pubsub_topic.dead_letter[0].name
+  topic                      = google_pubsub_topic.dead_letter[0].id
+  ack_deadline_seconds       = 600
+  message_retention_duration = "2678400s" # 31 days, the most there is
+
+  expiration_policy {
+    ttl = ""
+  }
+}
+
+resource "google_pubsub_topic_iam_member" "dead_letters_arrive" {
+  count = length(var.topics) > 0 ? 1 : 0
+
+  topic  = google_pubsub_topic.dead_letter[0].id
+  role   = "roles/pubsub.publisher"
+  member = local.pubsub_agent
+}
+
+resource "google_pubsub_subscription_iam_member" "dead_letters_leave" {
+  for_each = google_pubsub_subscription.push
+
+  subscription = each.value.name
+  role         = "roles/pubsub.subscriber"
+  member       = local.pubsub_agent
+}
+
+resource "google_monitoring_alert_policy" "queue" {
+  count = length(var.topics) > 0 ? 1 : 0
+
+  display_name          = "${var.name}: scans wait, or were given up"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = var.notification_channels
+
+  conditions {
+    display_name = "The oldest message has waited for five minutes"
+    condition_threshold {
+      filter = join(" AND ", [
+        "resource.type = \"pubsub_subscription\"",
+        "metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\"",
+        "resource.label.subscription_id = one_of(${join(", ", [for name in values(local.subscriptions) : "\"${name}\""])})",
+      ])
+      comparison      = "COMPARISON_GT"
+      threshold_value = 300
+      duration        = "120s"
+
+      aggregations {
+        alignment_period   = "60s"
+        per_series_aligner = "ALIGN_MAX"
+      }
+    }
+  }
+
+  conditions {
+    display_name = "A dead letter lies there"
+    condition_threshold {
+      filter = join(" AND ", [
+        "resource.type = \"pubsub_subscription\"",
+        "metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\"",
+        "resource.label.subscription_id = \"${google_pubsub_subscription.dead_letter[0].name}\"",
+      ])
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+
+      aggregations {
+        alignment_period   = "60s"
+        per_series_aligner = "ALIGN_MAX"
+      }
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "Read the function's log for the cause, mend it, then replay the dead letters (README, Disaster recovery)."
+  }
+}

@@ -1,0 +1,56 @@
+variable "name" {
+  description = "Name of the step: its folder under functions/ and its entry point, as in validate_scan."
+  type        = string
+}
+
+variable "step" {
+  description = "The step's entry in the map of steps: its environment, and its size where the default does not fit."
+  type = object({
+    environment   = map(string)
+    memory        = optional(string, "512Mi")
+    cpu           = optional(string, "1")
+    concurrency   = optional(number, 32)
+    max_instances = optional(number, 20)
+    timeout       = optional(number) # seconds; the delivery's acknowledgement deadline where not given
+  })
+}
+
+variable "project" {
+  description = "The project."
+  type        = object({ project_id = string, number = string })
+}
+
+variable "region" {
+  description = "Region of the function."
+  type        = string
+}
+
+variable "source_code" {
+  description = "Object that holds the function's zip."
+  type        = object({ bucket = string, name = string })
+}
+
+variable "builder" {
+  description = "Service account that builds the function, as projects/.../serviceAccounts/..."
+  type        = string
+}
+
+variable "topics" {
+  description = "Ids of the topics that drive the step, by name; none for a step that Cloud Scheduler calls."
+  type        = map(string)
+}
+
+variable "delivery" {
+  description = "Retry and dead-letter policy of the push subscriptions."
+  type = object({
+    ack_deadline_seconds  = number
+    minimum_backoff       = string
+    maximum_backoff       = string
+    max_delivery_attempts = number
+  })
+}
+
+variable "notification_channels" {
+  description = "Whom the alerts tell."
+  type        = list(string)
+}

@@ -1,0 +1,349 @@
+resource "google_monitoring_notification_channel" "email" {
+  display_name = "Scanflow alerts"
+  type         = "email"
+  labels       = { email_address = var.alert_email }
+  depends_on   = [google_project_service.this]
+}
+
+locals {
+  notification_channels = [google_monitoring_notification_channel.email.id]
+}
+
+# What the functions say in their logs, counted.
+
+resource "google_logging_metric" "scored" {
+  name            = "scanflow/upload_to_prediction"
+  description     = "Seconds from a scan's upload to its prediction, by prediction"
+  filter          = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.step["score_scan"].function}\" AND jsonPayload.message=\"scored\""
+  value_extractor = "EXTRACT(jsonPayload.seconds)"
+  label_extractors = {
+    prediction = "EXTRACT(jsonPayload.prediction)"
+  }
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "DISTRIBUTION"
+    unit        = "s"
+    labels {
+      key        = "prediction"
+      value_type = "STRING"
+    }
+  }
+
+  # 60 s is a bucket's bound, so that the objective below counts exactly.
+  bucket_options {
+    explicit_buckets {
+      bounds = [0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600]
+    }
+  }
+}
+
+resource "google_logging_metric" "rejected" {
+  name        = "scanflow/rejected"
+  description = "Files that can never become a scan, by reason"
+  filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.step["validate_scan"].function}\" AND jsonPayload.message=\"rejected\""
+  label_extractors = {
+    reason = "EXTRACT(jsonPayload.reason)"
+  }
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+    labels {
+      key        = "reason"
+      value_type = "STRING"
+    }
+  }
+}
+
+# Objectives, each with a fast and a slow burn alert: a fortieth of a month's allowance gone in an hour, or a twentieth
+# in six, as Google's SRE workbook has it.
+
+resource "google_monitoring_custom_service" "corridor" {
+  service_id   = "corridor"
+  display_name = "Upload to prediction"
+}
+
+resource "google_monitoring_slo" "upload_to_prediction" {
+  service             = google_monitoring_custom_service.corridor.service_id
+  slo_id              = "upload-to-prediction"
+  display_name        = "99% of scans are scored within 60 s of their upload"
+  goal                = 0.99
+  rolling_period_days = 28
+
+  request_based_sli {
+    distribution_cut {
+      distribution_filter = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.scored.name}\" resource.type=\"cloud_run_revision\""
+      range {
+        max = 60
+      }
+    }
+  }
+}
+
+resource "google_monitoring_service" "inference" {
+  service_id   = "inference"
+  display_name = "Inference"
+
+  basic_service {
+    service_type = "CLOUD_RUN"
+    service_labels = {
+      service_name = google_cloud_run_v2_service.inference.name
+      location     = var.region
+    }
+  }
+}
+
+resource "google_monitoring_slo" "inference_availability" {
+  service             = google_monitoring_service.inference.service_id
+  slo_id              = "availability"
+  display_name        = "99.5% of requests to inference are answered"
+  goal                = 0.995
+  rolling_period_days = 28
+
+  basic_sli {
+    availability {
+      enabled = true
+    }
+  }
+}
+
+resource "google_monitoring_slo" "inference_latency" {
+  service             = google_monitoring_service.inference.service_id
+  slo_id              = "latency"
+  display_name        = "99% of requests to inference take at most 0.5 s"
+  goal                = 0.99
+  rolling_period_days = 28
+
+  basic_sli {
+    latency {
+      threshold = "0.5s"
+    }
+  }
+}
+
+locals {
+  objectives = {
+    upload_to_prediction   = google_monitoring_slo.upload_to_prediction
+    inference_availability = google_monitoring_slo.inference_availability
+    inference_latency      = google_monitoring_slo.inference_latency
+  }
+
+  # A short window beside the long one ends the alert soon after the trouble ends.
+  burns = {
+    fast = { rate = 14.4, windows = ["3600s", "300s"], severity = "CRITICAL" }
+    slow = { rate = 6, windows = ["21600s", "1800s"], severity = "WARNING" }
+  }
+}
+
+resource "google_monitoring_alert_policy" "burn" {
+  for_each = {
+    for pair in setproduct(keys(local.objectives), keys(local.burns)) :
+    "${pair[0]} ${pair[1]}" => { objective = local.objectives[pair[0]], burn = local.burns[pair[1]] }
+  }
+
+  display_name          = "${each.value.objective.display_name}: not kept (${each.key})"
+  combiner              = "AND"
+  severity              = each.value.burn.severity
+  notification_channels = local.notification_channels
+
+  dynamic "conditions" {
+    for_each = each.value.burn.windows
+    content {
+      display_name = "Burns ${each.value.burn.rate} times too fast over ${conditions.value}"
+      condition_threshold {
+        filter          = "select_slo_burn_rate(\"${each.value.objective.name}\", \"${conditions.value}\")"
+        comparison      = "COMPARISON_GT"
+        threshold_value = each.value.burn.rate
+        duration        = "0s"
+      }
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "Open the dashboard Scanflow: the first row shows which step holds scans up."
+  }
+}
+
+# Dead letters and waiting messages have their alerts in modules/step.
+
+resource "google_monitoring_alert_policy" "preprocessing_waits" {
+  display_name          = "Scans wait for preprocessing"
+  combiner              = "OR"
+  severity              = "WARNING"
+  notification_channels = local.notification_channels
+
+  conditions {
+    display_name = "The oldest accepted scan has waited for three hours"
+    condition_threshold {
+      filter          = "resource.type = \"pubsub_subscription\" AND metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND resource.label.subscription_id = \"${google_pubsub_subscription.pull["preprocessing"].name}\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 10800
+      duration        = "0s"
+
+      aggregations {
+        alignment_period   = "300s"
+        per_series_aligner = "ALIGN_MAX"
+      }
+    }
+  }
+}
+
+resource "google_monitoring_alert_policy" "scheduled_step_fails" {
+  display_name          = "A scheduled step fails"
+  combiner              = "OR"
+  severity              = "ERROR"
+  notification_channels = local.notification_channels
+
+  conditions {
+    display_name = "Cloud Scheduler got an error"
+    condition_matched_log {
+      filter = "resource.type=\"cloud_scheduler_job\" AND severity>=ERROR"
+      label_extractors = {
+        job = "EXTRACT(resource.labels.job_id)"
+      }
+    }
+  }
+
+  alert_strategy {
+    auto_close = "86400s"
+    notification_rate_limit {
+      period = "3600s"
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "verify-ingestion fails when a count or a hash differs: the table ingestion_checks says which. start-preprocessing fails when five batches of a manifest failed: read the last one's log."
+  }
+}
+
+resource "google_monitoring_alert_policy" "training_fails" {
+  display_name          = "Training failed"
+  combiner              = "OR"
+  severity              = "WARNING"
+  notification_channels = local.notification_channels
+
+  conditions {
+    display_name = "An execution ended with a failure"
+    condition_threshold {
+      filter          = "resource.type = \"cloud_run_job\" AND metric.type = \"run.googleapis.com/job/completed_execution_count\" AND metric.label.result = \"failed\" AND resource.label.job_name = \"${google_cloud_run_v2_job.training.name}\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+
+      aggregations {
+        alignment_period   = "300s"
+        per_series_aligner = "ALIGN_SUM"
+      }
+    }
+  }
+}
+
+# Drift, as far as answers show it: other scans than before, or another instrument, move these shares first.
+locals {
+  answers  = "logging_googleapis_com:user_scanflow_upload_to_prediction_count"
+  selected = { for prediction in ["Cancer", "Not a brain MRI"] : prediction => "${local.answers}{prediction=\"${prediction}\"}" }
+}
+
+resource "google_monitoring_alert_policy" "drift" {
+  display_name          = "Scans or predictions have drifted"
+  combiner              = "OR"
+  severity              = "WARNING"
+  notification_channels = local.notification_channels
+
+  conditions {
+    display_name = "The share of Cancer over 6 hours differs by more than 0.2 from the 18 hours before"
+    condition_prometheus_query_language {
+      query = join(" ", [
+        "abs(sum(increase(${local.selected["Cancer"]}[6h])) / sum(increase(${local.answers}[6h]))",
+        "- sum(increase(${local.selected["Cancer"]}[18h] offset 6h)) / sum(increase(${local.answers}[18h] offset 6h))) > 0.2",
+      ])
+      duration            = "0s"
+      evaluation_interval = "600s"
+    }
+  }
+
+  conditions {
+    display_name = "More than a tenth of the files over 6 hours is not a brain MRI"
+    condition_prometheus_query_language {
+      query               = "sum(increase(${local.selected["Not a brain MRI"]}[6h])) / sum(increase(${local.answers}[6h])) > 0.1"
+      duration            = "0s"
+      evaluation_interval = "600s"
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "Open the dashboard's page Operations: has a source been added, or a scanner changed? A model's figures hold only for scans like those it was tested on."
+  }
+}
+
+resource "google_monitoring_dashboard" "this" {
+  dashboard_json = file("${path.module}/dashboard.json")
+  depends_on     = [google_project_service.this]
+}
+
+resource "google_billing_budget" "this" {
+  billing_account = data.google_project.this.billing_account
+  display_name    = "Scanflow ${var.project}"
+
+  budget_filter {
+    projects = ["projects/${data.google_project.this.number}"]
+  }
+
+  amount {
+    specified_amount {
+      units = var.monthly_budget
+    }
+  }
+
+  dynamic "threshold_rules" {
+    for_each = [[0.5, "CURRENT_SPEND"], [0.9, "CURRENT_SPEND"], [1, "CURRENT_SPEND"], [1, "FORECASTED_SPEND"]]
+    content {
+      threshold_percent = threshold_rules.value[0]
+      spend_basis       = threshold_rules.value[1]
+    }
+  }
+
+  all_updates_rule {
+    monitoring_notification_channels = local.notification_channels
+  }
+}
+
+# Logs. Entries that may hold a file name, and so a patient's, go to the audit bucket and nowhere else.
+
+resource "google_logging_project_bucket_config" "default" {
+  project        = var.project
+  location       = "global"
+  bucket_id      = "_Default"
+  retention_days = var.log_retention_days
+}
+
+resource "google_logging_project_bucket_config" "audit" {
+  project        = var.project
+  location       = var.region
+  bucket_id      = "audit"
+  retention_days = 400
+  description    = "Who read or changed which scan"
+}
+
+locals {
+  data_access = "log_id(\"cloudaudit.googleapis.com/data_access\")"
+}
+
+resource "google_logging_project_sink" "audit" {
+  name                   = "audit"
+  description            = "Data access, kept apart because object names may hold a patient's"
+  destination            = "logging.googleapis.com/${google_logging_project_bucket_config.audit.id}"
+  filter                 = local.data_access
+  unique_writer_identity = true
+}
+
+resource "google_logging_project_exclusion" "data_access" {
+  name        = "data-access"
+  description = "Kept in the audit bucket alone"
+  filter      = local.data_access
+  depends_on  = [google_logging_project_sink.audit]
+}
