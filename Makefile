@@ -28,7 +28,7 @@ demo: $(UV) ## Run everything here and drop scans into it: [DATA=folder] [LIMIT=
 	@$(RUN) --group local python -m local $(if $(DATA),--data "$(DATA)") $(if $(LIMIT),--limit $(LIMIT)) $(if $(ONCE),--once)
 
 serve: $(UV) ## Run the inference service alone with the released model: [PORT=8080]
-	@$(RUN) --group inference python -m uvicorn services.inference.main:app --host 127.0.0.1 --port $(PORT)
+	@PORT=$(PORT) $(RUN) --group inference python -m services.inference
 
 test: $(UV) ## Run every test
 	@$(RUN) --group dev python -m pytest

@@ -113,12 +113,7 @@ def _doors() -> list[Service]:
     streamlit = ["-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(dashboard)]
     streamlit += ["--server.address", "127.0.0.1", "--server.headless", "true", "--browser.gatherUsageStats", "false"]
     return [
-        _python(
-            "inference",
-            inference,
-            ["-m", "uvicorn", "services.inference.main:app", "--host", "127.0.0.1", "--port", str(inference)],
-            health="/readyz",
-        ),
+        _python("inference", inference, ["-m", "services.inference"], health="/readyz", PORT=str(inference)),
         *events,
         *scheduled,
         _python(
