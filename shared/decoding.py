@@ -219,6 +219,8 @@ def _reason(error: Exception) -> Reason:
 
 def _jpeg(content: bytes) -> tuple[list[np.ndarray], bool]:
     """simplejpeg in strict mode: what libjpeg-turbo only warns of, short and damaged data, is an error."""
+    if b"\xff\xd9" not in content:
+        raise RejectedScan(Reason.TRUNCATED)
     with decoder_calls():
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
     check_size(width, height)

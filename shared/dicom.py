@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_frames
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
-from pydicom.pixels import iter_pixels
+from pydicom.pixels import get_decoder, iter_pixels
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
 
@@ -22,7 +22,7 @@ from shared.errors import Reason, RejectedScan
 
 # pydicom quotes what it finds odd, which may be a patient's name. What matters is raised.
 warnings.filterwarnings("ignore", module="pydicom")
-logging.getLogger("pydicom").propagate = False
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
 _ERRORS = (BytesLengthException, InvalidDicomError)
 """What pydicom raises beside Python's own exceptions."""
@@ -95,6 +95,7 @@ def _check_inflated(content: bytes) -> None:
 def _check_frames(dataset: Dataset, pages: int) -> None:
     """Every compressed frame is as large as the dataset says: the decoders believe the frame."""
     syntax = dataset.file_meta.TransferSyntaxUID
+    get_decoder(syntax)  # raises NotImplementedError, which says more than what would fail next
     if not syntax.is_encapsulated or syntax == RLELossless:
         return
     size_of = _jpeg_2000_size if syntax in JPEG2000TransferSyntaxes else _jpeg_size
