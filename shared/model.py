@@ -97,9 +97,9 @@ class Model:
         """Run the graph once on a prepared scan, float32 (128, 128, 3) in [0, 1]."""
         with self._runner() as run:
             outputs = {name: np.array(value[0]) for name, value in run(scan=tensor[np.newaxis]).items()}
-        novelty = float(outputs["novelty"][0])
+        novelty = float(outputs["novelty"])
         return Prediction(
-            probability=float(outputs["probability"][0]),
+            probability=float(outputs["probability"]),
             heat_map=outputs["heat_map"],
             embedding=outputs["embedding"],
             types=dict(zip(self.card.tumour_types, outputs["types"].tolist(), strict=True)),

@@ -7,8 +7,6 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from services.training.data import Scans
-
 NEAR = 0.87
 """Correlation of two fingerprints from which two images are copies; the report shows pairs on both sides of it."""
 

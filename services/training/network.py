@@ -5,7 +5,6 @@ import numpy as np
 from keras import layers
 
 from services.training.imagenet import imagenet_weights
-from shared.preprocessing import SIDE
 
 TYPES = ("glioma", "meningioma", "pituitary")
 WIDTH = 160
@@ -24,9 +23,9 @@ _STAGES = [
 
 
 def network() -> keras.Model:
-    """From `scan` (n, 128, 128, 3) in [0, 1] to a dictionary: logit (n,), types (n, 3) as logits, map (n, 16, 16, d),
+    """From `scan` (n, 128, 128, 3) in [0, 1], or smaller ones, to a dictionary: logit (n,), types (n, 3) as logits, map (n, 16, 16, d),
     embedding (n, d), stages: the channels' means and deviations of every stage, by which the unfamiliar shows."""
-    scan = keras.Input((SIDE, SIDE, 3), name="scan")
+    scan = keras.Input((None, None, 3), name="scan")
     maps = _backbone(layers.Rescaling(255 / 128, offset=-127 / 128)(scan))
     merged = _merged(maps["stage2"], maps["stage4"], maps["head"])
     embedding = layers.GlobalAveragePooling2D(name="embedding", dtype="float32")(merged)
@@ -47,14 +46,14 @@ def network() -> keras.Model:
 
 
 def _backbone(x: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
-    x = _convolved(x, 32, 3, 2, "_conv_stem", "_bn0")
+    x = _convolved(x, 32, 3, 2, "conv_stem", "bn0")
     maps, block = {}, 0
     for number, (repeats, kernel, stride, expansion, channels) in enumerate(_STAGES):
         for repeat in range(repeats):
-            x = _block(x, f"_blocks.{block}.", kernel, stride if repeat == 0 else 1, expansion, channels)
+            x = _block(x, f"blocks.{block}.", kernel, stride if repeat == 0 else 1, expansion, channels)
             block += 1
         maps[f"stage{number}"] = x
-    return maps | {"head": _convolved(x, 1280, 1, 1, "_conv_head", "_bn1")}
+    return maps | {"head": _convolved(x, 1280, 1, 1, "conv_head", "bn1")}
 
 
 def _block(
@@ -91,9 +90,10 @@ def _merged(fine: keras.KerasTensor, middle: keras.KerasTensor, coarse: keras.Ke
             layers.Conv2D(WIDTH, 1, use_bias=False, name="lateral_coarse")(coarse)
         ),
     ]
-    return layers.ReLU(6, name="merged")(
-        _normalised(layers.Add()([_normalised(p, f"lateral_norm_{i}") for i, p in enumerate(parts)]), "merged_norm")
-    )
+    joined = layers.Add()([_normalised(part, f"lateral_norm_{i}") for i, part in enumerate(parts)])
+    # Started at 3, the pooled features vary enough for the new last layer to learn as fast as the old ones.
+    scaled = layers.BatchNormalization(momentum=0.98, epsilon=1e-3, gamma_initializer=keras.initializers.Constant(3.0))
+    return layers.ReLU(name="merged")(scaled(joined))
 
 
 def _statistics(x: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
@@ -103,14 +103,13 @@ def _statistics(x: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTen
 
 
 def _fill(model: keras.Model, weights: dict[str, np.ndarray]) -> None:
-    """Put the ImageNet weights into the layers of the same names."""
+    """Put the ImageNet weights into the layers of the same names, but for the underscore that TensorFlow forbids."""
     for layer in model.layers:
-        if f"{layer.name}.weight" not in weights:
+        name = f"_{layer.name}"
+        if f"{name}.weight" not in weights:
             continue
         if isinstance(layer, layers.BatchNormalization):
-            layer.set_weights(
-                [weights[f"{layer.name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
-            )
+            layer.set_weights([weights[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")])
         else:
-            depthwise = isinstance(layer, layers.DepthwiseConv2D)
-            layer.set_weights([weights[f"{layer.name}.weight"].transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))])
+            order = (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)
+            layer.set_weights([weights[f"{name}.weight"].transpose(order)])

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 
+import cv2
 import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from keras import layers
 
 from services.training import augment
 from services.training.data import Scans, inputs
@@ -31,20 +31,28 @@ class Schedule:
     """How long and how fast to learn."""
 
     epochs: int
-    steps: int = 80
-    batch: int = 64
-    rate: float = 6e-4
+    """Of `steps` batches each, the last fifth of them on whole images, those before on `small` ones."""
+    steps: int = 120
+    batch: int = 32
+    rate: float = 8e-4
+    small: int = 96
+    """Pixels a side: nearly twice the images a second, and sizes that the network sees must not matter to it."""
     seed: int = 0
 
+    def side(self, epoch: int) -> int:
+        """Pixels a side of the images in this epoch."""
+        return self.small if epoch < self.epochs * 4 // 5 else SIDE
 
-class Waiting(keras.callbacks.Callback):
-    """Counts the images a second, and the share of the time in which the network waits for its input."""
+
+class Pace(keras.callbacks.Callback):
+    """Sets the images' size for each epoch; counts its seconds and the share of them spent waiting for images."""
 
     def __init__(self, batches: "Batches") -> None:
         super().__init__()
         self.batches = batches
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.batches.side = self.batches.schedule.side(epoch)
         self.started, self.waited = time.perf_counter(), self.batches.waited
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -56,7 +64,8 @@ class Batches:
     """An endless, prefetched stream of batches: scans, answers and the answers' weights."""
 
     def __init__(self, scans: Scans, groups: np.ndarray, schedule: Schedule) -> None:
-        self.scans, self.batch = scans, schedule.batch
+        self.scans, self.schedule = scans, schedule
+        self.side = schedule.side(0)
         self.weights = sampling_weights(scans, groups)
         self.waited = 0.0
         self._ready: Queue = Queue(maxsize=8)
@@ -73,7 +82,7 @@ class Batches:
 
     def _fill(self, rng: np.random.Generator) -> None:
         while True:
-            rows = rng.choice(len(self.scans), self.batch, p=self.weights)
+            rows = rng.choice(len(self.scans), self.schedule.batch, p=self.weights)
             self._ready.put(self._drawn(rows, rng))
 
     def _drawn(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict, dict]:
@@ -86,7 +95,8 @@ class Batches:
             if labels[i] == 0 and rng.random() < DRAWN:
                 images[i], labels[i] = augment.with_lesion(images[i], rng), 1
             images[i] = augment.augmented(images[i], rng)
-        return inputs(images), expected, weights
+        sized = [cv2.resize(image, (self.side, self.side), interpolation=cv2.INTER_AREA) for image in images]
+        return inputs(np.stack(sized)), expected, weights
 
 
 def answers(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -172,7 +182,7 @@ def _learner(model: keras.Model, schedule: Schedule) -> keras.Model:
 def freeze_early(model: keras.Model) -> None:
     """Keep ImageNet's edge filters: half the time of a step goes into them, and scans have edges like any picture."""
     for layer in model.layers:
-        if layer.name == "_blocks.3._expand_conv":
+        if layer.name == "blocks.3._expand_conv":
             return
         layer.trainable = False
 
@@ -181,14 +191,14 @@ def _signature() -> tuple:
     def floats(*shape: int) -> tf.TensorSpec:
         return tf.TensorSpec((None, *shape), tf.float32)
 
-    return floats(SIDE, SIDE, 3), {"logit": floats(), "types": floats(3)}, {"logit": floats(), "types": floats()}
+    return floats(None, None, 3), {"logit": floats(), "types": floats(3)}, {"logit": floats(), "types": floats()}
 
 
 def _callbacks(folder: Path, batches: Batches, validated: bool) -> list[keras.callbacks.Callback]:
     watching = [keras.callbacks.EarlyStopping("val_logit_auc", patience=6, mode="max")] if validated else []
     return [
         keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
-        Waiting(batches),
+        Pace(batches),
         keras.callbacks.CSVLogger(folder / "history.csv", append=True),
         keras.callbacks.BackupAndRestore(folder / "unfinished"),
         *watching,

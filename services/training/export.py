@@ -1,0 +1,103 @@
+"""The released graph: one LiteRT model from a prepared scan to everything that serving answers."""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from services.training.network import TYPES
+from services.training.novelty import Novelty
+from shared.model import CARD_FILE, GRAPH_FILE, Card
+from shared.preprocessing import PREPROCESSING_VERSION, SIDE
+
+
+@dataclass(frozen=True)
+class Release:
+    """A fitted network with all that was measured on validation."""
+
+    network: keras.Model
+    slope: float
+    offset: float
+    threshold: float
+    novelty: Novelty
+    novelty_limit: float
+
+
+def assembled(release: Release) -> keras.Model:
+    """The whole graph in Keras: scan -> probability, heat_map, embedding, types, novelty."""
+    network = release.network
+    scan = network.input
+    inside = network.output
+    features = keras.ops.concatenate([inside["stages"], inside["embedding"]], axis=1)
+    return keras.Model(
+        scan,
+        {
+            "probability": keras.ops.sigmoid(release.slope * inside["logit"] + release.offset),
+            "heat_map": evidence(network, inside["map"]),
+            "embedding": inside["embedding"],
+            "types": keras.ops.softmax(inside["types"]),
+            "novelty": keras.ops.reshape(release.novelty(features), (-1,)),
+        },
+    )
+
+
+def evidence(network: keras.Model, merged: keras.KerasTensor) -> keras.KerasTensor:
+    """Grad-CAM for Cancer before its rectifier, (n, 16, 16) from the merged map (n, 16, 16, d).
+
+    Behind average pooling and one dense layer the gradient of the logit by channel k is w_k / 256 everywhere, so
+    Grad-CAM (arXiv 1610.02391) is that weighted sum of the channels; over all cells it adds up to logit minus bias.
+    """
+    weights = network.get_layer("logit").kernel / (merged.shape[1] * merged.shape[2])
+    return keras.ops.squeeze(
+        keras.ops.matmul(keras.ops.cast(merged, "float32"), keras.ops.convert_to_tensor(weights)), -1
+    )
+
+
+def litert(graph: keras.Model) -> bytes:
+    """The graph for one scan a call, with weights in half precision."""
+
+    @tf.function(input_signature=[tf.TensorSpec((1, SIDE, SIDE, 3), tf.float32, name="scan")])
+    def run(scan: tf.Tensor) -> dict[str, tf.Tensor]:
+        return graph(scan, training=False)
+
+    with tempfile.TemporaryDirectory() as folder:
+        module = tf.Module()
+        module.graph = graph
+        tf.saved_model.save(module, folder, signatures=run)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()
+
+
+def write(release: Release, folder: Path, metrics: dict[str, Any]) -> Card:
+    """Write model.tflite and card.json. The version is the day and the first digits of the graph's checksum."""
+    graph = litert(assembled(release))
+    sha256, now = hashlib.sha256(graph).hexdigest(), datetime.now(UTC)
+    card = Card(
+        version=f"{now:%Y%m%d}-{sha256[:8]}",
+        sha256=sha256,
+        threshold=round(release.threshold, 6),
+        novelty_limit=round(release.novelty_limit, 6),
+        tumour_types=TYPES,
+        preprocessing_version=PREPROCESSING_VERSION,
+        created_at=now.isoformat(timespec="seconds"),
+        metrics=metrics,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / GRAPH_FILE).write_bytes(graph)
+    (folder / CARD_FILE).write_bytes(card.to_json())
+    return card
+
+
+def features(network: keras.Model, scans: np.ndarray) -> dict[str, np.ndarray]:
+    """Logits, type logits and novelty features of inputs (n, 128, 128, 3)."""
+    parts = {name: network.output[name] for name in ("logit", "types", "stages", "embedding")}
+    outputs = keras.Model(network.input, parts).predict(scans, batch_size=64, verbose=0)
+    return outputs | {"features": np.concatenate([outputs["stages"], outputs["embedding"]], axis=1)}
