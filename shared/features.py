@@ -27,6 +27,14 @@ def flatten(tensors: np.ndarray) -> np.ndarray:
     return tensors.reshape(*tensors.shape[:-3], -1)
 
 
+def fold(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (..., 49152) with a pixel's three channels summed and divided by the root of 3: (..., 16384).
+
+    A prepared scan's channels are equal, so this keeps every length and angle, and a third of the work is the whole.
+    """
+    return vectors.reshape(*vectors.shape[:-1], -1, 3).sum(axis=-1) / np.sqrt(np.float32(3))
+
+
 def pixel_statistics(tensor: np.ndarray) -> PixelStatistics:
     """Moments and quantiles of a prepared scan, float32 (128, 128, 3) in [0, 1].
 
@@ -94,7 +102,7 @@ class Basis:
     deviation: np.ndarray
     """float32 (49152,), never 0."""
     axes: np.ndarray
-    """float32 (k, 49152), orthonormal rows, the one with the largest variance first."""
+    """float32 (k, 16384): orthonormal rows for folded vectors, the one with the largest variance first."""
     explained: np.ndarray
     """float32 (k,): each axis's share of the whole variance."""
     scans: int
@@ -110,7 +118,7 @@ class Basis:
 
         One scan at a time, online and in batches: a matrix product of several would round differently.
         """
-        return self.axes @ self.standardise(flatten(tensor))
+        return self.axes @ fold(self.standardise(flatten(tensor)))
 
     def to_bytes(self) -> bytes:
         """The basis as NumPy's own archive format, without pickles."""

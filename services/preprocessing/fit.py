@@ -12,10 +12,10 @@ from pyspark import RDD
 from pyspark.sql import SparkSession
 from scipy.sparse.linalg import LinearOperator, lobpcg
 
-from shared.features import FEATURE_VERSION, Basis, Moments, flatten
+from shared.features import FEATURE_VERSION, Basis, Moments, flatten, fold
 from shared.gcp import storage
 from shared.prepared import tensors
-from shared.preprocessing import PREPROCESSING_VERSION
+from shared.preprocessing import PREPROCESSING_VERSION, SIDE
 
 Product = Callable[[np.ndarray], np.ndarray]
 
@@ -31,8 +31,9 @@ _SPARE_AXES = 64
 """Iterated beside the wanted ones, because the last of a block converge slowest."""
 _ITERATIONS = 10
 """Enough for principal angles under 1e-3 to the exact axes (tests/services/preprocessing/test_fit.py)."""
+_PIXELS = SIDE * SIDE
 _TASKS = 16
-"""Each answers a pass with 63 MB, so there are few of them, whatever the number of scans."""
+"""Each answers a pass with 21 MB, so there are few of them, whatever the number of scans."""
 
 
 def fit(spark: SparkSession, bucket: str, names: Iterable[str]) -> Basis | None:
@@ -47,7 +48,7 @@ def fit(spark: SparkSession, bucket: str, names: Iterable[str]) -> Basis | None:
     moments = objects.mapPartitions(_moments_of(bucket)).treeAggregate(None, _merged, _merged)
     if moments is None or moments.count < FEWEST:
         return None
-    axes, variances = principal_axes(_covariance(objects, bucket, moments), len(moments.mean), moments.count)
+    axes, variances = principal_axes(_covariance(objects, bucket, moments), moments.count)
     explained = variances / moments.varies.sum()
     wanted = min(int(np.searchsorted(np.cumsum(explained), _EXPLAINED)) + 1, len(axes))
     return Basis(
@@ -61,17 +62,17 @@ def fit(spark: SparkSession, bucket: str, names: Iterable[str]) -> Basis | None:
     )
 
 
-def principal_axes(covariance: Product, pixels: int, scans: int) -> tuple[np.ndarray, np.ndarray]:
-    """Leading eigenvectors float32 (k, pixels), orthonormal rows, and eigenvalues (k,) of a covariance, largest first.
+def principal_axes(covariance: Product, scans: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leading eigenvectors float32 (k, 16384), orthonormal rows, and eigenvalues (k,) of a covariance, largest first.
 
-    The covariance is known by its products with blocks (pixels, m) alone. SciPy's LOBPCG (Knyazev 2001,
+    The covariance of so many scans is known by its products with blocks (16384, m) alone. SciPy's LOBPCG (Knyazev 2001,
     https://doi.org/10.1137/S1064827500366124) needs a dozen of them, where ARPACK would need a thousand with a single
     vector each. k is 256, or a third of the scans where they are few: later axes would be noise.
     """
     wanted = min(_MOST_AXES, scans // 3)
     block = wanted + min(_SPARE_AXES, scans // 6)
-    start = np.random.default_rng(0).standard_normal((pixels, block), dtype=np.float32)
-    operator = LinearOperator((pixels, pixels), matvec=covariance, matmat=covariance, dtype=np.float32)
+    start = np.random.default_rng(0).standard_normal((_PIXELS, block), dtype=np.float32)
+    operator = LinearOperator((_PIXELS, _PIXELS), matvec=covariance, matmat=covariance, dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the spare axes never converge, nor need they
         values, vectors = lobpcg(operator, start, largest=True, maxiter=_ITERATIONS, tol=1e-7)
@@ -104,7 +105,7 @@ def _covariance(objects: RDD[str], bucket: str, moments: Moments) -> Product:
             mean, deviation, block = shared.value
             total = np.zeros_like(block)
             for name in names:
-                vectors = (_training_vectors(bucket, name) - mean) / deviation
+                vectors = fold((_training_vectors(bucket, name) - mean) / deviation)
                 total += vectors.T @ (vectors @ block)
             yield total
 

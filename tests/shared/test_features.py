@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shared.features import Basis, Moments, flatten, pixel_statistics
+from shared.features import (
+    FEATURE_VERSION,
+    Basis,
+    Moments,
+    describe,
+    feature_version,
+    flatten,
+    fold,
+    pixel_statistics,
+)
+from shared.preprocessing import prepare
 
 RANDOM = np.random.default_rng(7)
 
@@ -70,8 +80,23 @@ def test_a_basis_survives_its_bytes(tensors):
     assert (copy.project(tensors[0]) == basis.project(tensors[0])).all()
 
 
+def test_fold_keeps_lengths_and_angles_of_prepared_scans():
+    scans = [prepare(RANDOM.integers(0, 256, (200, 180), np.uint8)) for _ in range(4)]
+    vectors = flatten(np.stack(scans)).astype(float)
+    np.testing.assert_allclose(fold(vectors) @ fold(vectors).T, vectors @ vectors.T, rtol=1e-6)
+
+
+def test_describe_without_a_basis_has_no_principal_components(tensors):
+    assert describe(tensors[0], np.ones(2, np.float32), None)["principal_components"] == []
+
+
+def test_feature_version_names_all_that_computes_a_row():
+    assert feature_version("m1", None) == f"{FEATURE_VERSION}+m1"
+    assert feature_version("m1", "b1") == f"{FEATURE_VERSION}+m1+b1"
+
+
 def _basis(moments):
-    axes = np.linalg.qr(RANDOM.standard_normal((49152, 3)))[0].T
+    axes = np.linalg.qr(RANDOM.standard_normal((16384, 3)))[0].T
     return Basis(
         version="test",
         mean=moments.mean.astype(np.float32),
