@@ -35,6 +35,10 @@ resource "google_storage_bucket_object" "function" {
   bucket = google_storage_bucket.this["functions"].name
   name   = "${each.key}-${each.value.output_sha256}.zip"
   source = each.value.output_path
+
+  lifecycle {
+    create_before_destroy = true # the old zip goes when the function has the new one
+  }
 }
 
 module "step" {

@@ -320,6 +320,7 @@ resource "google_project_iam_member" "deployer" {
     "roles/cloudfunctions.developer",
     "roles/ondemandscanning.admin",
     "roles/run.developer",
+    "roles/serviceusage.serviceUsageConsumer",
   ])
 
   project = var.project

@@ -1,7 +1,9 @@
 """Terraform with the providers' schemas, but without the providers: their binaries are in no package index."""
 
+import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.terraform.provider_schema import PACKAGES, cached, provider_schema
+from tests.terraform.provider_schema import PACKAGES, Schema, provider_schema
 from tests.terraform.tools import CACHE, ROOT
 
 _ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -53,12 +55,21 @@ def _mirror() -> Path:
     """A folder of providers as Terraform looks for it; each is our own, which serves a schema (schema_provider.py)."""
     mirror = CACHE / "providers"
     system = f"{platform.system().lower()}_{_ARCHITECTURE[platform.machine()]}"
+    server = Path(__file__).with_name("schema_provider.py")
     for name in PACKAGES:
-        version = provider_schema(name)["version"]
-        program = mirror / "registry.terraform.io" / "hashicorp" / name / version / system
-        program.mkdir(parents=True, exist_ok=True)
-        script = program / f"terraform-provider-{name}_v{version}"
-        server = Path(__file__).with_name("schema_provider.py")
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{server}" "{cached(name)}"\n')
-        script.chmod(0o755)
+        schema = used_part(provider_schema(name))
+        folder = mirror / "registry.terraform.io" / "hashicorp" / name / schema["version"] / system
+        folder.mkdir(parents=True, exist_ok=True)
+        (mirror / f"{name}.json").write_text(json.dumps(schema))
+        program = folder / f"terraform-provider-{name}_v{schema['version']}"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{server}" "{mirror / name}.json"\n')
+        program.chmod(0o755)
     return mirror
+
+
+def used_part(schema: Schema) -> Schema:
+    """The schema without the types that no file under terraform/ names: Terraform reads it many times over."""
+    text = "".join(file.read_text() for file in (ROOT / "terraform").rglob("*.tf"))
+    named = set(re.findall(r'^(?:resource|data) "(\w+)"', text, re.M))
+    sections = ("resource_schemas", "data_source_schemas")
+    return schema | {part: {name: schema[part][name] for name in named & schema[part].keys()} for part in sections}

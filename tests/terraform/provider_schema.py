@@ -37,18 +37,13 @@ _SIMPLE = {"string": "string", "number": "number", "boolean": "bool", "any": "dy
 
 def provider_schema(name: str) -> Schema:
     """Schema of one of PACKAGES: `version`, `provider`, `resource_schemas` and `data_source_schemas`."""
-    file = cached(name)
+    file = CACHE / f"{PACKAGES[name].replace('==', '-')}.json"
     if not file.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(_extract(PACKAGES[name])))
         partial.rename(file)
     return json.loads(file.read_text())
-
-
-def cached(name: str) -> Path:
-    """The file that `provider_schema` keeps."""
-    return CACHE / f"{PACKAGES[name].replace('==', '-')}.json"
 
 
 def _extract(package: str) -> Schema:
