@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from google.api_core.exceptions import GoogleAPICallError, NotFound, PreconditionFailed
+from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed
+from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage import Blob
 
@@ -100,5 +101,6 @@ def _nameless(call: str, bucket: str) -> Iterator[None]:
         raise
     except NotFound:
         raise MissingObject(f"Cloud Storage: no such object in gs://{bucket}") from None
-    except GoogleAPICallError as error:
-        raise StorageError(f"Cloud Storage: cannot {call} gs://{bucket}: {error.code}") from None
+    except (GoogleAPIError, GoogleAuthError) as error:  # a RetryError quotes the object's address
+        cause = getattr(error, "code", None) or type(error).__name__
+        raise StorageError(f"Cloud Storage: cannot {call} gs://{bucket}: {cause}") from None

@@ -1,0 +1,103 @@
+"""Check, convert, send, verify: what happens to each file, many at a time."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from shared.decoding import decode
+from shared.errors import Reason, RejectedScan
+from shared.gcp import storage
+from shared.scan import MAX_BYTES, Label, file_id, scan_object
+
+_WORKERS = 8
+_TYPES = {
+    "JPEG": ("jpg", "image/jpeg"),
+    "PNG": ("png", "image/png"),
+    "BMP": ("bmp", "image/bmp"),
+    "TIFF": ("tif", "image/tiff"),
+    "DICOM": ("dcm", "application/dicom"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file."""
+
+    path: Path = field(repr=False)  # may name a patient
+    label: Label
+    state: str
+    """`sent`, `there already`, `unreadable`, or a value of Reason."""
+    name: str = ""
+    """Of its object; empty where there is none."""
+    md5: str = ""
+    size: int = 0
+    """Bytes of the object."""
+
+
+def send(files: Sequence[tuple[Path, Label]], bucket: str, source: str, *, as_tiff: bool = False) -> list[Outcome]:
+    """Send every file that decodes and has not arrived yet, with a progress bar. Raises StorageError."""
+    arrived = _checksums(bucket, {label for _, label in files})
+    one = partial(_send_one, bucket=bucket, source=source, as_tiff=as_tiff, arrived=arrived)
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        try:
+            return list(tqdm(pool.map(one, files), total=len(files), unit="file", disable=None))
+        except BaseException:  # an interruption too: else all files in the queue would still be sent
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def unverified(bucket: str, outcomes: Sequence[Outcome]) -> int:
+    """How many objects are missing in the bucket or differ from what was read here. Raises StorageError."""
+    expected = {outcome.name: outcome.md5 for outcome in outcomes if outcome.name}
+    found = _checksums(bucket, {outcome.label for outcome in outcomes})
+    return sum(found.get(name) != md5 for name, md5 in expected.items())
+
+
+def _send_one(file: tuple[Path, Label], *, bucket: str, source: str, as_tiff: bool, arrived: dict[str, str]) -> Outcome:
+    path, label = file
+    try:
+        content, file_format = _checked(path, as_tiff)
+    except RejectedScan as rejected:
+        return Outcome(path, label, rejected.reason)
+    except OSError:
+        return Outcome(path, label, "unreadable")
+    extension, content_type = _TYPES[file_format]
+    name = scan_object(label, file_id(content), extension)
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    new = name not in arrived and storage.create(bucket, name, content, content_type, {"source": source})
+    return Outcome(path, label, "sent" if new else "there already", name, md5, len(content))
+
+
+def _checked(path: Path, as_tiff: bool) -> tuple[bytes, str]:
+    """The bytes to send and their format. Raises RejectedScan as `decode`, and OSError."""
+    if path.stat().st_size > MAX_BYTES:
+        raise RejectedScan(Reason.TOO_LARGE)
+    content = path.read_bytes()
+    decoded = decode(content)
+    if not as_tiff or decoded.format == "TIFF":
+        return content, decoded.format
+    content = _tiff(decoded.pages)
+    if len(content) > MAX_BYTES:
+        raise RejectedScan(Reason.TOO_LARGE)
+    return content, "TIFF"
+
+
+def _tiff(pages: Sequence[np.ndarray]) -> bytes:
+    """Losslessly compressed TIFF of uint8 (h, w) or (h, w, 3) pages, the same bytes for the same pixels."""
+    first, *others = (Image.fromarray(page) for page in pages)
+    tiff = io.BytesIO()
+    first.save(tiff, "TIFF", compression="tiff_adobe_deflate", save_all=True, append_images=others)
+    return tiff.getvalue()
+
+
+def _checksums(bucket: str, labels: set[Label]) -> dict[str, str]:
+    blobs = (blob for label in labels for blob in storage.objects(bucket, f"{label}/"))
+    return {blob.name: storage.fingerprint(blob) for blob in blobs}
