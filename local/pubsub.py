@@ -78,13 +78,13 @@ class Stream:
     def send(self, deliveries: list[Delivery]) -> None:
         """Send them with the stream's next response."""
         self._messages_left -= len(deliveries)
-        self._bytes_left -= sum(delivery.message.ByteSize() for delivery in deliveries)
+        self._bytes_left -= sum(delivery.size for delivery in deliveries)
         self.outbox.put_nowait(deliveries)
 
     def release(self, delivery: Delivery) -> None:
         """Make room for another."""
         self._messages_left += 1
-        self._bytes_left += delivery.message.ByteSize()
+        self._bytes_left += delivery.size
 
     def end(self) -> None:
         """End the stream."""

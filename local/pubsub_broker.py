@@ -91,7 +91,7 @@ class Broker:
         """CreateSubscription."""
         _check_new(resource.name, "subscriptions", self._queues)
         _found(self._topics, resource.topic)
-        _complete(resource)
+        self._complete(resource)
         self._keep(self._open(resource))
         return resource
 
@@ -172,7 +172,7 @@ class Broker:
         self._store.put("subscriptions", queue.name, queue.resource.SerializeToString())
 
     def _reconfigure(self, queue: Queue, changed: Proto) -> Proto:
-        _complete(changed)
+        self._complete(changed)
         if push := self._pushes.pop(queue.name, None):
             queue.detach(push)
             push.end()
@@ -185,6 +185,11 @@ class Broker:
         if queue.resource.push_config.push_endpoint:
             self._pushes[queue.name] = Push(queue)
             queue.attach(self._pushes[queue.name])
+
+    def _complete(self, resource: Proto) -> None:
+        _complete(resource)
+        if topic := resource.dead_letter_policy.dead_letter_topic:
+            _found(self._topics, topic)
 
     def _publish(self, topic: str, message: Proto) -> str:
         message.message_id = str(next(self._ids))

@@ -16,6 +16,7 @@ Subscription = types.Subscription.pb()
 
 _PUSH_BACKOFF = (0.1, 60.0)  # seconds; what Pub/Sub uses for push where the subscription names no retry policy
 _LONGEST_DOUBLING = 30
+_BATCH_BYTES = 3 << 20  # the official client reads at most 4 MiB a response from an emulator
 
 
 @dataclass(eq=False, slots=True)
@@ -35,6 +36,11 @@ class Delivery:
     def id(self) -> int:
         """The message's id."""
         return int(self.message.message_id)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the serialised message."""
+        return self.message.ByteSize()
 
     @property
     def ack_id(self) -> str:
@@ -166,7 +172,8 @@ class Queue:
     def lease(self, consumer: Consumer, most: int) -> list[Delivery]:
         """Hand out up to so many of the messages that are ready now, oldest first."""
         batch: list[Delivery] = []
-        while self._ready and len(batch) < most:
+        size = 0
+        while self._ready and len(batch) < most and (not batch or size + self._ready[0].size <= _BATCH_BYTES):
             delivery = self._ready.popleft()
             if delivery.settled:  # acknowledged late, by an earlier hand-out
                 continue
@@ -175,6 +182,7 @@ class Queue:
             if consumer.deadline:
                 self._start_timer(delivery, consumer.deadline, self.fail)
             batch.append(delivery)
+            size += delivery.size
         return batch
 
     def _hand_out(self) -> None:

@@ -24,7 +24,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / "pubsub.sqlite3", isolation_level=None)
+        self._db = sqlite3.connect(folder / "pubsub.sqlite3", isolation_level=None, timeout=0)
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second process on the same folder fails at once
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
