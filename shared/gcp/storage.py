@@ -101,6 +101,8 @@ def _nameless(call: str, bucket: str) -> Iterator[None]:
         raise
     except NotFound:
         raise MissingObject(f"Cloud Storage: no such object in gs://{bucket}") from None
-    except (GoogleAPIError, GoogleAuthError) as error:  # a RetryError quotes the object's address
+    except GoogleAuthError:
+        raise StorageError("Cloud Storage: no credentials; try `gcloud auth application-default login`") from None
+    except GoogleAPIError as error:  # a RetryError quotes the object's address
         cause = getattr(error, "code", None) or type(error).__name__
         raise StorageError(f"Cloud Storage: cannot {call} gs://{bucket}: {cause}") from None
