@@ -93,9 +93,10 @@ def is_ready() -> bool:
         return False
 
 
-def metrics() -> str:
-    """What the service counts, in Prometheus' text format. Raises ApiError."""
-    return _call("GET", "/metrics").text
+def metrics() -> dict[str, float]:
+    """What the service counts, by name and labels as in Prometheus' text format. Raises ApiError."""
+    lines = (line for line in _call("GET", "/metrics").text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 def _readings(body: dict[str, Any]) -> list[Reading]:

@@ -12,6 +12,7 @@ import streamlit as st
 
 from dashboard import api, pictures, queries, report
 from dashboard.api import ApiError, Reading, Refused
+from dashboard.panels import COLOURS, QUIET, coloured
 from dashboard.pictures import Look
 from shared import config
 from shared.gcp.bigquery import BigQueryError
@@ -26,7 +27,6 @@ SAMPLES = {
 FOLDER = Path(__file__).parents[1] / "samples"
 MAX_FILES = 20
 """Read at a time: each holds its picture in this session's memory."""
-COLOURS = {"Cancer": "#c8553d", "Non-Cancer": "#2a8799", "Not a brain MRI": "#7d8a91"}
 BADGES = {"Cancer": ("red", ":material/error:"), "Non-Cancer": ("green", ":material/check_circle:")}
 SEEN = (*queries.PREDICTIONS, "Cannot tell")
 
@@ -175,19 +175,14 @@ def _slice(key: str, readings: list[Reading]) -> int:
         }
     )
     bars = alt.Chart(slices).encode(
-        alt.X("slice:O", title="Slice", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        alt.X("slice:O", title=None, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
         alt.Y("probability:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=3)),
-        _colour(),
+        coloured("prediction", queries.PREDICTIONS, legend=False),
         opacity=alt.condition(alt.datum.slice == place, alt.value(1), alt.value(0.45)),
         tooltip=["slice", "prediction", alt.Tooltip("probability", format=".1%")],
     )
-    st.altair_chart(bars.mark_bar().properties(height=110), alt="Probability of cancer of every slice")
+    st.altair_chart(bars.mark_bar().properties(height=130), alt="Probability of cancer of every slice")
     return place - 1
-
-
-def _colour() -> alt.Color:
-    scale = alt.Scale(domain=list(COLOURS), range=list(COLOURS.values()))
-    return alt.Color("prediction:N", scale=scale, legend=None)
 
 
 def _answer(reading: Reading) -> None:
@@ -198,12 +193,12 @@ def _answer(reading: Reading) -> None:
             st.markdown(f"## :{colour}[{icon} {reading.prediction}]")
             st.markdown(report.sentence(reading))
             if reading.prediction in BADGES:
-                chart = _confidence(reading)
-                st.altair_chart(chart, alt=report.sentence(reading))
-        with right:
-            if reading.prediction == "Cancer" and reading.types:
+                st.altair_chart(_confidence(reading), alt=report.sentence(reading))
+        if reading.prediction == "Cancer" and reading.types:
+            with right:
                 _types(reading)
-            st.caption(_origin(reading))
+        timings = " · ".join(f"{stage} {ms:.1f} ms" for stage, ms in reading.timings_ms.items())
+        st.caption(f"Model {reading.model_version} · {timings} · scan {reading.scan_id}")
 
 
 def _confidence(reading: Reading) -> alt.LayerChart:
@@ -214,13 +209,15 @@ def _confidence(reading: Reading) -> alt.LayerChart:
     filled = (
         alt.Chart(bar)
         .mark_bar(size=22, cornerRadiusEnd=3)
-        .encode(alt.X("probability:Q", scale=domain, axis=axis), _colour())
+        .encode(
+            alt.X("probability:Q", scale=domain, axis=axis), coloured("prediction", queries.PREDICTIONS, legend=False)
+        )
     )
     mark = pd.DataFrame({"threshold": [reading.threshold], "name": [f"threshold {reading.threshold:.0%}"]})
-    rule = alt.Chart(mark).mark_tick(thickness=3, size=40, color="#888f94").encode(alt.X("threshold:Q", scale=domain))
+    rule = alt.Chart(mark).mark_tick(thickness=3, size=40, color=QUIET).encode(alt.X("threshold:Q", scale=domain))
     align = "left" if reading.threshold < 0.8 else "right"
-    name = rule.mark_text(align=align, dx=6 if align == "left" else -6, dy=-24, color="#888f94").encode(text="name")
-    return (filled + rule + name).properties(height=88)
+    name = rule.mark_text(align=align, dx=6 if align == "left" else -6, dy=-24, color=QUIET).encode(text="name")
+    return (filled + rule + name).properties(height=104)
 
 
 def _types(reading: Reading) -> None:
@@ -231,17 +228,12 @@ def _types(reading: Reading) -> None:
         alt.Y("type:N", sort="-x", title=None),
         tooltip=["type", alt.Tooltip("share", format=".1%")],
     )
-    labels = base.mark_text(align="left", dx=4, color="#888f94").encode(text=alt.Text("share:Q", format=".0%"))
+    labels = base.mark_text(align="left", dx=4, color=QUIET).encode(text=alt.Text("share:Q", format=".0%"))
     st.markdown("Tumour type, given that there is one")
     st.altair_chart(
         (base.mark_bar(size=14, color=COLOURS["Cancer"]) + labels).properties(height=96),
         alt="Probability of each tumour type",
     )
-
-
-def _origin(reading: Reading) -> str:
-    timings = " · ".join(f"{stage} {ms:.1f} ms" for stage, ms in reading.timings_ms.items())
-    return f"Model {reading.model_version} · {timings}  \nScan `{reading.scan_id}`"
 
 
 def _pictures(reading: Reading) -> Look:

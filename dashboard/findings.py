@@ -1,0 +1,50 @@
+"""The released model's report, as the repository ships it under reports/current."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+FOLDER = Path(__file__).parents[1] / "reports" / "current"
+_PICTURES = (".png", ".webp", ".svg")
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def read(name: str) -> dict[str, Any]:
+    """A JSON file of the report; empty where the report has none of that name."""
+    file = FOLDER / name
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def text(*names: str) -> str:
+    """The first of these text files that the report has; empty where it has none."""
+    return next((file.read_text() for name in names if (file := FOLDER / name).is_file()), "")
+
+
+def pictures() -> list[Path]:
+    """Every figure of the report, by name."""
+    return sorted(file for file in FOLDER.rglob("*") if file.suffix in _PICTURES)
+
+
+def operating_point(roc: list[dict[str, float]], threshold: float) -> tuple[float, float]:
+    """Sensitivity and specificity of calling Cancer from `threshold` on, between the curve's points."""
+    points = sorted(roc, key=lambda point: point["threshold"])
+    thresholds = [point["threshold"] for point in points]
+    sensitivity, specificity = (
+        float(np.interp(threshold, thresholds, [point[name] for point in points]))
+        for name in ("sensitivity", "specificity")
+    )
+    return sensitivity, specificity
+
+
+def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
+    """PPV and NPV by Bayes' theorem; `prevalence` is the share of Cancer among the scanned, above 0 and below 1."""
+    true, false = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    cleared, missed = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
+    return _share(true, false), _share(cleared, missed)
+
+
+def _share(part: float, rest: float) -> float:
+    return part / (part + rest) if part + rest else float("nan")

@@ -1,0 +1,212 @@
+"""Operations: is the corridor moving, and do scans and answers still look as they did in training?"""
+
+import resource
+from datetime import UTC, datetime
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from dashboard import api, findings, queries
+from dashboard.panels import QUIET, asking
+from dashboard.queries import Row
+
+OUTCOMES = {"Accepted": "#4a7fc1", "Scored": "#2f9e6f", "Rejected": "#c8553d"}
+STATISTICS = ("mean", "deviation", "skewness", "kurtosis")
+
+
+def main() -> None:
+    """The page."""
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    window = left.segmented_control(
+        "Look back", list(queries.WINDOWS), default="Last day", required=True, key="window", bind="query-params"
+    )
+    right.button("Refresh", icon=":material/refresh:", width="stretch", on_click=st.cache_data.clear)
+    with asking("waiting"):
+        _waiting(queries.waiting())
+    flow, refused = st.columns([3, 2], gap="large")
+    with flow, asking("throughput"):
+        _throughput(queries.throughput(window))
+    with refused, asking("rejections"):
+        _rejections(queries.rejections(window))
+    with asking("latency"):
+        _latency(queries.latency(window))
+    with asking("drift"):
+        _drift(queries.inputs(window), queries.probabilities(window))
+    _health()
+
+
+def _waiting(rows: list[Row]) -> None:
+    st.markdown("#### Waiting now")
+    *steps, late = st.columns(len(rows) + 1)
+    for column, row in zip(steps, rows, strict=True):
+        age = (datetime.now(UTC) - row["oldest"]).total_seconds() if row["oldest"] else 0
+        oldest = f"oldest {_duration(age)}" if row["scans"] else "nothing waits"
+        title = f"Accepted, not yet through {row['step']}"
+        column.metric(title, f"{row['scans']:,}", oldest, delta_color="off", delta_arrow="off", border=True)
+    stuck = sum(row["stuck"] for row in rows)
+    word = "retries are over" if stuck else "nothing is stuck"
+    late.metric("Over 15 minutes", f"{stuck:,}", word, delta_color="off", delta_arrow="off", border=True)
+    st.caption(
+        "What has waited over 15 minutes is in a dead-letter topic or will soon be. Dead letters themselves lie in "
+        "Pub/Sub, which this dashboard does not read: Cloud Monitoring counts them and raises the alarm."
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _lines(frame: pd.DataFrame, value: str, by: str, title: str, domain: dict[str, str] | None = None) -> alt.Chart:
+    """A value over time, one line a kind."""
+    scale = alt.Scale(domain=list(domain), range=list(domain.values())) if domain else alt.Undefined
+    return (
+        alt.Chart(frame)
+        .mark_line(point=True, strokeWidth=2)
+        .encode(
+            alt.X("at:T", title=None, axis=alt.Axis(format="%d %b %H:%M", labelAngle=0, tickCount=6)),
+            alt.Y(f"{value}:Q", title=title),
+            alt.Color(f"{by}:N", scale=scale, title=None, legend=alt.Legend(orient="top")),
+            tooltip=[alt.Tooltip("at:T", format="%d %b %H:%M"), by, alt.Tooltip(f"{value}:Q", format=",.3~f")],
+        )
+        .properties(height=280)
+    )
+
+
+def _throughput(rows: list[Row]) -> None:
+    st.markdown("#### Files")
+    if not rows:
+        st.info("No file has arrived in this time.")
+        return
+    chart = _lines(pd.DataFrame(rows), "files", "outcome", "Files", OUTCOMES)
+    st.altair_chart(chart, alt="Files accepted, scored and rejected over time")
+
+
+def _rejections(rows: list[Row]) -> None:
+    st.markdown("#### Rejected, by reason")
+    if not rows:
+        st.info("No file was rejected in this time.")
+        return
+    chart = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_bar()
+        .encode(
+            alt.X("files:Q", title="Files"),
+            alt.Y("reason:N", sort="-x", title=None),
+            alt.Color("source:N", title=None, legend=alt.Legend(orient="top")),
+            tooltip=["reason", "source", "files"],
+        )
+        .properties(height=260)
+    )
+    st.altair_chart(chart, alt="Rejected files by reason and source")
+
+
+def _latency(rows: list[Row]) -> None:
+    st.markdown("#### Seconds from upload to answer")
+    if not rows:
+        st.info("No scan was scored in this time.")
+        return
+    quantiles = pd.DataFrame(rows).melt("at", ["p50", "p95", "p99"], "quantile", "seconds")
+    chart = _lines(quantiles, "seconds", "quantile", "Seconds")
+    st.altair_chart(chart, alt="Median, 95th and 99th percentile of the seconds from upload to answer, over time")
+
+
+def _drift(inputs: list[Row], probabilities: list[Row]) -> None:
+    reference = findings.read("reference.json")
+    st.markdown("#### Drift")
+    if not reference:
+        st.caption("The released model's report holds no training reference yet, so the curves stand alone.")
+    left, right = st.columns(2, gap="large")
+    with left:
+        _inputs(inputs, reference)
+    with right:
+        _answers(probabilities, reference.get("probability"))
+
+
+def _inputs(rows: list[Row], reference: dict) -> None:
+    """How far each pixel statistic has moved, in the training scans' own deviations where these are known."""
+    st.markdown("Prepared pixels of arriving scans")
+    if not rows:
+        st.info("No features were written in this time.")
+        return
+    frame = pd.DataFrame(rows)
+    known = [name for name in STATISTICS if name in reference]
+    for name in known:
+        frame[name] = (frame[name] - reference[name]["mean"]) / reference[name]["deviation"]
+    lines = frame.melt("at", known or list(STATISTICS), "statistic", "value")
+    title = "Standard deviations from training" if known else "Value"
+    st.altair_chart(_lines(lines, "value", "statistic", title), alt="Pixel statistics of arriving scans over time")
+
+
+def _answers(rows: list[Row], reference: list[float] | None) -> None:
+    st.markdown("Calibrated probabilities")
+    if not rows:
+        st.info("No scan was scored in this time.")
+        return
+    counts = pd.Series({row["tenth"]: row["scans"] for row in rows}).reindex(range(10), fill_value=0)
+    shares = pd.DataFrame(
+        {"probability": [(tenth + 0.5) / 10 for tenth in range(10)], "share": (counts / counts.sum()).tolist()}
+    )
+    x = alt.X("probability:Q", title="Probability of cancer", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
+    chart = (
+        alt.Chart(shares)
+        .mark_bar(size=26)
+        .encode(x, alt.Y("share:Q", title="Share of scans", axis=alt.Axis(format="%")))
+    )
+    if reference:
+        chart += (
+            alt.Chart(shares.assign(share=reference))
+            .mark_line(point=True, color=QUIET, strokeDash=[4, 4])
+            .encode(x, y="share:Q")
+        )
+    st.altair_chart(chart.properties(height=260), alt="Share of scans by calibrated probability, in tenths")
+    if reference:
+        st.caption("Dashed: the test scans at release.")
+
+
+def _health() -> None:
+    st.markdown("#### Health")
+    api_column, table_column, own = st.columns(3)
+    ready = api.is_ready()
+    api_column.metric("Inference service", "ready" if ready else "not ready", border=True)
+    with table_column:
+        _bigquery_seconds()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    own.metric("Memory of this dashboard at its peak", f"{peak:,.0f} MiB", border=True)
+    if ready:
+        with asking("metrics"):
+            _service(api.metrics())
+
+
+def _bigquery_seconds() -> None:
+    start = datetime.now(UTC)
+    with asking("bigquery"):
+        queries.answers()
+        took = (datetime.now(UTC) - start).total_seconds()
+        st.metric("BigQuery answers in", f"{took:.2f} s", border=True)
+
+
+def _service(counts: dict[str, float]) -> None:
+    """What the inference service has counted since it started."""
+    stages = {}
+    for name, value in counts.items():
+        if name.startswith("scanflow_stage_seconds_count") and value:
+            stage = name.split('"')[1]
+            mean = counts[name.replace("_count", "_sum")] / value
+            stages[stage] = {"Stage": stage, "Times": int(value), "Mean": f"{mean * 1000:.2f} ms"}
+    responses = [
+        {"Status": name.split('"')[1], "Responses": int(value)}
+        for name, value in counts.items()
+        if name.startswith("scanflow_responses_total")
+    ]
+    left, right = st.columns(2, gap="large")
+    left.markdown("Inference service since its start, by stage")
+    left.table(pd.DataFrame(stages.values()), hide_index=True)
+    right.markdown("Its answers, by HTTP status")
+    right.table(pd.DataFrame(responses), hide_index=True)
+
+
+main()
