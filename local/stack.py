@@ -17,7 +17,7 @@ PROJECT = "scanflow-local"
 BUCKETS = {name: f"{PROJECT}-{name}" for name in declared()["buckets"]}
 SOURCE_BUCKET = f"{PROJECT}-source"
 """Stands for a hospital's own bucket, from which ingest_scans copies."""
-_THREADS = 32
+_THREADS = 64
 """Requests that one function process takes at a time: as many rows travel together to BigQuery."""
 
 
@@ -57,6 +57,7 @@ def running(directory: Path) -> Iterator[Stack]:
 def _backends(state: Path) -> list[Service]:
     """Stand-ins for Pub/Sub, Cloud Storage and BigQuery."""
     pubsub, storage, bigquery = free_port(), free_port(), free_port()
+    loads_from = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{storage}"}
     bigquery_command = ["-m", "local.bigquery", "--port", str(bigquery), "--grpc-port", str(free_port())]
     return [
         _python("pubsub", pubsub, ["-m", "local.pubsub", "--port", str(pubsub), "--data-dir", str(state / "pubsub")]),
@@ -74,7 +75,7 @@ def _backends(state: Path) -> list[Service]:
                 *("-event.list", "finalize"),
             ],
         ),
-        _python("bigquery", bigquery, [*bigquery_command, "--data-dir", str(state / "bigquery")]),
+        _python("bigquery", bigquery, [*bigquery_command, "--data-dir", str(state / "bigquery")], **loads_from),
     ]
 
 
