@@ -53,6 +53,7 @@ module "step" {
   builder               = google_service_account.this["function_builder"].name
   topics                = { for topic in try(each.value.topics, []) : topic => google_pubsub_topic.this[topic].id }
   delivery              = local.delivery
+  kms_key               = var.kms_key
   notification_channels = local.notification_channels
 
   depends_on = [google_project_service.this, google_project_iam_member.function_builder]

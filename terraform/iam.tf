@@ -43,6 +43,7 @@ locals {
     score_scan       = ["predictions"]
     record_scan      = ["scans", "rejections"]
     verify_ingestion = ["ingestion_checks"]
+    dashboard        = ["feedback"]
   }
 
   # account -> tables it loads files into
@@ -316,8 +317,8 @@ resource "google_project_iam_member" "function_builder" {
 resource "google_project_iam_member" "deployer" {
   for_each = toset([
     "roles/browser",
-    "roles/cloudbuild.builds.builder",
     "roles/cloudfunctions.developer",
+    "roles/logging.logWriter",
     "roles/ondemandscanning.admin",
     "roles/run.developer",
     "roles/serviceusage.serviceUsageConsumer",

@@ -26,6 +26,7 @@ locals {
 }
 
 resource "google_storage_bucket" "this" {
+  #checkov:skip=CKV_GCP_62: Cloud Audit Logs record every read and write (iam.tf), in a bucket that nobody is given
   for_each = merge(local.buckets, local.internal_buckets)
 
   name                        = each.value

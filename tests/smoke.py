@@ -44,7 +44,7 @@ def upload(content: bytes) -> str:
 
 
 def synthetic_scan() -> bytes:
-    """PNG of a bright oval with darker chambers, as a head is from afar; its noise makes it the only one of its kind."""
+    """PNG of a bright oval with darker chambers, as a head is from afar; its noise is its own."""
     picture = np.random.default_rng().normal(8, 4, (256, 256)).clip(0, 255).astype(np.uint8)
     cv2.ellipse(picture, (128, 128), (80, 104), 0, 0, 360, 200, thickness=4)
     cv2.ellipse(picture, (128, 128), (74, 98), 0, 0, 360, 110, thickness=-1)

@@ -8,7 +8,7 @@ from cloudevents.http import CloudEvent
 from requests.adapters import HTTPAdapter
 
 from shared import config
-from shared.clock import now
+from shared.clock import now, seconds_since
 from shared.events import pushed
 from shared.gcp import bigquery, identity
 from shared.gcp.logging import log
@@ -33,7 +33,7 @@ def score_scan(cloud_event: CloudEvent) -> None:
         "predicted_at": now(),
     }
     bigquery.append("predictions", row, key=f"{event.scan_id}/{row['model_version']}")
-    log("scored", scan_id=event.scan_id, prediction=row["prediction"])
+    log("scored", scan_id=event.scan_id, prediction=row["prediction"], seconds=seconds_since(event.uploaded_at))
 
 
 def _predict(uri: str) -> dict:

@@ -101,7 +101,8 @@ resource "google_pubsub_subscription" "push" {
 resource "google_pubsub_topic" "dead_letter" {
   count = length(var.topics) > 0 ? 1 : 0
 
-  name = "${local.dashed}-dead-letter"
+  name         = "${local.dashed}-dead-letter"
+  kms_key_name = var.kms_key
 
   message_storage_policy {
     allowed_persistence_regions = [var.region]

@@ -50,6 +50,11 @@ variable "delivery" {
   })
 }
 
+variable "kms_key" {
+  description = "Key that encrypts the dead letters; Google's where null."
+  type        = string
+}
+
 variable "notification_channels" {
   description = "Whom the alerts tell."
   type        = list(string)

@@ -1,0 +1,171 @@
+"""The code and Terraform name the same things: what one uses the other declares, and nothing is declared for nobody."""
+
+import ast
+import json
+import re
+from dataclasses import fields
+
+import hcl2
+import pytest
+
+from local.topology import TERRAFORM, declared, schema
+from shared.events import ScanAccepted, ScanRejected
+from tests.terraform.code import deployable
+from tests.terraform.tools import ROOT
+
+FUNCTIONS = sorted(folder.name for folder in (ROOT / "functions").iterdir() if (folder / "main.py").exists())
+SERVICES = ("inference", "dashboard", "training")
+STEPS = declared()["steps"] | declared()["scheduled"]
+GIVEN_TO_ALL = {"GOOGLE_CLOUD_PROJECT"}
+"""What modules/step sets for every function."""
+
+
+def test_every_function_is_a_step_and_every_step_a_function():
+    assert sorted(STEPS) == FUNCTIONS
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_given_the_settings_it_reads(name):
+    required, optional = deployable(name).settings()
+    given = STEPS[name]["environment"].keys() | GIVEN_TO_ALL
+    assert required - given == set(), "the code cannot do without them"
+    assert given - required - optional - GIVEN_TO_ALL == set(), "nobody reads them"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_given_the_settings_it_reads(name):
+    code = deployable(name)
+    required, optional = code.settings()
+    given = _service_environment(name)
+    assert required - given == set()
+    assert given - required - optional - set(code.strings()) - GIVEN_TO_ALL == set()
+
+
+def test_the_spark_job_is_given_the_settings_it_reads():
+    required, _ = deployable("preprocessing").settings()
+    passed_on, _ = deployable("start_preprocessing").settings()
+    assert required <= passed_on
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_called_as_it_expects(name):
+    """Topics push CloudEvents, Cloud Scheduler sends plain requests; the decorator decides which a function takes."""
+    door = ast.parse((ROOT / "functions" / name / "main.py").read_text())
+    (function,) = [node for node in door.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    expected = "cloud_event" if name in declared()["steps"] else "http"
+    assert [ast.unparse(decorator) for decorator in function.decorator_list] == [f"functions_framework.{expected}"]
+
+
+def test_every_topic_is_published_and_read():
+    published = {ScanAccepted.TOPIC, ScanRejected.TOPIC, _notified_topic()}
+    pushed = {topic for step in declared()["steps"].values() for topic in step["topics"]}
+    pulled = {subscription["topic"] for subscription in declared()["pull_subscriptions"].values()}
+    assert set(declared()["topics"]) == published == pushed | pulled
+
+
+def test_every_pull_subscription_is_drained():
+    names = [argument.value for name in FUNCTIONS for argument in deployable(name).calls.get(("pubsub", "pull"), [])]
+    assert sorted(names) == sorted(declared()["pull_subscriptions"])
+
+
+def test_every_bucket_has_a_setting_and_every_setting_a_bucket():
+    named = {text for name in (*FUNCTIONS, *SERVICES, "preprocessing") for text in deployable(name).settings()[0]}
+    assert {f"{bucket.upper()}_BUCKET" for bucket in declared()["buckets"]} == {
+        text for text in named | _service_environment("training") if text.endswith("_BUCKET")
+    }
+
+
+def test_every_table_is_written_and_every_table_written_is_declared():
+    writers = [deployable(name) for name in (*FUNCTIONS, *SERVICES, "preprocessing")]
+    written = {table for code in writers for table in code.written("append") | code.written("load")}
+    assert written == set(declared()["tables"])
+
+
+def test_every_table_read_is_declared():
+    read = {table for name in (*FUNCTIONS, "dashboard") for table in deployable(name).tables()}
+    assert read <= set(declared()["tables"])
+
+
+@pytest.mark.parametrize("table", declared()["tables"])
+def test_a_table_has_its_columns_and_a_file_of_its_own(table):
+    columns = [column["name"] for column in schema(table)]
+    entry = declared()["tables"][table]
+    assert set(entry["key"]) | set(entry["cluster"]) | {"recorded_at"} <= set(columns)
+    assert len(columns) == len(set(columns))
+
+
+def test_every_schema_is_a_table():
+    assert {file.stem for file in (TERRAFORM / "schemas").glob("*.json")} == set(declared()["tables"])
+
+
+def test_the_rows_of_events_are_the_columns():
+    accepted = {field.name for field in fields(ScanAccepted)} - {"bucket", "name"} | {"object_name", "recorded_at"}
+    rejected = {field.name for field in fields(ScanRejected)} | {"recorded_at"}
+    assert {column["name"] for column in schema("scans")} == accepted
+    assert {column["name"] for column in schema("rejections")} == rejected
+
+
+@pytest.mark.parametrize("table", declared()["tables"])
+def test_every_column_is_named_by_code(table):
+    """Whether the values fit is for the tests that insert rows into a BigQuery that refuses what does not."""
+    folders = ("shared", "functions", "services", "dashboard")
+    text = "\n".join(file.read_text() for folder in folders for file in (ROOT / folder).rglob("*.py"))
+    words = set(re.findall(r"\w+", text))
+    assert {column["name"] for column in schema(table)} <= words
+
+
+def test_the_environments_set_variables_that_there_are():
+    variables = {name.strip('"') for block in _blocks("variable") for name in block}
+    for file in (TERRAFORM / "environments").glob("*.tfvars"):
+        assert hcl2.loads(file.read_text()).keys() <= variables, file.name
+
+
+def test_the_dashboard_is_json_of_metrics_that_there_are():
+    text = (TERRAFORM / "dashboard.json").read_text()
+    ours = {block["name"].strip('"') for block in _resources("google_logging_metric").values()}
+    used = {name.replace("scanflow_", "scanflow/", 1) for name in re.findall(r"user[/_](scanflow[/_]\w+)", text)}
+    assert json.loads(text)["mosaicLayout"]["tiles"]
+    assert {name.removesuffix("_count") for name in used} == ours
+
+
+def test_the_logs_that_are_counted_are_written():
+    """A metric counts entries by their message and fields; each must be one that the function logs."""
+    for metric in _resources("google_logging_metric").values():
+        (step,) = re.findall(r"module\.step\[\\?\"(\w+)", metric["filter"])
+        (message,) = re.findall(r"jsonPayload\.message=\\*\"(\w+)", metric["filter"])
+        wanted = set(re.findall(r"jsonPayload\.(\w+)\)", json.dumps(metric)))
+        assert wanted <= _logged(step, message)
+
+
+def _logged(step: str, message: str) -> set[str]:
+    """Fields of a function's log entry with this message."""
+    for node in deployable(step).reached.values():
+        for call in ast.walk(node):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "log" and call.args[0].value == message:
+                return {keyword.arg for keyword in call.keywords}
+    return set()
+
+
+def _service_environment(name: str) -> set[str]:
+    kind = "google_cloud_run_v2_job" if name == "training" else "google_cloud_run_v2_service"
+    return set(re.findall(r"'([A-Z_]+)': '\$\{(?:var|local)\.", str(_resources(kind)[name])))
+
+
+def _notified_topic() -> str:
+    (notification,) = _resources("google_storage_notification").values()
+    return re.search(r"this\[\"?([\w-]+)", notification["topic"].replace("\\", ""))[1]
+
+
+def _resources(kind: str) -> dict[str, dict]:
+    """Resources of a type in the root module, by name."""
+    return {
+        name.strip('"'): body
+        for block in _blocks("resource")
+        for found, resources in block.items()
+        if found.strip('"') == kind
+        for name, body in resources.items()
+    }
+
+
+def _blocks(kind: str) -> list[dict]:
+    return [block for file in sorted(TERRAFORM.glob("*.tf")) for block in hcl2.loads(file.read_text()).get(kind, [])]
