@@ -1,6 +1,7 @@
 """BigQuery: rows appended in groups, queries read."""
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ Row = Mapping[str, Any]
 _TYPES = {bool: "BOOL", int: "INT64", float: "FLOAT64", str: "STRING", datetime: "TIMESTAMP", date: "DATE"}
 _MAX_GROUP = 500
 """Rows of one insertAll request, as its documentation advises."""
+_GATHER_S = 0.2
+"""How long rows gather when the last group held several: a request costs the same whatever it holds."""
 _MAX_URIS = 10_000
 """Of one load job, which is BigQuery's own limit."""
 _PATIENCE_S = 15
@@ -48,8 +51,9 @@ def client() -> bigquery.Client:
 def append(table: str, row: Row, key: str) -> None:
     """Append a row to `<table>_raw` under its key, stamped `recorded_at`; returns once it is stored.
 
-    Rows of concurrent calls travel in one request: while one is under way the next group gathers, so a lone row waits
-    for nobody and a crowd shares the cost. Raises BigQueryError; the caller is then retried.
+    Rows of concurrent calls travel in one request: while one is under way the next group gathers, and in a crowd a
+    moment longer, so a lone row waits for nobody and a crowd shares the cost. Raises BigQueryError: let it propagate,
+    so that the push is delivered again.
     """
     _group(f"{config.project()}.{config.dataset()}.{table}_raw")(dict(row, recorded_at=now()), key)
 
@@ -100,6 +104,7 @@ class _Group:
         self._table = table
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._waiting: list[tuple[dict[str, Any], str, Future[None]]] = []
+        self._crowded = False
 
     def __call__(self, row: dict[str, Any], key: str) -> None:
         stored: Future[None] = Future()
@@ -108,10 +113,13 @@ class _Group:
         stored.result()
 
     def _write(self) -> None:
+        if not self._waiting:
+            return
+        if self._crowded:
+            time.sleep(_GATHER_S)
         group = self._waiting[:_MAX_GROUP]
         del self._waiting[: len(group)]  # others only ever add behind it
-        if not group:
-            return
+        self._crowded = len(group) > 1
         rows, keys, stored = zip(*group, strict=True)
         try:
             with _answering():

@@ -81,7 +81,7 @@ def throughput(contents: Sequence[bytes]) -> float:
     started = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(upload, contents))
-    await_rows(ids, poll_s=0.25)
+    await_rows(ids, poll_s=0.5)
     return len(ids) / (time.monotonic() - started)
 
 

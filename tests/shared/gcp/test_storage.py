@@ -1,0 +1,56 @@
+"""Objects are created once, replaced only as read, and their names stay out of errors."""
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from local.provision import make_buckets
+from local.stack import Stack
+from shared.gcp import storage
+
+
+@pytest.fixture(scope="module")
+def bucket(stack: Stack) -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    make_buckets({"test": name})
+    yield name
+
+
+def test_object_is_created_once_by_the_first_of_many(bucket: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda n: storage.create(bucket, "once", str(n).encode(), "text/plain"), range(8)))
+    assert won.count(True) == 1
+    assert storage.read(bucket, "once") == str(won.index(True)).encode()
+
+
+def test_object_is_replaced_only_over_the_generation_that_was_read(bucket: str) -> None:
+    storage.create(bucket, "pointer", b"1", "text/plain")
+    generation = storage.client().bucket(bucket).get_blob("pointer").generation
+    assert storage.replace(bucket, "pointer", b"2", "text/plain", generation=generation)
+    assert not storage.replace(bucket, "pointer", b"3", "text/plain", generation=generation)
+    assert storage.read(bucket, "pointer") == b"2"
+
+
+def test_copy_keeps_the_bytes_and_never_overwrites(bucket: str) -> None:
+    storage.create(bucket, "original", b"bytes", "text/plain", {"source": "ward-3"})
+    blob = storage.client().bucket(bucket).get_blob("original")
+    assert storage.copy(blob, bucket, "copied")
+    assert not storage.copy(blob, bucket, "copied")
+    assert storage.read(bucket, "copied") == b"bytes"
+
+
+def test_missing_object_is_an_error_that_does_not_name_it(bucket: str) -> None:
+    with pytest.raises(storage.StorageError, match="404") as failure:
+        storage.read(bucket, "Cancer/Doe-Jane.dcm")
+    assert "Doe" not in repr(failure.value)
+    assert failure.value.__cause__ is None
+
+
+def test_listing_knows_content_without_reading_it(bucket: str) -> None:
+    for name in ("listed/a", "listed/b", "listed/c"):
+        storage.create(bucket, name, b"same" if name != "listed/c" else b"other", "text/plain")
+    blobs = list(storage.objects(bucket, "listed/"))
+    assert [blob.name for blob in blobs] == ["listed/a", "listed/b", "listed/c"]
+    assert len({storage.fingerprint(blob) for blob in blobs}) == 2
