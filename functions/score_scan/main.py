@@ -48,6 +48,7 @@ def _predict(uri: str) -> dict:
 @cache
 def _session() -> requests.Session:
     session = requests.Session()
+    session.trust_env = False  # or it looks for ~/.netrc and proxies at every call
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
     return session
