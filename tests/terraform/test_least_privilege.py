@@ -1,0 +1,280 @@
+"""Who needs what, as data: the grants in terraform/iam.tf cover it, hold no more, and the calls in the code ask for it."""
+
+import re
+from functools import cache
+
+import hcl2
+import pytest
+
+from local.topology import TERRAFORM, declared
+from tests.terraform.code import deployable
+
+Permissions = set[str]
+
+CALLS: dict[tuple[str, str], Permissions] = {
+    ("storage", "read"): {"storage.objects.get"},
+    ("storage", "read_range"): {"storage.objects.get"},
+    ("storage", "objects"): {"storage.objects.list"},
+    ("storage", "fingerprint"): set(),  # of what was listed
+    ("storage", "create"): {"storage.objects.create", "storage.objects.delete"},
+    ("storage", "replace"): {"storage.objects.create", "storage.objects.delete"},
+    ("storage", "write"): {"storage.objects.create", "storage.objects.delete"},
+    ("storage", "copy"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
+    ("pubsub", "publish"): {"pubsub.topics.publish"},
+    ("pubsub", "pull"): {"pubsub.subscriptions.consume"},
+    ("pubsub", "acknowledge"): {"pubsub.subscriptions.consume"},
+    ("bigquery", "append"): {"bigquery.tables.updateData"},
+    ("bigquery", "load"): {
+        "bigquery.jobs.create",
+        "bigquery.tables.get",
+        "bigquery.tables.updateData",
+        "bigquery.tables.update",  # a load names the table's schema
+        "storage.objects.get",
+        "storage.objects.list",  # of the files that BigQuery reads as the caller
+    },
+    ("bigquery", "query"): {"bigquery.jobs.create", "bigquery.tables.getData"},
+    ("dataproc", "submit"): {"dataproc.batches.create", "dataproc.batches.get", "iam.serviceAccounts.actAs"},
+    ("identity", "authorization"): {"run.routes.invoke"},
+}
+"""What Google asks for when an adapter's function is called: the API's own reference, method by method."""
+
+NEEDS: dict[str, dict[str, Permissions]] = {
+    "validate_scan": {
+        "bucket uploads": {"storage.objects.get"},
+        "bucket scans": {"storage.objects.create", "storage.objects.delete"},
+        "bucket quarantine": {"storage.objects.create", "storage.objects.delete"},
+        "topic scan-accepted": {"pubsub.topics.publish"},
+        "topic scan-rejected": {"pubsub.topics.publish"},
+    },
+    "write_features": {
+        "bucket scans": {"storage.objects.get"},
+        "bucket models": {"storage.objects.get"},
+        "bucket prepared": {"storage.objects.get"},
+        "table features": {"bigquery.tables.updateData"},
+    },
+    "score_scan": {
+        "service inference": {"run.routes.invoke"},
+        "table predictions": {"bigquery.tables.updateData"},
+    },
+    "record_scan": {
+        "table scans": {"bigquery.tables.updateData"},
+        "table rejections": {"bigquery.tables.updateData"},
+    },
+    "ingest_scans": {
+        "bucket source": {"storage.objects.get", "storage.objects.list"},
+        "bucket uploads": {"storage.objects.list", "storage.objects.create", "storage.objects.delete"},
+    },
+    "verify_ingestion": {
+        "bucket source": {"storage.objects.list"},
+        "bucket uploads": {"storage.objects.get", "storage.objects.list"},
+        "bucket scans": {"storage.objects.get", "storage.objects.list"},
+        "bucket quarantine": {"storage.objects.list"},
+        "table ingestion_checks": {"bigquery.tables.updateData"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
+    },
+    "start_preprocessing": {
+        "bucket prepared": {"storage.objects.list", "storage.objects.create", "storage.objects.delete"},
+        "subscription preprocessing": {"pubsub.subscriptions.consume"},
+        "account preprocessing": {"iam.serviceAccounts.actAs"},
+        "project": {"dataproc.batches.create", "dataproc.batches.get"},
+    },
+    "inference": {
+        "bucket scans": {"storage.objects.get"},
+        "bucket models": {"storage.objects.get"},
+    },
+    "dashboard": {
+        "service inference": {"run.routes.invoke"},
+        "table feedback": {"bigquery.tables.updateData"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
+    },
+    "preprocessing": {
+        "bucket scans": {"storage.objects.get"},
+        "bucket models": {"storage.objects.get"},
+        "bucket prepared": {
+            "storage.objects.get",
+            "storage.objects.list",
+            "storage.objects.create",
+            "storage.objects.delete",
+        },
+        "bucket spark": {"storage.objects.get", "storage.objects.create"},  # Dataproc's own, for staging and history
+        "repository images": {"artifactregistry.repositories.downloadArtifacts"},
+        "table features": {"bigquery.tables.get", "bigquery.tables.update", "bigquery.tables.updateData"},
+        "table cnn_features": {"bigquery.tables.get", "bigquery.tables.update", "bigquery.tables.updateData"},
+        "table preprocessing_errors": {"bigquery.tables.get", "bigquery.tables.update", "bigquery.tables.updateData"},
+        "project": {"bigquery.jobs.create", "dataproc.agents.create"},
+    },
+}
+"""For each account whose calls are ours: what it does, and to what."""
+
+ROLES: dict[str, Permissions] = {
+    "roles/artifactregistry.reader": {"artifactregistry.repositories.downloadArtifacts"},
+    "roles/bigquery.dataEditor": {
+        "bigquery.tables.get",
+        "bigquery.tables.getData",
+        "bigquery.tables.update",
+        "bigquery.tables.updateData",
+    },
+    "roles/bigquery.dataViewer": {"bigquery.tables.get", "bigquery.tables.getData"},
+    "roles/bigquery.jobUser": {"bigquery.jobs.create"},
+    "roles/dataproc.worker": {"dataproc.agents.create"},
+    "roles/iam.serviceAccountUser": {"iam.serviceAccounts.actAs"},
+    "roles/pubsub.publisher": {"pubsub.topics.publish"},
+    "roles/pubsub.subscriber": {"pubsub.subscriptions.consume"},
+    "roles/run.invoker": {"run.routes.invoke", "run.jobs.run"},
+    "roles/storage.objectUser": {
+        "storage.objects.create",
+        "storage.objects.delete",
+        "storage.objects.get",
+        "storage.objects.list",
+        "storage.objects.update",
+    },
+    "roles/storage.objectViewer": {"storage.objects.get", "storage.objects.list"},
+}
+"""Of each predefined role that part of Google's list which matters here."""
+
+UNREAD = {"iam.serviceAccounts.actAs", "artifactregistry.repositories.downloadArtifacts", "dataproc.agents.create"}
+"""Asked for by no call of ours but by what Google does on its behalf."""
+
+FORBIDDEN = re.compile(r"roles/(owner|editor|viewer)$|admin$", re.IGNORECASE)
+EXCEPTIONS = {
+    "roles/ondemandscanning.admin": "the only role that may ask for a scan of an image, and it can do no more"
+}
+
+
+def _grants(account: str) -> dict[str, Permissions]:
+    """What the maps of iam.tf give an account, resource by resource."""
+    grants: dict[str, Permissions] = {}
+
+    def give(resource: str, role: str) -> None:
+        grants.setdefault(resource, set()).update(_permissions(role))
+
+    local = declared()
+    for bucket, rights in local["bucket_access"].get(account, {}).items():
+        for right in rights:
+            give(f"bucket {bucket}", local["object_roles"][right])
+    for table in local["table_appends"].get(account, []):
+        give(f"table {table}", _role("google_bigquery_table_iam_member", "appends"))
+    for table in local["table_loads"].get(account, []):
+        give(f"table {table}", _role("google_bigquery_table_iam_member", "loads"))
+        give("project", _role("google_project_iam_member", "jobs"))
+    if account in local["queries"]:
+        give("dataset", _role("google_bigquery_dataset_iam_member", "queries"))
+        give("project", _role("google_project_iam_member", "jobs"))
+    for topic in local["publishes"].get(account, []):
+        give(f"topic {topic}", _role("google_pubsub_topic_iam_member", "publishes"))
+    for subscription in local["drains"].get(account, []):
+        give(f"subscription {subscription}", _role("google_pubsub_subscription_iam_member", "drains"))
+    if account in local["inference_callers"]:
+        give("service inference", _role("google_cloud_run_v2_service_iam_member", "inference_callers"))
+    for other in local["acts_as"].get(account, []):
+        give(f"account {other}", _role("google_service_account_iam_member", "acts_as"))
+    for (kind, name), grant in _named_grants():
+        if f'"{account}"' in str(grant.get("for_each", "")) + grant["member"].replace("\\", ""):
+            resource = {"spark": "project", "batch_submitter": "project", "source": "bucket source"}
+            give(resource.get(name, "repository images"), _role(kind, name))
+    return grants
+
+
+def _named_grants() -> list[tuple[tuple[str, str], dict]]:
+    """The few grants that name their accounts themselves."""
+    names = ("spark", "batch_submitter", "source", "images_are_read")
+    return [(key, grant) for key, grant in _members().items() if key[1] in names]
+
+
+@cache
+def _members() -> dict[tuple[str, str], dict]:
+    """Every resource of terraform/**/*.tf that gives somebody a role."""
+    found = {}
+    for file in sorted(TERRAFORM.rglob("*.tf")):
+        for block in hcl2.loads(file.read_text()).get("resource", []):
+            for kind, resources in block.items():
+                if re.fullmatch(r'"?google_\w+_iam_(member|binding|policy)"?', kind):
+                    found |= {(kind.strip('"'), name.strip('"')): body for name, body in resources.items()}
+    return found
+
+
+def _role(kind: str, name: str) -> str:
+    return _members()[kind, name]["role"].strip('"')
+
+
+def _permissions(role: str) -> Permissions:
+    """Permissions of a role, predefined or our own."""
+    if custom := re.fullmatch(r"\$\{google_project_iam_custom_role\.(\w+)\.id\}", role):
+        return _custom_roles()[custom[1]]
+    return ROLES[role]
+
+
+@cache
+def _custom_roles() -> dict[str, Permissions]:
+    blocks = hcl2.loads((TERRAFORM / "iam.tf").read_text())["resource"]
+    return {
+        name.strip('"'): {permission.strip('"') for permission in body["permissions"]}
+        for block in blocks
+        for kind, roles in block.items()
+        if kind.strip('"') == "google_project_iam_custom_role"
+        for name, body in roles.items()
+    }
+
+
+@pytest.mark.parametrize("account", NEEDS)
+def test_the_code_calls_for_what_is_listed(account):
+    """Every call of the code is in the list, and nothing is in the list that no call asks for."""
+    called = {permission for call in deployable(account).calls for permission in CALLS.get(call, set())}
+    listed = {permission for permissions in NEEDS[account].values() for permission in permissions}
+    assert listed - UNREAD == called - UNREAD
+
+
+@pytest.mark.parametrize("account", NEEDS)
+def test_every_call_is_known(account):
+    adapters = {call for call in deployable(account).calls if not call[1].istitle() and call[1] != "client"}
+    assert adapters <= CALLS.keys()
+
+
+@pytest.mark.parametrize("account", NEEDS)
+def test_the_grants_cover_what_is_needed(account):
+    grants = _grants(account)
+    lacking = {where: needed - grants.get(where, set()) for where, needed in NEEDS[account].items()}
+    assert not any(lacking.values()), lacking
+
+
+@pytest.mark.parametrize("account", NEEDS)
+def test_nothing_is_granted_where_nothing_is_needed(account):
+    assert _grants(account).keys() == NEEDS[account].keys()
+
+
+def test_reading_rights_never_write():
+    for account, needs in NEEDS.items():
+        for where, granted in _grants(account).items():
+            if where.startswith("bucket") and needs[where] <= ROLES["roles/storage.objectViewer"]:
+                assert granted <= ROLES["roles/storage.objectViewer"], f"{account}, {where}"
+
+
+def test_every_account_with_code_is_listed():
+    assert set(NEEDS) == set(declared()["steps"]) | set(declared()["scheduled"]) | {
+        "inference",
+        "dashboard",
+        "preprocessing",
+    }
+
+
+def test_nobody_is_owner_editor_or_administrator():
+    for (kind, name), grant in _members().items():
+        if kind == "google_project_iam_member":
+            roles = re.findall(r"roles/[\w.]+", grant["role"] + str(grant.get("for_each", "")))
+            powerful = {role for role in roles if FORBIDDEN.search(role)} - EXCEPTIONS.keys()
+            assert not powerful, name
+
+
+def test_nothing_is_open_to_all():
+    text = "".join(file.read_text() for file in TERRAFORM.rglob("*.tf"))
+    assert "allUsers" not in text
+    assert "allAuthenticatedUsers" not in text
+
+
+def test_no_key_is_made_and_no_policy_replaces_what_others_granted():
+    """Members are added one by one: a binding or a policy would take away what somebody else has given."""
+    text = "".join(file.read_text() for file in TERRAFORM.rglob("*.tf"))
+    assert "google_service_account_key" not in text
+    assert {kind for kind, _ in _members() if not kind.endswith("_member")} == set()
