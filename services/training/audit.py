@@ -4,8 +4,14 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import balanced_accuracy_score
+
+from services.training.data import Scans
+from shared.preprocessing import SIDE
 
 NEAR = 0.87
 """Correlation of two fingerprints from which two images are copies; the report shows pairs on both sides of it."""
@@ -14,7 +20,7 @@ _FINGERPRINT = 32
 
 
 def groups(images: np.ndarray, near: float = NEAR) -> np.ndarray:
-    """Group number of each prepared image, uint8 (n, 128, 128): chains of copies, however flipped, turned or re-toned."""
+    """Group number of each prepared image, uint8 (n, 128, 128): chains of copies, however flipped or re-toned."""
     first, second, _ = similar_pairs(images, near)
     links = coo_array((np.ones(len(first)), (first, second)), shape=(len(images), len(images)))
     return connected_components(links, directed=False)[1]
@@ -51,7 +57,55 @@ def _orientations(prints: np.ndarray) -> Iterator[np.ndarray]:
 def _near_rows(prints: np.ndarray, turned: np.ndarray, near: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     one, other = prints.reshape(len(prints), -1), np.ascontiguousarray(turned).reshape(len(prints), -1)
     found = [(start, one[start : start + 1024] @ other.T) for start in range(0, len(one), 1024)]
-    rows = [np.stack(np.nonzero(block >= near)) + [[start], [0]] for start, block in found]
+    rows = [np.add(np.nonzero(block >= near), [[start], [0]]) for start, block in found]
     likeness = [block[block >= near] for _, block in found]
     first, second = np.concatenate(rows, axis=1)
     return first[first < second], second[first < second], np.concatenate(likeness)[first < second]
+
+
+def conflicts(labels: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Groups that hold scans of both labels: one of the labels is wrong, or two heads look alike."""
+    return np.array([group for group in np.unique(found) if len(set(labels[found == group])) > 1], int)
+
+
+def perhaps_tomography(images: np.ndarray) -> np.ndarray:
+    """Whether each prepared image looks like CT: a closed white rim of bone round nearly even brain. For review only."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (31, 31))
+    answers = []
+    for image in images:
+        inside = cv2.erode((image > 25).astype(np.uint8), kernel, borderValue=0).astype(bool)
+        bone = np.mean(image[(image > 25) & ~inside] > 230)
+        spread = np.subtract(*np.percentile(image[inside], [90, 10])) if inside.sum() > 500 else 255
+        answers.append(bone > 0.3 and spread < 60)
+    return np.array(answers)
+
+
+SHORTCUTS = ("format, mode and size", "border pixels", "4 x 4 thumbnail")
+
+
+def shortcut_accuracy(scans: Scans, parts: np.ndarray) -> dict[str, float]:
+    """Balanced accuracy on test of classifiers that can't see a tumour: what a model must beat to have seen one."""
+    train, test = parts == "train", parts == "test"
+    labels = scans.table["label"].to_numpy()
+    found = {}
+    for name, seen in zip(SHORTCUTS, (_facts(scans), _borders(scans.images), _thumbnails(scans.images)), strict=True):
+        forest = RandomForestClassifier(200, class_weight="balanced", random_state=0, min_samples_leaf=2)
+        answers = forest.fit(seen[train], labels[train]).predict(seen[test])
+        found[name] = float(balanced_accuracy_score(labels[test], answers))
+    return found
+
+
+def _facts(scans: Scans) -> np.ndarray:
+    words = pd.get_dummies(scans.table[["format", "mode"]]).to_numpy(float)
+    return np.column_stack([words, scans.table[["width", "height"]].to_numpy(float)])
+
+
+def _borders(images: np.ndarray) -> np.ndarray:
+    ring = np.concatenate(
+        [images[:, :4].mean(1), images[:, -4:].mean(1), images[:, :, :4].mean(2), images[:, :, -4:].mean(2)], 1
+    )
+    return ring.reshape(len(images), -1, 8).mean(axis=2)
+
+
+def _thumbnails(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), 4, SIDE // 4, 4, SIDE // 4).mean(axis=(2, 4)).reshape(len(images), -1)

@@ -35,7 +35,7 @@ def operating_threshold(probabilities: np.ndarray, labels: np.ndarray, specifici
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Mean distance between confidence and accuracy over equally filled bins of P(Cancer) (Nguyen and O'Connor 2015)."""
+    """Mean distance between confidence and accuracy over equally filled bins (Nguyen and O'Connor 2015)."""
     order = np.argsort(probabilities, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     gaps = [len(part) * abs(probabilities[part].mean() - labels[part].mean()) for part in parts]

@@ -32,8 +32,8 @@ class Release:
 def assembled(release: Release) -> keras.Model:
     """The whole graph in Keras: scan -> probability, heat_map, embedding, types, novelty."""
     network = release.network
-    scan = network.input
-    inside = network.output
+    scan = keras.Input((SIDE, SIDE, 3), name="scan")
+    inside = network(scan)
     features = keras.ops.concatenate([inside["stages"], inside["embedding"]], axis=1)
     return keras.Model(
         scan,
@@ -67,9 +67,10 @@ def litert(graph: keras.Model) -> bytes:
         return graph(scan, training=False)
 
     with tempfile.TemporaryDirectory() as folder:
-        module = tf.Module()
-        module.graph = graph
-        tf.saved_model.save(module, folder, signatures=run)
+        archive = keras.export.ExportArchive()  # tracks the weights; without it the graph is exported empty
+        archive.track(graph)
+        archive.add_endpoint("serving_default", run)
+        archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]

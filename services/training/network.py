@@ -10,7 +10,9 @@ TYPES = ("glioma", "meningioma", "pituitary")
 WIDTH = 160
 """Channels of the merged map, and so the embedding's length."""
 
-_STAGES = [
+Stage = tuple[int, int, int, int, int]
+
+_STAGES: list[Stage] = [
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
     (2, 5, 2, 6, 40),
@@ -23,8 +25,11 @@ _STAGES = [
 
 
 def network() -> keras.Model:
-    """From `scan` (n, 128, 128, 3) in [0, 1], or smaller ones, to a dictionary: logit (n,), types (n, 3) as logits, map (n, 16, 16, d),
-    embedding (n, d), stages: the channels' means and deviations of every stage, by which the unfamiliar shows."""
+    """From `scan` (n, 128, 128, 3) in [0, 1], or smaller ones, to a dictionary of float32.
+
+    logit (n,); types (n, 3) as logits; map (n, 16, 16, d); embedding (n, d), its mean; stages (n, 992), the channels'
+    means and deviations at four depths, by which the unfamiliar shows.
+    """
     scan = keras.Input((None, None, 3), name="scan")
     maps = _backbone(layers.Rescaling(255 / 128, offset=-127 / 128)(scan))
     merged = _merged(maps["stage2"], maps["stage4"], maps["head"])
@@ -46,33 +51,30 @@ def network() -> keras.Model:
 
 
 def _backbone(x: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
-    x = _convolved(x, 32, 3, 2, "conv_stem", "bn0")
+    x = layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="conv_stem")(x)
+    x = layers.ReLU(6)(_normalised(x, "bn0"))
     maps, block = {}, 0
-    for number, (repeats, kernel, stride, expansion, channels) in enumerate(_STAGES):
-        for repeat in range(repeats):
-            x = _block(x, f"blocks.{block}.", kernel, stride if repeat == 0 else 1, expansion, channels)
+    for number, stage in enumerate(_STAGES):
+        for repeat in range(stage[0]):
+            x = _block(x, f"blocks.{block}.", stage, stage[2] if repeat == 0 else 1)
             block += 1
         maps[f"stage{number}"] = x
-    return maps | {"head": _convolved(x, 1280, 1, 1, "conv_head", "bn1")}
+    head = layers.Conv2D(1280, 1, use_bias=False, name="conv_head")(x)
+    return maps | {"head": layers.ReLU(6)(_normalised(head, "bn1"))}
 
 
-def _block(
-    x: keras.KerasTensor, name: str, kernel: int, stride: int, expansion: int, channels: int
-) -> keras.KerasTensor:
+def _block(x: keras.KerasTensor, name: str, stage: Stage, stride: int) -> keras.KerasTensor:
     """Inverted residual: widen, filter each channel, project."""
-    y = x if expansion == 1 else _convolved(x, x.shape[-1] * expansion, 1, 1, f"{name}_expand_conv", f"{name}_bn0")
+    _, kernel, _, expansion, channels = stage
+    y = x
+    if expansion > 1:
+        y = layers.Conv2D(x.shape[-1] * expansion, 1, use_bias=False, name=f"{name}_expand_conv")(x)
+        y = layers.ReLU(6)(_normalised(y, f"{name}_bn0"))
     y = layers.DepthwiseConv2D(kernel, stride, padding="same", use_bias=False, name=f"{name}_depthwise_conv")(y)
     y = layers.ReLU(6)(_normalised(y, f"{name}_bn1"))
     y = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_project_conv")(y)
     y = _normalised(y, f"{name}_bn2")
     return layers.Add()([x, y]) if stride == 1 and x.shape[-1] == channels else y
-
-
-def _convolved(
-    x: keras.KerasTensor, channels: int, kernel: int, stride: int, name: str, norm: str
-) -> keras.KerasTensor:
-    x = layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False, name=name)(x)
-    return layers.ReLU(6)(_normalised(x, norm))
 
 
 def _normalised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
@@ -83,12 +85,8 @@ def _merged(fine: keras.KerasTensor, middle: keras.KerasTensor, coarse: keras.Ke
     """Maps of 16, 8 and 4 pixels a side as one of 16, as in a feature pyramid (arXiv 1612.03144), rectified."""
     parts = [
         layers.Conv2D(WIDTH, 1, use_bias=False, name="lateral_fine")(fine),
-        layers.UpSampling2D(2, interpolation="bilinear")(
-            layers.Conv2D(WIDTH, 1, use_bias=False, name="lateral_middle")(middle)
-        ),
-        layers.UpSampling2D(4, interpolation="bilinear")(
-            layers.Conv2D(WIDTH, 1, use_bias=False, name="lateral_coarse")(coarse)
-        ),
+        _enlarged(layers.Conv2D(WIDTH, 1, use_bias=False, name="lateral_middle")(middle), 2),
+        _enlarged(layers.Conv2D(WIDTH, 1, use_bias=False, name="lateral_coarse")(coarse), 4),
     ]
     joined = layers.Add()([_normalised(part, f"lateral_norm_{i}") for i, part in enumerate(parts)])
     # Started at 3, the pooled features vary enough for the new last layer to learn as fast as the old ones.
@@ -96,10 +94,16 @@ def _merged(fine: keras.KerasTensor, middle: keras.KerasTensor, coarse: keras.Ke
     return layers.ReLU(name="merged")(scaled(joined))
 
 
+def _enlarged(x: keras.KerasTensor, times: int) -> keras.KerasTensor:
+    """Repeated and smoothed, which unlike Keras's bilinear layer takes images of any size."""
+    return layers.AveragePooling2D(times + 1, strides=1, padding="same")(layers.UpSampling2D(times)(x))
+
+
 def _statistics(x: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     x = keras.ops.cast(x, "float32")
-    mean = keras.ops.mean(x, axis=(1, 2))
-    return mean, keras.ops.sqrt(keras.ops.mean(keras.ops.square(x), axis=(1, 2)) - keras.ops.square(mean) + 1e-5)
+    mean = keras.ops.mean(x, axis=(1, 2), keepdims=True)
+    variance = keras.ops.mean(keras.ops.square(x - mean), axis=(1, 2))
+    return keras.ops.squeeze(mean, (1, 2)), keras.ops.sqrt(variance + 1e-5)
 
 
 def _fill(model: keras.Model, weights: dict[str, np.ndarray]) -> None:

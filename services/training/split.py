@@ -1,4 +1,4 @@
-"""Train, validation, test and folds: by whole groups of copies, alike in class and source, the same on every machine."""
+"""Train, validation, test and folds: whole groups of copies, alike in class and source, the same on every machine."""
 
 import hashlib
 

@@ -51,7 +51,7 @@ def to_learn(heads: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
 
 
 def to_test(heads: np.ndarray, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Prepared images by kind, none of them seen by `to_learn`: `count` of each, and the few real scans of other bodies."""
+    """Prepared images by kind, none of them seen by `to_learn`: `count` of each, and a few other bodies."""
     extra = [Path(sklearn.datasets.__file__).parent / "images" / name for name in ("china.jpg", "flower.jpg")]
     extra.append(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
     photographs = _photographs(_TESTED) + [_grey(path.read_bytes()) for path in extra]

@@ -1,0 +1,76 @@
+"""Whether the heat map shows what it claims: against gradients, random weights, and lesions at known places."""
+
+import cv2
+import keras
+import numpy as np
+import tensorflow as tf
+
+from services.training.data import inputs
+from services.training.export import evidence
+from shared.preprocessing import SIDE
+
+
+def heat_maps(network: keras.Model, scans: np.ndarray) -> np.ndarray:
+    """Grad-CAM for Cancer before its rectifier, (n, 16, 16), of inputs (n, 128, 128, 3), as the release computes it."""
+    graph = keras.Model(network.input, network.output["map"])
+    return evidence(network, tf.convert_to_tensor(graph.predict(scans, batch_size=64, verbose=0))).numpy()
+
+
+def gradient_heat_maps(network: keras.Model, scans: np.ndarray) -> np.ndarray:
+    """The same by the definition of Grad-CAM: channels weighed by the mean gradient of the logit."""
+    head = keras.Model(network.input, network.output["map"])
+    merged = tf.convert_to_tensor(head(scans, training=False))
+    with tf.GradientTape() as tape:
+        tape.watch(merged)
+        logit = network.get_layer("logit")(network.get_layer("embedding")(merged))
+    weights = tf.reduce_mean(tape.gradient(logit, merged), axis=(1, 2), keepdims=True)
+    return tf.reduce_sum(weights * merged, axis=-1).numpy()
+
+
+def randomised_likeness(network: keras.Model, scans: np.ndarray) -> float:
+    """Mean correlation of the heat maps with those of the same network with random weights (Adebayo et al. 2018).
+
+    Near 0 where the map depends on what was learnt; an edge detector would stay near 1.
+    """
+    keras.utils.set_random_seed(0)
+    random = keras.models.clone_model(network)
+    pairs = zip(heat_maps(network, scans), heat_maps(random, scans), strict=True)
+    return float(np.nanmean([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs]))
+
+
+def drawn_lesions(healthy: np.ndarray, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Prepared images with a lesion each, uint8 (count, 128, 128), and the lesions' masks, bool (count, 128, 128).
+
+    Ellipses of 8 to 30 pixels, soft at the rim, a quarter to all of the contrast to white, anywhere in the head: on
+    purpose not the lesions that training draws.
+    """
+    rng = np.random.default_rng(seed)
+    images, masks = [], []
+    while len(images) < count:
+        image = healthy[rng.integers(len(healthy))]
+        places = np.argwhere(
+            cv2.erode((cv2.blur(image, (7, 7)) > 30).astype(np.uint8), np.ones((25, 25)), borderValue=0)
+        )
+        if len(places) == 0:
+            continue
+        y, x = (int(v) for v in places[rng.integers(len(places))])
+        axes = tuple(int(v) for v in rng.integers(4, 16, 2))
+        mask = cv2.ellipse(np.zeros((SIDE, SIDE)), (x, y), axes, float(rng.uniform(0, 180)), 0, 360, 1.0, -1)
+        soft = cv2.GaussianBlur(mask, (0, 0), 1.5) * rng.uniform(0.35, 1)
+        images.append((image + soft * (rng.uniform(200, 255) - image)).astype(np.uint8))
+        masks.append(mask > 0)
+    return np.stack(images), np.stack(masks)
+
+
+def hits(network: keras.Model, images: np.ndarray, masks: np.ndarray, margin: int = 4) -> np.ndarray:
+    """Whether each heat map's peak lies in the lesion, give or take half a cell of the map."""
+    maps = heat_maps(network, inputs(images))
+    peaks = [np.unravel_index(one.argmax(), one.shape) for one in maps]
+    wide = np.ones((2 * margin + 1,) * 2, np.uint8)
+    cell = SIDE // maps.shape[1]
+    return np.array(
+        [
+            bool(cv2.dilate(mask.astype(np.uint8), wide)[int((y + 0.5) * cell), int((x + 0.5) * cell)])
+            for (y, x), mask in zip(peaks, masks, strict=True)
+        ]
+    )
