@@ -34,7 +34,7 @@ class Outcome:
     path: Path = field(repr=False)  # may name a patient
     label: Label
     state: str
-    """`sent`, `there already`, `unreadable`, or a value of Reason."""
+    """`sent`, `there already`, `copies` of another file, `unreadable`, or a value of Reason."""
     name: str = ""
     """Of its object; empty where there is none."""
     md5: str = ""
@@ -72,8 +72,11 @@ def _send_one(file: tuple[Path, Label], *, bucket: str, source: str, as_tiff: bo
     extension, content_type = _TYPES[file_format]
     name = scan_object(label, file_id(content), extension)
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    new = name not in arrived and storage.create(bucket, name, content, content_type, {"source": source})
-    return Outcome(path, label, "sent" if new else "there already", name, md5, len(content))
+    if name in arrived:
+        state = "there already"
+    else:
+        state = "sent" if storage.create(bucket, name, content, content_type, {"source": source}) else "copies"
+    return Outcome(path, label, state, name, md5, len(content))
 
 
 def _checked(path: Path, as_tiff: bool) -> tuple[bytes, str]:

@@ -165,11 +165,12 @@ def test_what_has_arrived_is_not_sent_again(bucket, tmp_path, capsys):
     assert "4 there already, 1 sent" in capsys.readouterr().out
 
 
-def test_copies_become_one_object(bucket, tmp_path):
+def test_copies_become_one_object(bucket, tmp_path, capsys):
     first = scan(tmp_path / "glioma/a.jpg", 1)
     shutil.copy(first, tmp_path / "glioma/b.jpg")
     assert upload(tmp_path) == 0
     assert len(objects(bucket)) == 1
+    assert "1 sent, 1 copies" in capsys.readouterr().out
 
 
 def test_a_scan_under_two_labels_is_told(bucket, tmp_path, capsys):
