@@ -16,7 +16,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -27,11 +27,13 @@ from google.cloud.pubsub_v1.types import BatchSettings, PublisherOptions
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "scanflow-test"
+PATIENCE = 60  # seconds before a condition that should come true is given up; loaded machines are slow
 PUBLISHING = PublisherOptions(
     enable_message_ordering=True,
-    retry=retry.Retry(retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.1, maximum=0.2, timeout=60),
+    retry=retry.Retry(
+        retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.1, maximum=0.2, timeout=PATIENCE
+    ),
 )
-PATIENCE = 20  # seconds before a condition that should come true is given up
 
 
 class Service:
@@ -369,6 +371,7 @@ def test_waiting_pull_answers_with_the_message_that_comes(pubsub):
         assert data_of(waiting.result(PATIENCE)) == [b"awaited"]
 
 
+@differs("puts all of it into one response, which the client refuses to read")
 def test_more_than_one_response_can_hold_is_pulled(pubsub):
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
@@ -502,15 +505,14 @@ def test_push_body_names_the_ordering_key(pubsub, endpoint):
     assert endpoint.bodies[0]["message"]["orderingKey"] == "key"
 
 
-@pytest.mark.parametrize("status", [200, 201, 204])
+@pytest.mark.parametrize("status", [102, 200, 201, 204])
 def test_success_acknowledges(pubsub, endpoint, status):
     _acknowledges(pubsub, endpoint, status)
 
 
 @differs("treats it as a failure")
-@pytest.mark.parametrize("status", [102, 202])
-def test_processing_and_accepted_acknowledge(pubsub, endpoint, status):
-    _acknowledges(pubsub, endpoint, status)
+def test_accepted_acknowledges(pubsub, endpoint):
+    _acknowledges(pubsub, endpoint, 202)
 
 
 def _acknowledges(pubsub: Service, endpoint: Endpoint, status: int) -> None:
@@ -752,7 +754,9 @@ def test_no_acknowledged_publish_is_lost_by_kill_9(tmp_path):
         while not enough.is_set():
             acknowledged.append(service.publish(topic, b"scan"))
 
-    with stand_in(tmp_path) as (running, address), ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(8) as pool, ExitStack() as processes:
+        processes.callback(enough.set)
+        running, address = processes.enter_context(stand_in(tmp_path))
         service = Service(address)
         topic = service.topic()
         subscription = service.subscription(topic)
@@ -761,13 +765,13 @@ def test_no_acknowledged_publish_is_lost_by_kill_9(tmp_path):
         running.kill()
         running.wait()
         before = len(acknowledged)
-        with stand_in(tmp_path, int(address.rpartition(":")[2])):
-            _wait_until(lambda: len(acknowledged) > before + 100)
-            enough.set()
-            for each in publishing:
-                each.result(PATIENCE)
-            kept = {each.message.message_id for each in service.pull(subscription, len(acknowledged))}
-            kept |= {each.message.message_id for each in service.ready(subscription)}
+        processes.enter_context(stand_in(tmp_path, int(address.rpartition(":")[2])))
+        _wait_until(lambda: len(acknowledged) > before + 100)
+        enough.set()
+        for each in publishing:
+            each.result(PATIENCE)
+        kept = {each.message.message_id for each in service.pull(subscription, len(acknowledged))}
+        kept |= {each.message.message_id for each in service.ready(subscription)}
     assert set(acknowledged) <= kept
 
 
@@ -813,8 +817,7 @@ def test_restart_pushes_what_is_still_owed(tmp_path, endpoint):
         assert set(endpoint.wait_for(pushed + 1)) == {b"owed"}
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_ends_it_with_a_stream_open(tmp_path, ending):
+def test_one_ctrl_c_ends_it_with_a_stream_open(tmp_path):
     with stand_in(tmp_path) as (running, address):
         service = Service(address)
         topic = service.topic()
@@ -823,16 +826,15 @@ def test_one_signal_ends_it_with_a_stream_open(tmp_path, ending):
         streaming = service.subscriber.subscribe(subscription, lambda message: (message.ack(), seen.set()))
         service.publish(topic, b"connected")
         assert seen.wait(PATIENCE)
-        running.send_signal(ending)
+        running.send_signal(signal.SIGINT)
         assert running.wait(PATIENCE) == 0
         streaming.cancel()
 
 
 def test_folder_and_port_are_used_by_one_process(tmp_path):
     with stand_in(tmp_path / "one") as (_, address):
-        port = address.rpartition(":")[2]
-        for folder, sentence in (("one", "Does another process use it?"), ("two", "another process may use")):
-            command = (sys.executable, "-m", "local.pubsub", "--port", port, "--data-dir", tmp_path / folder)
-            with process(*command) as second:
-                assert sentence in second.stdout.read()
-                assert second.wait(PATIENCE) == 1
+        command = (sys.executable, "-m", "local.pubsub", "--port", address.rpartition(":")[2], "--data-dir")
+        with process(*command, tmp_path / "one") as same_folder, process(*command, tmp_path / "two") as same_port:
+            assert "Does another process use it?" in same_folder.stdout.read()
+            assert "another process may use" in same_port.stdout.read()
+            assert (same_folder.wait(PATIENCE), same_port.wait(PATIENCE)) == (1, 1)
