@@ -1,0 +1,109 @@
+"""Worklist: what arrived, how far it came, found again by order, filter, id and page."""
+
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import queries
+from local.stack import Stack
+from shared.gcp import bigquery
+from tests.dashboard.conftest import NOW, record_features, record_prediction, record_rejection, record_scan, words
+
+Page = Callable[..., AppTest]
+
+
+def shown(app: AppTest) -> list[str]:
+    return list(app.dataframe[0].value["Scan"])
+
+
+@pytest.fixture
+def three(system: Stack, source: str) -> list[str]:
+    return [record_scan(source, place, probability) for place, probability in enumerate((0.2, 0.97, 0.6))]
+
+
+def test_the_newest_scan_stands_first(page: Page, three: list[str], source: str) -> None:
+    app = page("worklist", source=source)
+    assert not app.exception
+    assert shown(app) == three[::-1]
+
+
+def test_the_most_urgent_scan_can_stand_first(page: Page, three: list[str], source: str) -> None:
+    app = page("worklist", source=source, sort="Most urgent first")
+    assert shown(app) == [three[1], three[2], three[0]]
+
+
+def test_a_scan_is_found_by_the_beginning_of_its_id(page: Page, three: list[str]) -> None:
+    app = page("worklist", search=three[0][:20])
+    assert shown(app) == [three[0]]
+
+
+def test_a_search_is_a_value_and_never_sql(page: Page, three: list[str]) -> None:
+    app = page("worklist", search="' OR 1=1 --")
+    assert not app.exception
+    assert "No scan matches." in words(app)
+
+
+def test_predictions_filter(page: Page, three: list[str], source: str) -> None:
+    app = page("worklist", source=source, prediction="Cancer")
+    assert set(shown(app)) == set(three[1:])
+
+
+def test_the_steps_done_are_shown(page: Page, system: Stack, source: str) -> None:
+    scan_id = record_scan(source)
+    assert list(page("worklist", source=source).dataframe[0].value["Steps"][0]) == ["Uploaded", "Accepted"]
+    record_prediction(scan_id, 0.9, NOW.isoformat())
+    record_features(scan_id, source, [0.1, 0.2])
+    queries.worklist.clear()
+    steps = list(page("worklist", source=source).dataframe[0].value["Steps"][0])
+    assert steps == ["Uploaded", "Accepted", "Scored", "Features"]
+
+
+def test_a_rejected_file_says_why(page: Page, system: Stack, source: str) -> None:
+    record_scan(source)
+    file_id = record_rejection(source, "truncated")
+    app = page("worklist", search=file_id)
+    assert list(app.dataframe[0].value["Answer"]) == ["truncated"]
+    assert [step["step"] for step in queries.trail(file_id)] == ["Uploaded", "Rejected"]
+
+
+def test_a_second_model_does_not_double_a_scan(page: Page, system: Stack, source: str) -> None:
+    scan_id = record_scan(source, probability=0.2)
+    record_prediction(
+        scan_id, 0.8, NOW.isoformat().replace("+00:00", "Z").replace(str(NOW.year), str(NOW.year + 1), 1), "test-2"
+    )
+    app = page("worklist", source=source)
+    assert list(app.dataframe[0].value["Probability"]) == [0.8]
+
+
+def test_pages_follow_each_other(system: Stack, source: str) -> None:
+    everything = [record_scan(source, place) for place in range(queries.PAGE_ROWS + 3)]
+    pages = [queries.worklist("Oldest first", None, {"source": source}, page) for page in (1, 2)]
+    assert [row["scan_id"] for rows in pages for row in rows] == everything
+    assert {row["total"] for rows in pages for row in rows} == {len(everything)}
+
+
+def test_statuses_tell_scans_apart(system: Stack, source: str) -> None:
+    waiting, scored = record_scan(source), record_scan(source, probability=0.4)
+    rejected = record_rejection(source, "blank")
+    found = {
+        status: [row["scan_id"] for row in queries.worklist("Newest first", status, {"source": source}, 1)]
+        for status in queries.STATUSES
+    }
+    assert found["Waiting for a score"] == [waiting]
+    assert found["Scored"] == [scored]
+    assert found["Rejected"] == [rejected]
+    assert found["Prepared"] == []
+
+
+def test_an_unreachable_bigquery_keeps_the_filters(page: Page, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    app = page("worklist", search="abc")
+    monkeypatch.setattr(bigquery, "_RETRY", bigquery._RETRY.with_timeout(1))
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:9")
+    bigquery.client.cache_clear()
+    queries.worklist.clear()
+    app.run()
+    bigquery.client.cache_clear()
+    assert not app.exception
+    assert "cannot be reached" in app.error[0].value
+    assert next(box for box in app.text_input).value == "abc"
