@@ -1,4 +1,4 @@
-"""Who needs what, as data: the grants in terraform/iam.tf cover it, hold no more, and the calls in the code ask for it."""
+"""Who needs what, as data: the grants in terraform/iam.tf cover it and hold no more, the code calls for it."""
 
 import re
 from functools import cache
