@@ -72,7 +72,7 @@ variable "label_map" {
 }
 
 variable "inference_min_instances" {
-  description = "Instances of the inference service kept warm. One costs about 65 dollars a month; none adds a cold start."
+  description = "Instances of the inference service kept warm. One costs about 26 dollars a month; none costs the first caller a start of a second or two."
   type        = number
   default     = 0
 }

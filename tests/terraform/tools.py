@@ -12,7 +12,8 @@ CACHE = ROOT / ".local" / "tools"
 def uv(*arguments: str | Path) -> None:
     """Run the project's uv. Raises subprocess.CalledProcessError."""
     command = os.environ.get("UV") or ROOT / ".local" / "uv" / "bin" / "uv"
-    subprocess.run([command, *arguments], check=True, capture_output=True)
+    variables = os.environ | {"UV_COMPILE_BYTECODE": "0"}  # what runs once need not be compiled
+    subprocess.run([command, *arguments], check=True, capture_output=True, env=variables)
 
 
 def environment(name: str, *requirements: str) -> Path:

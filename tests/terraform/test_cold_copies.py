@@ -1,0 +1,267 @@
+"""What is deployed, alone: a function's zip in an empty folder, an image's files in another, and what each requires."""
+
+import base64
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+from google.cloud import pubsub_v1
+
+from local.processes import free_port
+from local.provision import make_buckets, make_tables
+from local.stack import PROJECT, Stack
+from local.topology import TERRAFORM, declared
+from shared.clock import now
+from shared.events import ScanAccepted
+from shared.gcp import bigquery, storage
+from shared.scan import Label, file_id, scan_object
+from tests.smoke import synthetic_scan
+from tests.terraform.tools import ROOT, environment
+
+BUCKETS = ("uploads", "scans", "quarantine", "prepared", "source")
+DEADLINE_S = 120
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The stack's stand-ins, with buckets and tables that its own functions never see."""
+
+    environment: Mapping[str, str]
+
+    def bucket(self, name: str) -> str:
+        """Its own bucket."""
+        return self.environment[f"{name.upper()}_BUCKET"]
+
+    def rows(self, table: str, scan_id: str) -> list[dict]:
+        """Rows of a scan in one of its own tables."""
+        sql = f"SELECT scan_id FROM {self.environment['DATASET']}.{table} WHERE scan_id = @scan_id"
+        return bigquery.query(sql, scan_id=scan_id)
+
+
+@pytest.fixture(scope="module")
+def cloud(stack: Stack) -> Cloud:
+    mark = f"cold-{uuid.uuid4().hex[:8]}"
+    buckets = {name: f"{mark}-{name}" for name in BUCKETS}
+    make_buckets(buckets)
+    dataset = mark.replace("-", "_")
+    make_tables(PROJECT, dataset)
+    return Cloud({f"{name.upper()}_BUCKET": bucket for name, bucket in buckets.items()} | {"DATASET": dataset})
+
+
+@contextmanager
+def serving(command: list[str], folder: Path, variables: Mapping[str, str], health: str) -> Iterator[str]:
+    """A server in a folder, in no other environment than what is given; its address once it answers."""
+    port = free_port()
+    own = {"PORT": str(port), "HOST": "127.0.0.1", "STREAMLIT_SERVER_PORT": str(port)}
+    own |= {"STREAMLIT_SERVER_ADDRESS": "127.0.0.1", "HOME": str(folder)}
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=variables | own, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + DEADLINE_S
+        while not _answers(url + health):
+            assert server.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code != 503
+    except requests.ConnectionError:
+        return False
+
+
+@contextmanager
+def function(name: str, folder: Path, variables: Mapping[str, str]) -> Iterator[str]:
+    """A function served from its zip's content alone, as Cloud Functions starts one that has no event trigger."""
+    for file in [
+        *ROOT.glob("shared/**/*.py"),
+        *(ROOT / "functions" / name / part for part in ("main.py", "requirements.txt")),
+    ]:
+        target = folder / file.relative_to(ROOT if "shared" in file.parts else file.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    programs = environment(f"function-{name}", *(folder / "requirements.txt").read_text().splitlines())
+    given = {"PATH": f"{programs}:{os.environ['PATH']}", "FUNCTION_SIGNATURE_TYPE": "http", "FUNCTION_TARGET": name}
+    with serving([str(programs / "functions-framework")], folder, given | variables, "/robots.txt") as url:
+        yield url
+
+
+def settings(stack: Stack, cloud: Cloud, name: str) -> dict[str, str]:
+    """What the running stack gives this function, but for the cold buckets and tables, and nothing of this process."""
+    given = stack.services[name].environment
+    wanted = declared()["steps"] | declared()["scheduled"]
+    names = {*wanted[name]["environment"], "GOOGLE_CLOUD_PROJECT"} | {
+        key for key in given if key.endswith("_EMULATOR_HOST")
+    }
+    return {key: cloud.environment.get(key, given[key]) for key in names}
+
+
+def push(url: str, data: bytes, **attributes: str) -> int:
+    """Deliver a message as Pub/Sub does; the answer's status."""
+    message = {
+        "data": base64.b64encode(data).decode(),
+        "attributes": attributes,
+        "messageId": "1",
+        "publishTime": now(),
+    }
+    body = {"message": message, "subscription": f"projects/{PROJECT}/subscriptions/cold"}
+    return requests.post(url, json=body, timeout=DEADLINE_S).status_code
+
+
+def accepted(cloud: Cloud) -> ScanAccepted:
+    """A new scan in the scans bucket and the event that says so."""
+    content = synthetic_scan()
+    scan_id = file_id(content)
+    name = scan_object(Label.UNLABELLED, scan_id, "png")
+    storage.create(cloud.bucket("scans"), name, content, "image/png")
+    return ScanAccepted(
+        scan_id=scan_id,
+        label=Label.UNLABELLED,
+        source="cold",
+        bucket=cloud.bucket("scans"),
+        name=name,
+        content_sha256=scan_id,
+        format="PNG",
+        page=0,
+        pages=1,
+        width=256,
+        height=256,
+        size=len(content),
+        uploaded_at=now(),
+        accepted_at=now(),
+    )
+
+
+def test_validate_scan(stack, cloud, tmp_path):
+    content = synthetic_scan()
+    storage.create(cloud.bucket("uploads"), "Cancer/a.png", content, "image/png")
+    notification = storage.client().bucket(cloud.bucket("uploads")).get_blob("Cancer/a.png")._properties
+    with function("validate_scan", tmp_path, settings(stack, cloud, "validate_scan")) as url:
+        assert push(url, json.dumps(notification).encode()) in (200, 204)
+    stored = storage.read(cloud.bucket("scans"), scan_object(Label.CANCER, file_id(content), "png"))
+    assert stored == content
+
+
+@pytest.mark.parametrize(("name", "table"), [("write_features", "features"), ("record_scan", "scans")])
+def test_a_step_that_writes_a_row(stack, cloud, tmp_path, name, table):
+    event = accepted(cloud)
+    with function(name, tmp_path, settings(stack, cloud, name)) as url:
+        assert push(url, event.to_json(), event=event.TOPIC) in (200, 204)
+    assert cloud.rows(table, event.scan_id)
+
+
+def test_score_scan(stack, cloud, tmp_path):
+    """The inference service reads only its own scans bucket, so the scan lies there."""
+    event = accepted(Cloud(cloud.environment | {"SCANS_BUCKET": os.environ["SCANS_BUCKET"]}))
+    with function("score_scan", tmp_path, settings(stack, cloud, "score_scan")) as url:
+        assert push(url, event.to_json(), event=event.TOPIC) in (200, 204)
+    assert cloud.rows("predictions", event.scan_id)
+
+
+def test_ingest_scans(stack, cloud, tmp_path):
+    storage.create(cloud.bucket("source"), "glioma/a.png", synthetic_scan(), "image/png")
+    variables = settings(stack, cloud, "ingest_scans") | {"LABEL_MAP": "glioma=Cancer"}
+    with function("ingest_scans", tmp_path, variables) as url:
+        answer = requests.post(url, timeout=DEADLINE_S)
+    assert answer.json() == {"copied": 1, "known": 0}
+
+
+def test_verify_ingestion(stack, cloud, tmp_path):
+    variables = settings(stack, cloud, "verify_ingestion") | {"SOURCE_BUCKET": ""}
+    with function("verify_ingestion", tmp_path, variables) as url:
+        answer = requests.post(url, timeout=DEADLINE_S)
+    assert {check["label"] for check in answer.json()["checks"]} == set(Label)
+
+
+def test_start_preprocessing(stack, cloud, tmp_path):
+    """In a project of its own, whose subscription is empty: no batch is started."""
+    project = "cold-project"
+    with pubsub_v1.SubscriberClient() as subscriber:
+        topic = pubsub_v1.PublisherClient().create_topic(name=f"projects/{project}/topics/scan-accepted")
+        subscriber.create_subscription(name=f"projects/{project}/subscriptions/preprocessing", topic=topic.name)
+    variables = settings(stack, cloud, "start_preprocessing") | {"GOOGLE_CLOUD_PROJECT": project}
+    with function("start_preprocessing", tmp_path, variables) as url:
+        answer = requests.post(url, timeout=DEADLINE_S)
+    assert answer.json() == {"scans": 0, "submitted": []}
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a Dockerfile builds, as far as Python goes."""
+
+    folder: Path
+    programs: Path
+    environment: dict[str, str]
+    command: list[str]
+
+
+def image(dockerfile: Path, folder: Path) -> Image:
+    """Install and copy as a Dockerfile says, into a clean environment and a folder."""
+    text = re.sub(r"\\\n", " ", dockerfile.read_text())
+    build, final = text.split("\nFROM ")[-2:]
+    (requirements,) = re.findall(r"^COPY (\S+requirements\.txt)", build, re.M)
+    wanted = (ROOT / requirements).read_text().splitlines()
+    if left_out := re.search(r"grep -vE '([^']+)'", build):
+        wanted = [line for line in wanted if not re.search(left_out[1], line)]
+    programs = environment(f"image-{dockerfile.parent.name}", *wanted)
+    for line in re.findall(r"^COPY (?!--from)(.+)", final, re.M):
+        *sources, target = shlex.split(line)
+        for source in sources:
+            shutil.copytree(ROOT / source, folder / target)
+    own = dict(pair.split("=", 1) for line in re.findall(r"^ENV (.+)", final, re.M) for pair in shlex.split(line))
+    own = {name: value.replace("/app", str(folder)) for name, value in own.items()}
+    own["PATH"] = f"{programs}:{os.environ['PATH']}"
+    command = re.search(r"^CMD (.+)", final, re.M)
+    return Image(folder, programs, own, json.loads(command[1]) if command else [])
+
+
+def probe(service: str) -> str:
+    """The path that Terraform's startup probe asks."""
+    block = (TERRAFORM / "services.tf").read_text().partition(f'"google_cloud_run_v2_service" "{service}"')[2]
+    return re.search(r'startup_probe \{\s+http_get \{\s+path = "([^"]+)"', block)[1]
+
+
+@pytest.mark.parametrize("dockerfile", ["services/inference/Dockerfile", "dashboard/Dockerfile"])
+def test_a_service_starts_from_its_image(dockerfile, tmp_path):
+    built = image(ROOT / dockerfile, tmp_path)
+    health = probe((ROOT / dockerfile).parent.name)
+    command = [str(built.programs / built.command[0]), *built.command[1:]]
+    with serving(command, tmp_path, built.environment, health) as url:
+        assert requests.get(url + health, timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize("job", ["training", "preprocessing"])
+def test_a_job_starts_from_its_image(job, tmp_path):
+    """As far as its own account of itself. Spark's Python comes with Dataproc, so here from beside the image."""
+    built = image(ROOT / "services" / job / "Dockerfile", tmp_path)
+    variables = built.environment | {"HOME": str(tmp_path)}
+    variables.pop("LD_PRELOAD", None)
+    if job == "preprocessing":
+        spark = environment("spark", *_spark()).parent
+        (packages,) = spark.glob("lib/python*/site-packages")
+        variables["PYTHONPATH"] += f":{packages}"
+    command = [str(built.programs / "python"), "-m", f"services.{job}", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def _spark() -> list[str]:
+    lines = (ROOT / "services/preprocessing/requirements.txt").read_text().splitlines()
+    return [line for line in lines if re.match(r"(pyspark|py4j)==", line)]
