@@ -6,6 +6,7 @@ import warnings
 
 import uvicorn
 
+from services.inference.connection import Connection
 from services.inference.main import app
 
 
@@ -18,7 +19,7 @@ def main() -> None:
         host=os.environ.get("HOST", "127.0.0.1"),
         port=int(os.environ.get("AIP_HTTP_PORT") or os.environ.get("PORT") or 8080),
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         access_log=False,  # a line per request is Cloud Run's to write, and costs more than the routing
         server_header=False,

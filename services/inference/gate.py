@@ -42,7 +42,10 @@ class Gate:
             await self._counted(scope, Body(self._limits, receive, _length(headers)), send)
         except Problem as problem:
             RESPONSES.labels(problem.status).inc()
-            await problem.response()(scope, receive, send)
+            response = problem.response()
+            if problem.status in (408, 413):  # what the client still sends is not waited for
+                response.headers["Connection"] = "close"
+            await response(scope, receive, send)
 
     async def _let_in(self, scope: Scope, headers: Headers) -> None:
         caller = scope["client"][0] if scope["client"] else ""

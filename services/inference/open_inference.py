@@ -62,20 +62,18 @@ async def server_metadata() -> dict[str, Any]:
 
 
 @router.get(f"{_MODEL}/ready", summary="Is the model ready?", responses=schemas.problems(503))
-@router.get(
-    f"{_MODEL}/versions/{{version}}/ready", summary="Is this version ready?", responses=schemas.problems(404, 503)
-)
-async def model_ready(request: Request, version: str = "") -> dict[str, Any]:
+@router.get(f"{_MODEL}/versions/{{version}}/ready", include_in_schema=False)
+async def model_ready(request: Request) -> dict[str, Any]:
     """True for the release served, and for the one before it, which stays loaded."""
-    service_of(request).release(version)
+    service_of(request).release(_version(request))
     return {"name": MODEL_NAME, "ready": True}
 
 
 @router.get(_MODEL, summary="Model metadata", responses=schemas.problems(503))
-@router.get(f"{_MODEL}/versions/{{version}}", summary="A version's metadata", responses=schemas.problems(404, 503))
-async def model_metadata(request: Request, version: str = "") -> dict[str, Any]:
+@router.get(f"{_MODEL}/versions/{{version}}", include_in_schema=False)
+async def model_metadata(request: Request) -> dict[str, Any]:
     """Inputs and outputs."""
-    model = service_of(request).release(version)
+    model = service_of(request).release(_version(request))
     inputs = [
         {"name": "image", "datatype": "BYTES", "shape": [-1]},
         {"name": "scan", "datatype": "FP32", "shape": [-1, *_TENSOR]},
@@ -94,17 +92,11 @@ async def model_metadata(request: Request, version: str = "") -> dict[str, Any]:
     responses=schemas.PREDICTION_PROBLEMS,
     openapi_extra=schemas.INFER_REQUEST,
 )
-@router.post(
-    f"{_MODEL}/versions/{{version}}/infer",
-    summary="The same by one version",
-    response_model=schemas.InferResponse,
-    responses=schemas.PREDICTION_PROBLEMS,
-    openapi_extra=schemas.INFER_REQUEST,
-)
-async def infer(request: Request, version: str = "") -> Response:
+@router.post(f"{_MODEL}/versions/{{version}}/infer", include_in_schema=False)
+async def infer(request: Request) -> Response:
     """One input: `image`, BYTES (n), files of one page (in JSON base64); or `scan`, FP32 (n, 128, 128, 3) in [0, 1]."""
     service = service_of(request)
-    model = service.release(version)
+    model = service.release(_version(request))
     head, tail = _split(await request.body(), request.headers.get(_HEADER))
     value = json_object(head)
     wanted = _wanted(value)
@@ -114,6 +106,11 @@ async def infer(request: Request, version: str = "") -> Response:
     if isinstance(value.get("id"), str):
         answer["id"] = value["id"]
     return _response(answer, [_Output.of(name, scored, binary) for name, binary in wanted.items()])
+
+
+def _version(request: Request) -> str:
+    """The version in the address, or none: every route of the model exists with and without."""
+    return request.path_params.get("version", "")
 
 
 def _split(body: bytes, header: str | None) -> tuple[bytes, memoryview]:

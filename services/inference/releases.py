@@ -40,10 +40,11 @@ class Releases:
 
         Raises StorageError where the bucket cannot be read.
         """
-        version = pointed_version(bucket)
-        if version in (None, self.refused) or (self.current and version == self.current.card.version):
-            return
+        version = None
         try:
+            version = pointed_version(bucket)
+            if version in (None, self.refused) or (self.current and version == self.current.card.version):
+                return
             self.serve(self._loaded(bucket, version))
             self.refused = None
         except ModelMismatch as mismatch:
@@ -58,12 +59,14 @@ class Releases:
 
 
 def pointed_version(bucket: str) -> str | None:
-    """The version that `current.json` names; None before the first release to the bucket. Raises StorageError."""
+    """The version that `current.json` names; None before the first release. Raises StorageError, ModelMismatch."""
     from shared.gcp import storage  # noqa: PLC0415 - its second of import is paid only where a bucket is named
 
-    if not any(blob.name == POINTER for blob in storage.objects(bucket, POINTER)):
+    try:
+        pointer = storage.read(bucket, POINTER)
+    except storage.MissingObject:
         return None
-    return str(json.loads(storage.read(bucket, POINTER))["version"])
+    return _checked(lambda: str(json.loads(pointer)["version"]))
 
 
 def download_release(bucket: str, folder: str) -> Model:
@@ -79,9 +82,9 @@ def bundled_release() -> Model:
     return _checked(lambda: read_release(BUNDLED))
 
 
-def _checked(load: Callable[[], Model]) -> Model:
+def _checked[T](load: Callable[[], T]) -> T:
     """What `load` returns; what json, the card's fields and LiteRT raise on other content becomes a ModelMismatch."""
     try:
         return load()
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ModelMismatch(f"not a release: {error}") from error

@@ -78,7 +78,7 @@ def running(log: Path, **environment: str) -> Iterator[Server]:
         )
     server = Server(f"http://127.0.0.1:{port}", process)
     try:
-        wait_until(lambda: process.poll() is not None or is_ready(server.url), 60)
+        wait_until(lambda: process.poll() is not None or is_ready(server.url), 180)
         assert process.poll() is None, log.read_text()
         yield server
     finally:
