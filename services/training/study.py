@@ -30,6 +30,8 @@ class Study:
     """train, validation or test."""
     folds: np.ndarray
     """0 to 4."""
+    excluded: Scans
+    """Left out of all of these, by content and with a reason."""
     folder: Path
 
     def fitted(
@@ -51,14 +53,16 @@ class Study:
 
 
 def read_study(data: str, folder: Path) -> Study:
-    """Read scans, leave out the excluded, group and split them; the manifest goes to `folder`/split.csv."""
+    """Read, group and split scans, then leave out the excluded; the manifest goes to `folder`/split.csv."""
     every = read_cached(data, folder / "prepared")
-    scans = every.only(~every.table["scan_id"].isin(json.loads(EXCLUDED.read_text())).to_numpy())
-    groups = audit.groups(scans.images)
-    study = Study(scans, groups, split(scans.table, groups, SEED), folds(scans.table, groups, SEED), folder)
-    manifest = scans.table[["scan_id", "label", "type", "source"]]
-    manifest.assign(group=groups, part=study.parts, fold=study.folds).to_csv(folder / "split.csv", index=False)
-    return study
+    groups = audit.groups(every.images)
+    excluded = every.table["scan_id"].isin(json.loads(EXCLUDED.read_text())).to_numpy()
+    parts = np.where(excluded, "excluded", split(every.table, groups, SEED))
+    dealt = np.where(excluded, -1, folds(every.table, groups, SEED))
+    manifest = every.table[["scan_id", "label", "type", "source"]]
+    manifest.assign(group=groups, part=parts, fold=dealt).to_csv(folder / "split.csv", index=False)
+    kept = ~excluded
+    return Study(every.only(kept), groups[kept], parts[kept], dealt[kept], every.only(excluded), folder)
 
 
 def released(study: Study, network: keras.Model) -> tuple[Release, pd.DataFrame]:
@@ -83,7 +87,8 @@ def _refusal(study: Study, network: keras.Model) -> tuple[novelty.Novelty, float
     seen = [export.features(network, inputs(images))["features"] for images in (heads, varied, strange)]
     score = novelty.fit(np.concatenate(seen[:2]), seen[2])
     validation = export.features(network, study.scans.only(study.parts == "validation").inputs())["features"]
-    return score, novelty.limit(np.asarray(score(validation))[:, 0])
+    scores = [np.asarray(score(features))[:, 0] for features in (validation, seen[2])]
+    return score, novelty.limit(*scores)
 
 
 def crossvalidated(study: Study, schedule: Schedule) -> pd.DataFrame:
