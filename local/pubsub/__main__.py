@@ -2,8 +2,8 @@
 
     python -m local.pubsub --host 127.0.0.1 --port 8085 --data-dir .local/pubsub
 
-This is the door: gRPC in, gRPC out. Behind it, `pubsub_broker.py` has the topics and subscriptions, `pubsub_queue.py`
-what each subscription owes, `pubsub_push.py` posts it, and `pubsub_store.py` keeps it across restarts.
+This is the door: gRPC in, gRPC out. Behind it, `broker.py` has the topics and subscriptions, `queue.py`
+what each subscription owes, `push.py` posts it, and `store.py` keeps it across restarts.
 """
 
 import argparse
@@ -21,9 +21,9 @@ import grpc
 from google.protobuf.message import Message as Proto
 from google.pubsub_v1 import types
 
-from local.pubsub_broker import Broker, Refused
-from local.pubsub_queue import Delivery, Queue
-from local.pubsub_store import Store
+from local.pubsub.broker import Broker, Refused
+from local.pubsub.queue import Delivery, Queue
+from local.pubsub.store import Store
 
 _PULL_WAIT = 5.0  # seconds that an empty Pull waits for a message; of Pub/Sub only "a bounded amount of time" is known
 _BATCH = 1000  # messages in one response; also Pub/Sub's limit

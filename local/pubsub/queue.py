@@ -8,8 +8,8 @@ from typing import Protocol
 
 from google.pubsub_v1 import types
 
-from local.pubsub_filter import parse_filter
-from local.pubsub_store import Store
+from local.pubsub.filters import parse_filter
+from local.pubsub.store import Store
 
 Message = types.PubsubMessage.pb()  # plain protobuf: proto-plus costs more than all the rest of a delivery
 Subscription = types.Subscription.pb()
