@@ -18,15 +18,14 @@ from shared import config
 from shared.gcp.bigquery import BigQueryError
 
 SAMPLES = {
-    "Healthy": "healthy.jpg",
-    "Lesion": "lesion.png",
-    "Six slices": "lesions.tif",
+    "Healthy head": "head.jpg",
+    "Drawn lesion": "lesion.png",
+    "Five slices": "slices.tif",
     "DICOM": "dicom.dcm",
     "A cat": "cat.jpg",
 }
 FOLDER = Path(__file__).parents[1] / "samples"
-MAX_FILES = 20
-"""Read at a time: each holds its picture in this session's memory."""
+MAX_FILES = 20  # at a time, because each holds its pictures in this session's memory
 BADGES = {"Cancer": ("red", ":material/error:"), "Non-Cancer": ("green", ":material/check_circle:")}
 SEEN = (*queries.PREDICTIONS, "Cannot tell")
 
@@ -216,8 +215,8 @@ def _confidence(reading: Reading) -> alt.LayerChart:
     mark = pd.DataFrame({"threshold": [reading.threshold], "name": [f"threshold {reading.threshold:.0%}"]})
     rule = alt.Chart(mark).mark_tick(thickness=3, size=40, color=QUIET).encode(alt.X("threshold:Q", scale=domain))
     align = "left" if reading.threshold < 0.8 else "right"
-    name = rule.mark_text(align=align, dx=6 if align == "left" else -6, dy=-24, color=QUIET).encode(text="name")
-    return (filled + rule + name).properties(height=104)
+    name = rule.mark_text(align=align, dx=6 if align == "left" else -6, dy=-26, color=QUIET).encode(text="name")
+    return (filled + rule + name).properties(height=120)
 
 
 def _types(reading: Reading) -> None:

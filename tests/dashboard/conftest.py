@@ -86,7 +86,7 @@ def record_features(scan_id: str, source: str, embedding: list[float]) -> None:
     """Write what write_features writes."""
     row = {
         "scan_id": scan_id,
-        "feature_version": "test-1",
+        "feature_version": f"test-{len(embedding)}",
         "label": "Unlabelled",
         "source": source,
         "mean": 0.2,

@@ -17,7 +17,7 @@ Page = Callable[..., AppTest]
 
 
 def upload(app: AppTest, *contents: bytes, name: str = "scan") -> AppTest:
-    app.file_uploader[0].upload([(name, content, "application/octet-stream") for content in contents])
+    app.file_uploader[0].set_value([(name, content, "application/octet-stream") for content in contents])
     return app.run()
 
 
@@ -32,7 +32,7 @@ def lesion() -> bytes:
 
 
 def test_a_sample_is_read_with_one_click(page: Page) -> None:
-    app = press(page("read"), "Lesion")
+    app = press(page("read"), "Drawn lesion")
     assert not app.exception
     assert "Calibrated probability of cancer" in words(app) or "does not look like a brain MRI" in words(app)
     assert "model" in words(app).lower()
