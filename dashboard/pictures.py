@@ -16,7 +16,7 @@ COLOUR_MAPS = {
 }
 """RGB at six equal steps; Inferno and Viridis (CC0, from Matplotlib) are read alike by colour-blind people."""
 
-EVIDENCE = {"for cancer": 1, "against cancer": -1}
+EVIDENCE = {"for cancer": 1, "against it": -1}
 """Sign of the heat map's cells that count."""
 
 _SIDE = 640

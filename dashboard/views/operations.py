@@ -60,14 +60,21 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _lines(frame: pd.DataFrame, value: str, by: str, title: str, domain: dict[str, str] | None = None) -> alt.Chart:
-    """A value over time, one line a kind."""
-    scale = alt.Scale(domain=list(domain), range=list(domain.values())) if domain else alt.Undefined
+def _lines(frame: pd.DataFrame, value: str, by: str, title: str, colours: dict[str, str] | None = None) -> alt.Chart:
+    """A value over the time looked back on, one line a kind."""
+    scale = alt.Scale(domain=list(colours), range=list(colours.values())) if colours else alt.Undefined
+    now = datetime.now(UTC)
+    looked_at = [(now - queries.WINDOWS[st.session_state["window"]][0]).isoformat(), now.isoformat()]
     return (
         alt.Chart(frame)
         .mark_line(point=True, strokeWidth=2)
         .encode(
-            alt.X("at:T", title=None, axis=alt.Axis(format="%d %b %H:%M", labelAngle=0, tickCount=6)),
+            alt.X(
+                "at:T",
+                title=None,
+                scale=alt.Scale(domain=looked_at),
+                axis=alt.Axis(format="%d %b %H:%M", labelAngle=0, tickCount=6),
+            ),
             alt.Y(f"{value}:Q", title=title),
             alt.Color(f"{by}:N", scale=scale, title=None, legend=alt.Legend(orient="top")),
             tooltip=[alt.Tooltip("at:T", format="%d %b %H:%M"), by, alt.Tooltip(f"{value}:Q", format=",.3~f")],

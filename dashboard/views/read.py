@@ -215,7 +215,7 @@ def _confidence(reading: Reading) -> alt.LayerChart:
     mark = pd.DataFrame({"threshold": [reading.threshold], "name": [f"threshold {reading.threshold:.0%}"]})
     rule = alt.Chart(mark).mark_tick(thickness=3, size=40, color=QUIET).encode(alt.X("threshold:Q", scale=domain))
     align = "left" if reading.threshold < 0.8 else "right"
-    name = rule.mark_text(align=align, dx=6 if align == "left" else -6, dy=-26, color=QUIET).encode(text="name")
+    name = rule.mark_text(align=align, dx=6 if align == "left" else -6, dy=-19, color=QUIET).encode(text="name")
     return (filled + rule + name).properties(height=120)
 
 

@@ -116,7 +116,7 @@ def _columns() -> dict[str, object]:
         "Probability": config.ProgressColumn(
             "P(cancer)", format="percent", min_value=0, max_value=1, help="Calibrated", width=110
         ),
-        "Steps": config.MultiselectColumn(options=STEPS, color=STEP_COLOURS, width=372),
+        "Steps": config.MultiselectColumn(options=STEPS, color=STEP_COLOURS, width=345),
         "Folder": config.TextColumn(width=100),
         "Source": config.TextColumn(width=80),
         "Scan": config.TextColumn(help="SHA-256 of the file, and the page where it has several"),

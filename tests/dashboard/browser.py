@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome") or ""
 WIDTH, HEIGHT = 1360, 860
@@ -27,6 +27,7 @@ def new_page(browser: Browser, theme: str = "light") -> Page:
     """A page of its own session, in the theme `light` or `dark`."""
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=theme)
     page.set_default_timeout(_PATIENCE_MS)
+    expect.set_options(timeout=_PATIENCE_MS)
     return page
 
 

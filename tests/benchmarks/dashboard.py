@@ -1,0 +1,209 @@
+"""How long a reader waits, measured in a browser over the running local stack with 100,000 scans in its tables.
+
+Beside the worklist stands what is written first: a page that puts the whole view into one table.
+"""
+
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import requests
+from google.cloud.bigquery import LoadJobConfig
+from playwright.sync_api import Browser, Page
+from rich.console import Console
+from rich.table import Table
+
+from local.processes import Service, free_port
+from local.stack import Stack, running
+from shared import config
+from shared.gcp import bigquery
+from tests.dashboard.browser import CHROMIUM, chromium, new_page, settled
+
+ROOT = Path(__file__).parents[2]
+RESULT = ROOT / ".local" / "bench" / "dashboard.json"
+SAMPLE = ROOT / "dashboard" / "samples" / "lesion.png"
+ROWS, RUNS, SESSIONS = 100_000, 5, 10
+
+AIMS = {
+    "page_ready_s": "at most 1.5",
+    "first_answer_s": "at most 1.5",
+    "shown_after_answer_s": "at most 0.5",
+    "worklist_100k_s": "at most 1",
+    "naive_worklist_100k_s": "the whole view in one table",
+    "session_rss_mb": "",
+}
+
+
+def main() -> int:
+    """Measure, print a table and write JSON."""
+    if not CHROMIUM:
+        print("The benchmark needs Chromium: apt-get install chromium")
+        return 2
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack, chromium() as browser:
+        fill(ROWS)
+        result = measure(stack, browser)
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    Console().print(shown(result))
+    return 0
+
+
+def measure(stack: Stack, browser: Browser) -> dict[str, float]:
+    """Medians of runs that each begin with a new session."""
+    url, naive = stack.url("dashboard"), start_naive(stack)
+    api_s = statistics.median(answer_seconds(stack.url("inference")) for _ in range(RUNS))
+    answers = [first_answer(browser, url) for _ in range(RUNS)]
+    first_answer_s = statistics.median(answer for _, answer in answers)
+    result = {
+        "page_ready_s": statistics.median(ready for ready, _ in answers),
+        "first_answer_s": first_answer_s,
+        "shown_after_answer_s": first_answer_s - api_s,
+        "worklist_100k_s": statistics.median(worklist(browser, url) for _ in range(RUNS)),
+        "naive_worklist_100k_s": statistics.median(table(browser, naive) for _ in range(3)),
+        "session_rss_mb": session_rss_mb(browser, stack, url),
+    }
+    return {name: round(value, 3) for name, value in result.items()} | {"rows": ROWS, "runs": RUNS}
+
+
+def answer_seconds(url: str) -> float:
+    """Seconds in which the API answers the same file with its heat map."""
+    start = time.perf_counter()
+    requests.post(f"{url}/v1/predict?explain=true", files={"file": SAMPLE.read_bytes()}, timeout=60).raise_for_status()
+    return time.perf_counter() - start
+
+
+def first_answer(browser: Browser, url: str) -> tuple[float, float]:
+    """Seconds from a click on the page's link until it takes a file, and from a file until its overlay is seen."""
+    page = new_page(browser)
+    page.goto(f"{url}/model")
+    settled(page)
+    start = time.perf_counter()
+    page.get_by_role("link", name="Read a scan").click()
+    page.get_by_text("Or try a sample").wait_for()
+    ready = time.perf_counter() - start
+    settled(page)
+    start = time.perf_counter()
+    read_sample(page)
+    answered = time.perf_counter() - start
+    page.close()
+    return ready, answered
+
+
+def read_sample(page: Page) -> None:
+    """Hand over a scan, and wait until its overlay is painted."""
+    page.locator("input[type=file]").set_input_files(
+        {"name": "scan", "mimeType": "image/png", "buffer": SAMPLE.read_bytes()}
+    )
+    overlay = page.get_by_alt_text("The scan with the evidence")
+    overlay.wait_for()
+    overlay.evaluate("picture => picture.decode()")
+
+
+def worklist(browser: Browser, url: str) -> float:
+    """Seconds from a click on the worklist's link until its table and the number of files are seen."""
+    page = new_page(browser)
+    page.goto(url)
+    settled(page)
+    start = time.perf_counter()
+    page.get_by_role("link", name="Worklist").click()
+    page.get_by_text(f"{ROWS:,} files").wait_for()
+    page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+    seconds = time.perf_counter() - start
+    page.close()
+    return seconds
+
+
+def start_naive(stack: Stack) -> str:
+    """Run the naive page beside the stack; its address comes back."""
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "tests/benchmarks/dashboard_naive.py"]
+    command += [
+        "--server.port",
+        str(port),
+        "--server.address",
+        "127.0.0.1",
+        "--server.headless",
+        "true",
+        "--browser.gatherUsageStats",
+        "false",
+    ]
+    environment = stack.services["dashboard"].environment
+    service = Service(name="naive", port=port, command=command, health="/_stcore/health", environment=environment)
+    stack.supervisor.start([service])
+    return service.url
+
+
+def table(browser: Browser, url: str) -> float:
+    """Seconds from opening a page until its table is seen."""
+    page = new_page(browser)
+    start = time.perf_counter()
+    page.goto(url)
+    page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+    seconds = time.perf_counter() - start
+    page.close()
+    return seconds
+
+
+def session_rss_mb(browser: Browser, stack: Stack, url: str) -> float:
+    """Megabytes that the dashboard's process grows by with each open session that has read a scan."""
+    process: psutil.Process = stack.supervisor.processes()["dashboard"]
+    before, pages = process.memory_info().rss, []
+    for _ in range(SESSIONS):
+        page = new_page(browser)
+        page.goto(url)
+        settled(page)
+        read_sample(page)
+        pages.append(page)
+    grown = process.memory_info().rss - before
+    for page in pages:
+        page.close()
+    return grown / SESSIONS / 1e6
+
+
+def fill(rows: int) -> None:
+    """Scans, predictions and features as the corridor writes them, spread over 30 days, by load jobs."""
+    rng, now = np.random.default_rng(0), datetime.now(UTC)
+    ids = [f"{place:064x}" for place in rng.permutation(rows)]
+    times = pa.array([now - timedelta(days=30 * place / rows) for place in range(rows)], pa.timestamp("us", "UTC"))
+    probability = rng.beta(0.4, 0.4, rows)
+    labels, sources = rng.choice(["Cancer", "Non-Cancer", "Unlabelled"], rows), rng.choice(["ward-3", "ward-7"], rows)
+    common = {"scan_id": ids, "label": labels, "source": sources, "recorded_at": times}
+    numbers = dict.fromkeys(("page", "pages", "width", "height", "size"), np.full(rows, 224))
+    named = {"object_name": ids, "content_sha256": ids, "format": ["JPEG"] * rows}
+    _load("scans", common | named | numbers | {"uploaded_at": times, "accepted_at": times})
+    answers = {"prediction": np.where(probability >= 0.5, "Cancer", "Non-Cancer"), "probability": probability}
+    model = {"scan_id": ids, "model_version": ["1"] * rows, "threshold": np.full(rows, 0.5)}
+    _load("predictions", model | answers | dict.fromkeys(("uploaded_at", "predicted_at", "recorded_at"), times))
+    statistics_ = dict.fromkeys(("mean", "deviation", "skewness", "kurtosis"), probability)
+    vectors = {"standardised_quantiles": [[0.0] * 5] * rows, "embedding": [[0.0] * 16] * rows}
+    _load("features", common | {"feature_version": ["1"] * rows} | statistics_ | vectors)
+
+
+def _load(name: str, columns: dict[str, object]) -> None:
+    content = io.BytesIO()
+    pq.write_table(pa.table(columns), content)
+    content.seek(0)
+    table_id = f"{config.project()}.{config.dataset()}.{name}_raw"
+    job = LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
+    bigquery.client().load_table_from_file(content, table_id, job_config=job).result()
+
+
+def shown(result: dict[str, float]) -> Table:
+    """The result for people."""
+    table = Table("figure", "measured", "aim", title=f"The dashboard with {ROWS:,} scans, medians of {RUNS}")
+    for name, aim in AIMS.items():
+        table.add_row(name, f"{result[name]:g}", aim)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""`make screenshots`: every page in both themes over the running local stack, into docs/screenshots."""
+
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+from local import samples
+from local.stack import BUCKETS, Stack, running
+from shared.gcp import bigquery, storage
+from tests.dashboard.browser import CHROMIUM, chromium, new_page, settled
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "screenshots"
+PAGES = ("read", "worklist", "model", "data", "operations")
+_HEAD = ROOT / "dashboard" / "samples" / "head.jpg"
+_DEADLINE_S = 300
+_TALLEST = 2200
+
+
+def main() -> None:
+    """Start the system, let scans flow, and take the pictures."""
+    if not CHROMIUM:
+        raise SystemExit("Screenshots need Chromium: apt-get install chromium")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack, chromium() as browser:
+        drop_scans()
+        for theme in ("light", "dark"):
+            for name in PAGES:
+                _take(browser, stack, name, theme)
+
+
+def drop_scans(copies: int = 24) -> int:
+    """Put the samples and many heads with drawn lesions into the uploads bucket, and wait until they are scored."""
+    head, rng = np.array(Image.open(_HEAD)), np.random.default_rng(3)
+    contents = [(sample.object_name, sample.content) for sample in samples.samples()]
+    for place in range(copies):
+        drawn = samples.draw_lesion(head, rng) if place % 3 else np.roll(head, place, axis=1)
+        label = "Cancer" if place % 3 else "Non-Cancer"
+        contents.append((f"{label}/head-{place}", samples.encode(drawn, "PNG" if place % 2 else "JPEG")))
+    for place, (name, content) in enumerate(contents):
+        metadata = {"source": ("samples", "ward-3", "ward-7")[place % 3]}
+        storage.create(BUCKETS["uploads"], name, content, "application/octet-stream", metadata)
+    _wait_for(copies + 10)
+    return len(contents)
+
+
+def _wait_for(scans: int) -> None:
+    """Until so many scans have a prediction and features."""
+    sql = """
+    SELECT COUNT(*) AS done FROM (SELECT DISTINCT scan_id FROM `{dataset}.predictions`)
+    JOIN (SELECT DISTINCT scan_id FROM `{dataset}.features`) USING (scan_id)
+    """
+    deadline = time.monotonic() + _DEADLINE_S
+    while bigquery.query(sql)[0]["done"] < scans:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"After {_DEADLINE_S} s fewer than {scans} scans had come through.")
+        time.sleep(0.5)
+
+
+def _take(browser: Browser, stack: Stack, name: str, theme: str) -> None:
+    page = new_page(browser, theme)
+    page.goto(f"{stack.url('dashboard')}/{'' if name == 'read' else name}")
+    page.wait_for_selector("h1")
+    _prepare(page, name)
+    _save(page, FOLDER / f"{name}-{theme}.webp")
+    page.close()
+
+
+def _prepare(page: Page, name: str) -> None:
+    """What a reader would have done before the picture."""
+    settled(page)
+    if name == "read":
+        page.get_by_role("button", name="Drawn lesion", exact=True).click()
+        page.get_by_text("Do you agree?").first.wait_for()
+    if name == "worklist":
+        table = page.get_by_test_id("stDataFrame").bounding_box()
+        page.mouse.click(table["x"] + 18, table["y"] + 54)
+        page.get_by_role("button", name="Read this scan").wait_for()
+    if name == "operations":
+        page.get_by_text("Last hour").click()
+    settled(page)
+
+
+def _save(page: Page, file: Path) -> None:
+    """The whole page, small enough for a repository."""
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": 1360, "height": min(max(height, 860), _TALLEST)})
+    page.wait_for_timeout(1500)  # charts grow into their new size without telling
+    Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(file, quality=70, method=6)
+
+
+if __name__ == "__main__":
+    main()
