@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,11 @@ class Cloud:
 
 @pytest.fixture(scope="module")
 def cloud(stack: Stack) -> Cloud:
+    return empty_cloud()
+
+
+def empty_cloud() -> Cloud:
+    """Buckets without objects, tables without rows."""
     mark = f"cold-{uuid.uuid4().hex[:8]}"
     buckets = {name: f"{mark}-{name}" for name in BUCKETS}
     make_buckets(buckets)
@@ -183,8 +189,8 @@ def test_ingest_scans(stack, cloud, tmp_path):
     assert answer.json() == {"copied": 1, "known": 0}
 
 
-def test_verify_ingestion(stack, cloud, tmp_path):
-    variables = settings(stack, cloud, "verify_ingestion") | {"SOURCE_BUCKET": ""}
+def test_verify_ingestion(stack, tmp_path):
+    variables = settings(stack, empty_cloud(), "verify_ingestion") | {"SOURCE_BUCKET": ""}
     with function("verify_ingestion", tmp_path, variables) as url:
         answer = requests.post(url, timeout=DEADLINE_S)
     assert {check["label"] for check in answer.json()["checks"]} == set(Label)
@@ -254,14 +260,11 @@ def test_a_job_starts_from_its_image(job, tmp_path):
     variables = built.environment | {"HOME": str(tmp_path)}
     variables.pop("LD_PRELOAD", None)
     if job == "preprocessing":
-        spark = environment("spark", *_spark()).parent
-        (packages,) = spark.glob("lib/python*/site-packages")
-        variables["PYTHONPATH"] += f":{packages}"
+        spark = tmp_path / "spark"
+        spark.mkdir()
+        for package in ("pyspark", "py4j"):
+            (spark / package).symlink_to(Path(find_spec(package).origin).parent)
+        variables["PYTHONPATH"] += f":{spark}"
     command = [str(built.programs / "python"), "-m", f"services.{job}", "--help"]
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def _spark() -> list[str]:
-    lines = (ROOT / "services/preprocessing/requirements.txt").read_text().splitlines()
-    return [line for line in lines if re.match(r"(pyspark|py4j)==", line)]
