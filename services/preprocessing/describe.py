@@ -84,8 +84,8 @@ class Recipe:
         return features, cnn_features
 
 
-def describe_object(bucket: str, prepared: str, recipe: Recipe) -> None:
-    """Compute and write the features of the scans in a prepared object."""
+def describe_object(bucket: str, prepared: str, recipe: Recipe) -> int:
+    """Compute and write the features of the scans in a prepared object. Answers how many there are."""
     table = pq.read_table(io.BytesIO(storage.read(bucket, prepared)), columns=["scan_id", "label", "source", "image"])
     images = tensors(table)
     scans = table.drop_columns("image").to_pylist()
@@ -93,6 +93,7 @@ def describe_object(bucket: str, prepared: str, recipe: Recipe) -> None:
     features, cnn_features = recipe.objects(prepared)
     storage.write(bucket, cnn_features, *parquet(_cnn_rows(scans, images, recipe, now), CNN_FEATURES))
     storage.write(bucket, features, *parquet(_rows(scans, images, recipe, now), FEATURES))
+    return len(scans)
 
 
 def _rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: datetime) -> list[dict[str, Any]]:

@@ -31,8 +31,10 @@ def preprocess(spark: SparkSession, manifest_id: str) -> Summary:
     bucket = config.prepared_bucket()
     summary = Summary(manifest_id)
     with summary.timed("prepare"):
-        parts = prepare_parts(spark, read_manifest(bucket, manifest_id))
+        earlier, now = prepare_parts(spark, read_manifest(bucket, manifest_id))
+    parts = earlier + now
     summary.add(parts)
+    summary.done["prepare"] = sum(part["scans"] for part in now)
     objects = sorted(name for part in parts for name in part["objects"])
     with summary.timed("fit"):
         recipe = recipe_for(bases.current_version() or fit_all(spark, bucket))
@@ -55,12 +57,12 @@ def refit(spark: SparkSession) -> Summary:
     return summary
 
 
-def prepare_parts(spark: SparkSession, manifest: Manifest) -> list[dict[str, Any]]:
-    """What became of each part of a manifest; only those not done yet are prepared."""
+def prepare_parts(spark: SparkSession, manifest: Manifest) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What became of each part of a manifest: of those that were done before, and of those that now are."""
     records = storage.objects(manifest.bucket, parts_folder(manifest.id))
     done = {part["part"]: part for part in (json.loads(storage.read(manifest.bucket, blob.name)) for blob in records)}
     todo = [number for number in range(len(manifest.ranges)) if number not in done]
-    return [*done.values(), *on_executors(spark, partial(prepare_part, manifest), todo)]
+    return list(done.values()), on_executors(spark, partial(prepare_part, manifest), todo)
 
 
 def fit_all(spark: SparkSession, bucket: str) -> str | None:
@@ -83,15 +85,15 @@ def describe_and_load(
     with summary.timed("describe"):
         done = _described(bucket, recipe, summary.manifest)
         todo = [name for name in objects if not done.issuperset(recipe.objects(name))]
-        on_executors(spark, partial(_describe, bucket, recipe, todo), range(len(todo)))
+        summary.done["describe"] = sum(on_executors(spark, partial(_describe, bucket, recipe, todo), range(len(todo))))
     with summary.timed("load"):
         features, cnn_features = zip(*map(recipe.objects, objects), strict=True)
         summary.rows = bigquery.load("features", [f"gs://{bucket}/{name}" for name in features])
         bigquery.load("cnn_features", [f"gs://{bucket}/{name}" for name in cnn_features])
 
 
-def _describe(bucket: str, recipe: Recipe, objects: Sequence[str], number: int) -> None:
-    describe_object(bucket, objects[number], recipe)
+def _describe(bucket: str, recipe: Recipe, objects: Sequence[str], number: int) -> int:
+    return describe_object(bucket, objects[number], recipe)
 
 
 def _described(bucket: str, recipe: Recipe, manifest_id: str) -> set[str]:

@@ -34,6 +34,8 @@ class Summary:
     """Loaded into the features table."""
     errors: list[dict[str, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    done: dict[str, int] = field(default_factory=dict)
+    """Scans that each step dealt with in this run; a run that goes on leaves out what was done before."""
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -61,8 +63,7 @@ class Summary:
         return "\n".join(lines)
 
     def _rate(self, step: str, seconds: float) -> str:
-        scans = {"prepare": self.scans, "describe": self.rows}.get(step, 0)
-        return f"{scans / seconds:9,.0f} images a second" if scans else ""
+        return f"{self.done[step] / seconds:9,.0f} images a second" if self.done.get(step) else ""
 
 
 def write_report(bucket: str, summary: Summary, objects: Sequence[str], recipe: Recipe) -> None:
