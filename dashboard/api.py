@@ -80,9 +80,10 @@ def read_uri(uri: str) -> list[Reading]:
 
 
 def model() -> dict[str, Any]:
-    """The served release: `version`, and `metrics` as its card holds them. Raises ApiError."""
+    """The served release: `version`, `threshold`, and `metrics` as its card holds them. Raises ApiError."""
     answer = _call("GET", "/v1/models/scanflow/metadata").json()
-    return {"version": answer["model_spec"]["version"], "metrics": answer["metadata"]["metrics"]}
+    card = answer["metadata"]
+    return {"version": answer["model_spec"]["version"], "threshold": card["threshold"], "metrics": card["metrics"]}
 
 
 def is_ready() -> bool:

@@ -30,15 +30,17 @@ METRICS = {
 
 def main() -> None:
     """The page."""
+    served: dict[str, Any] = {}
     with asking("model"):
-        st.markdown(f"Served now: **{api.model()['version']}**")
+        served = api.model()
+        st.markdown(f"Served now: **{served['version']}**, which says Cancer from {served['threshold']:.1%} on.")
     figures, threshold, versions, card = st.tabs(["Figures", "Threshold", "Versions", "Card and report"])
-    metrics = findings.read("metrics.json")
+    metrics = findings.read("metrics.json") or served.get("metrics", {})
     curves = {name: curve for name, curve in findings.read("curves.json").items() if curve.get("roc")}
     with figures:
         _figures(metrics, curves)
     with threshold:
-        _threshold(curves, metrics)
+        _threshold(curves, served.get("threshold", 0.5))
     with versions, asking("versions"):
         _versions(queries.versions())
     with card:
@@ -136,7 +138,7 @@ def _calibration(points: list[dict[str, float]]) -> alt.LayerChart:
     return (diagonal + axes.mark_line(color=COLOURS["Cancer"]) + points_drawn).properties(height=340)
 
 
-def _threshold(curves: dict[str, Any], metrics: dict[str, Any]) -> None:
+def _threshold(curves: dict[str, Any], served: float) -> None:
     """What a reader would gain and lose by another operating threshold."""
     if not curves:
         st.info("The report of the released model has no ROC curve yet: `make report` writes it.")
@@ -144,8 +146,7 @@ def _threshold(curves: dict[str, Any], metrics: dict[str, Any]) -> None:
     curve = curves[_split(curves, "threshold")]
     left, right = st.columns([2, 3], gap="large")
     with left:
-        start = float(findings.read("card.json").get("threshold", metrics.get("threshold", 0.5)))
-        threshold = st.slider("Call it Cancer from", 0.0, 1.0, start, 0.01, key="threshold")
+        threshold = st.slider("Call it Cancer from", 0.0, 1.0, round(served, 2), 0.01, key="threshold")
         prevalence = st.slider(
             "Prevalence in %", 0.1, 99.0, 10.0, 0.1, key="prevalence", help="Share of those scanned who have a tumour"
         )

@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse
 from services.inference import schemas
 from services.inference.bodies import instances_of, json_object, source_of
 from services.inference.problems import malformed
-from services.inference.service import MODEL_NAME, Service, in_order, one_or_several, service_of
+from services.inference.routes import service_of
+from services.inference.service import MODEL_NAME, Service, in_order, one_or_several
 from services.inference.settings import Settings
 
 router = APIRouter(tags=["TensorFlow Serving"])
@@ -50,7 +51,11 @@ async def model_metadata(request: Request) -> Response:
         for name, dtype in (("probability", "DT_FLOAT"), ("prediction", "DT_STRING"), ("scan_id", "DT_STRING"))
     }
     signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
-    metadata = {"signature_def": {"signature_def": {"serving_default": signature}}, "metrics": card.metrics}
+    metadata = {
+        "signature_def": {"signature_def": {"serving_default": signature}},
+        "metrics": card.metrics,
+        "threshold": card.threshold,
+    }
     return JSONResponse({"model_spec": {"name": MODEL_NAME, "version": card.version}, "metadata": metadata})
 
 
