@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 _TYPES = {bool: "BOOL", int: "INT64", float: "FLOAT64", str: "STRING", datetime: "TIMESTAMP", date: "DATE"}
 _MAX_GROUP = 500
 """Rows of one insertAll request, as its documentation advises."""
-_GATHER_S = 0.2
+_GATHER_S = 0.5
 """How long rows gather when the last group held several: a request costs the same whatever it holds."""
 _MAX_URIS = 10_000
 """Of one load job, which is BigQuery's own limit."""
