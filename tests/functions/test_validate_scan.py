@@ -1,4 +1,4 @@
-"""validate_scan: what is good reaches the scans bucket, what is bad is recorded with its reason, the rest is retried."""
+"""validate_scan: the good reaches the scans bucket, the bad is recorded with its reason, the rest is retried."""
 
 import json
 
