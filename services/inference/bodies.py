@@ -11,9 +11,8 @@ from typing import Any, NoReturn
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError, MultipartParseError
 from python_multipart.multipart import parse_options_header
-from starlette.requests import Request
-from starlette.types import Message, Receive
 
+from services.inference.asgi import Message, Receive
 from services.inference.metrics import BODY_BYTES
 from services.inference.problems import Problem, malformed, overloaded
 
@@ -88,29 +87,27 @@ class Source:
     uri: str = ""
 
 
-async def file_of(request: Request) -> Source:
+def file_of(content_type: str, body: bytes) -> Source:
     """The one file of a request: a multipart file, the raw body, or JSON `{"uri": ...}`. Raises Problem (400, 415)."""
-    content_type = request.headers.get("content-type", "")
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _kind(content_type)
     if kind == "application/json":
-        return source_of(json_object(await request.body()))
+        return source_of(json_object(body))
     if kind != "multipart/form-data":
-        return Source(await request.body()) if _may_be_image(kind) else _unsupported(kind)
-    files = multipart_files(await request.body(), content_type)
+        return Source(body) if _may_be_image(kind) else _unsupported()
+    files = multipart_files(body, content_type)
     if len(files) != 1:
         raise malformed(f"The form has {len(files)} files. Send one in the field `file`, or several to predict:batch.")
     return Source(files[0])
 
 
-async def files_of(request: Request) -> list[Source]:
+def files_of(content_type: str, body: bytes) -> list[Source]:
     """The files of a batch: a form of many, or JSON `{"instances": [...]}`. Raises Problem (400, 415)."""
-    content_type = request.headers.get("content-type", "")
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _kind(content_type)
     if kind == "multipart/form-data":
-        return [Source(content) for content in multipart_files(await request.body(), content_type)]
+        return [Source(content) for content in multipart_files(body, content_type)]
     if kind != "application/json":
-        _unsupported(kind)
-    return [source_of(instance) for instance in instances_of(json_object(await request.body()))]
+        _unsupported()
+    return [source_of(instance) for instance in instances_of(json_object(body))]
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -204,11 +201,15 @@ class _Form:
             self.files.append(bytes(self._data))
 
 
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
 def _may_be_image(kind: str) -> bool:
     return not kind or kind.startswith("image/") or kind in ("application/octet-stream", "application/dicom")
 
 
-def _unsupported(kind: str) -> NoReturn:
+def _unsupported() -> NoReturn:
     raise Problem(
         415, "unsupported-media-type", "Send multipart/form-data with a file, the file itself as image/*, or JSON."
     )

@@ -2,10 +2,8 @@
 
 from time import perf_counter
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from services.inference.access import Rates, Tokens
+from services.inference.asgi import App, Disconnected, Message, Receive, Scope, Send, header
 from services.inference.bodies import Body, Limits
 from services.inference.engine import Engine
 from services.inference.metrics import IN_FLIGHT, RESPONSES, STAGES
@@ -16,7 +14,7 @@ from services.inference.settings import Settings
 class Gate:
     """ASGI middleware. Probes pass unchecked."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, engine: Engine, probes: frozenset[str]) -> None:
+    def __init__(self, app: App, settings: Settings, engine: Engine, probes: frozenset[str]) -> None:
         self._app, self._engine, self._probes = app, engine, probes
         self._concurrency = settings.max_concurrency
         self._limits = Limits(
@@ -35,22 +33,20 @@ class Gate:
         if scope["type"] != "http" or scope["path"] in self._probes:
             return await self._app(scope, receive, send)
         try:
-            headers = Headers(scope=scope)
-            await self._let_in(scope, headers)
+            await self._let_in(scope)
             if scope["method"] != "POST":
                 return await self._app(scope, receive, send)
-            await self._counted(scope, Body(self._limits, receive, _length(headers)), send)
+            await self._counted(scope, Body(self._limits, receive, _length(scope)), send)
         except Problem as problem:
             RESPONSES.labels(problem.status).inc()
-            response = problem.response()
-            if problem.status in (408, 413):  # what the client still sends is not waited for
-                response.headers["Connection"] = "close"
-            await response(scope, receive, send)
+            await problem.send(send)
+        except Disconnected:
+            RESPONSES.labels("none").inc()
 
-    async def _let_in(self, scope: Scope, headers: Headers) -> None:
+    async def _let_in(self, scope: Scope) -> None:
         caller = scope["client"][0] if scope["client"] else ""
         if self._tokens:
-            caller = await self._tokens.subject(headers.get("authorization", ""))
+            caller = await self._tokens.subject(header(scope, b"authorization"))
         if self._rates:
             self._rates.take(caller)
         if scope["method"] == "POST" and (self._in_flight >= self._concurrency or self._engine.busy):
@@ -62,7 +58,9 @@ class Gate:
         async def counting_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 RESPONSES.labels(message["status"]).inc()
-                if not body.complete:  # what the client still sends is not waited for
+                if (
+                    not body.complete and (b"connection", b"close") not in message["headers"]
+                ):  # what the client still sends is not waited for
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
@@ -77,8 +75,8 @@ class Gate:
             STAGES["request"].observe(perf_counter() - start)
 
 
-def _length(headers: Headers) -> int:
-    text = headers.get("content-length", "0")
+def _length(scope: Scope) -> int:
+    text = header(scope, b"content-length") or "0"
     if not (text.isascii() and text.isdigit()):
         raise malformed("The header Content-Length is no number.")
     return int(text)

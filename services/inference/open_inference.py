@@ -17,8 +17,9 @@ from starlette.responses import JSONResponse
 from services.inference import schemas
 from services.inference.bodies import Source, decoded_base64, json_object
 from services.inference.problems import Problem, malformed
+from services.inference.routes import service_of
 from services.inference.scoring import Scored, score_tensor
-from services.inference.service import MODEL_NAME, Service, in_order, service_of
+from services.inference.service import MODEL_NAME, Service, in_order
 from shared.model import Model
 from shared.preprocessing import SIDE
 

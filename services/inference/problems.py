@@ -4,9 +4,7 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from starlette.requests import Request
-from starlette.responses import Response
-
+from services.inference.asgi import Send, respond
 from shared.errors import Reason, RejectedScan
 
 MEDIA_TYPE = "application/problem+json"
@@ -23,7 +21,6 @@ _REJECTED = {
         "The image has over 50 million pixels. Send fewer pages at a time, or a smaller one.",
     ),
     Reason.TOO_MANY_PAGES: (413, "The file has over 1,000 pages. Send fewer of them at a time."),
-    Reason.TOO_MANY_PAGES: (413, "The file has over 1,000 pages. Send fewer at a time."),
     Reason.ANIMATED: (422, "The image is animated. Send a still one."),
     Reason.TOO_SMALL: (422, "The image is under 32 pixels a side. Send the scan itself, not its thumbnail."),
     Reason.BLANK: (422, "The image is blank. Choose a slice that shows the head."),
@@ -52,12 +49,24 @@ class Problem(Exception):  # noqa: N818 - the RFC's own word
             "error": self.detail,
         }
 
-    def response(self) -> Response:
-        """The problem as an HTTP response."""
-        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+    @property
+    def content(self) -> bytes:
+        """The problem details as JSON."""
+        return json.dumps(self.body()).encode()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the problem says beside its body."""
+        headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
         if self.status == HTTPStatus.UNAUTHORIZED:
-            headers["WWW-Authenticate"] = "Bearer"
-        return Response(json.dumps(self.body()), self.status, headers, MEDIA_TYPE)
+            headers["www-authenticate"] = "Bearer"
+        if self.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONTENT_TOO_LARGE):
+            headers["connection"] = "close"  # what the client may still send is not waited for
+        return headers
+
+    async def send(self, send: Send) -> None:
+        """The problem as a response."""
+        await respond(send, self.status, self.content, MEDIA_TYPE, self.headers)
 
 
 def rejected(rejection: RejectedScan) -> Problem:
@@ -74,13 +83,3 @@ def malformed(detail: str) -> Problem:
 def overloaded(detail: str = "The service is busy. Try again in a second.") -> Problem:
     """The problem of a request that cannot be answered in time."""
     return Problem(503, "overloaded", detail, retry_after=1)
-
-
-async def answer_problem(_request: Request, problem: Problem) -> Response:
-    """Exception handler for Problem."""
-    return problem.response()
-
-
-async def answer_rejection(_request: Request, rejection: RejectedScan) -> Response:
-    """Exception handler for RejectedScan."""
-    return rejected(rejection).response()

@@ -1,15 +1,14 @@
 """What the routes share: settings, engine, releases, and the one way from a source to scores."""
 
 import asyncio
+import json
 import logging
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from starlette.requests import Request
-
-from services.inference.bodies import Source
+from services.inference.bodies import Source, file_of
 from services.inference.engine import Engine
 from services.inference.problems import Problem, overloaded
 from services.inference.releases import Releases, bundled_release, download_release
@@ -34,6 +33,7 @@ class Service:
         self.settings = settings
         self.engine = Engine(settings.workers, settings.queue_seconds)
         self.releases = Releases(settings.workers)
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def model(self) -> Model:
@@ -50,11 +50,22 @@ class Service:
         return loaded[version] if version else self.model
 
     async def start(self) -> None:
-        """Load and warm the release. Raises ModelMismatch or OSError where none can be served."""
+        """Load and warm the release, then watch for others. Raises ModelMismatch or OSError where there is none."""
         await asyncio.to_thread(self._load)
+        if self.settings.models_bucket:
+            self._watching = asyncio.create_task(self._watch())
 
-    async def watch(self) -> None:
-        """Follow the models bucket's pointer until cancelled."""
+    def stop(self) -> None:
+        """End the watch and the threads."""
+        if self._watching:
+            self._watching.cancel()
+        self.engine.close()
+
+    async def predicted(self, content_type: str, body: bytes, explain: bool = False) -> bytes:
+        """The answer to a request for one file, as JSON. Raises RejectedScan, or Problem."""
+        return json.dumps(one_or_several(await self.answers(file_of(content_type, body), explain))).encode()
+
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.settings.model_poll_seconds)
             await asyncio.to_thread(self._look)
@@ -99,11 +110,6 @@ class Service:
             self.releases.follow(settings.models_bucket)
         if self.releases.current is None:
             self.releases.serve(bundled_release())
-
-
-def service_of(request: Request) -> Service:
-    """The service of the app that the request came to."""
-    return request.app.state.service
 
 
 async def in_order[T](work: Sequence[Coroutine[Any, Any, T]], width: int) -> AsyncIterator[T]:
