@@ -46,8 +46,8 @@ crossvalidate: $(UV) ## Train and evaluate on five folds of whole groups: DATA=f
 report: $(UV) ## Draw the report of the last training run
 	@$(RUN) --group training python -m services.training report
 
-preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder
-	@$(RUN) --group local python -m services.preprocessing --data "$(DATA)"
+preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
+	@$(RUN) --group local python -m local.preprocess --data "$(DATA)" $(if $(LIMIT),--limit $(LIMIT))
 
 bench: $(UV) ## Measure scans a second and latency from the bucket to the prediction: [DATA=folder]
 	@$(RUN) --group dev python -m tests.benchmarks.corridor $(if $(DATA),--data "$(DATA)")

@@ -17,6 +17,7 @@ PROJECT = "scanflow-local"
 BUCKETS = {name: f"{PROJECT}-{name}" for name in declared()["buckets"]}
 SOURCE_BUCKET = f"{PROJECT}-source"
 """Stands for a hospital's own bucket, from which ingest_scans copies."""
+REGION = "local"
 _THREADS = 64
 """Requests that one function process takes at a time: as many rows travel together to BigQuery."""
 
@@ -105,7 +106,7 @@ def _doors() -> list[Service]:
         "local.dataset": declared()["dataset"],
         "local.inference_url": f"http://127.0.0.1:{inference}",
         "local.batch_template": "{}",
-        "var.region": "local",
+        "var.region": REGION,
         "var.source_bucket": SOURCE_BUCKET,
         "var.source_prefix": "",
         "var.label_map": "",

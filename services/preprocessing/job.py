@@ -23,7 +23,7 @@ from shared.gcp import bases, bigquery, releases, storage
 from shared.manifests import parts_folder, success_object
 from shared.scan import Label
 
-_BACKBONE = Path(__file__).with_name("efficientnet-lite0.tflite")
+BACKBONE = Path(__file__).with_name("efficientnet-lite0.tflite")
 
 
 def preprocess(spark: SparkSession, manifest_id: str) -> Summary:
@@ -75,7 +75,7 @@ def fit_all(spark: SparkSession, bucket: str) -> str | None:
 
 def recipe_for(basis: str | None) -> Recipe:
     """The current release and the configured backbone, beside a basis."""
-    return Recipe(releases.current().card.version, basis, config.backbone() or str(_BACKBONE))
+    return Recipe(releases.current().card.version, basis, config.backbone() or str(BACKBONE))
 
 
 def describe_and_load(

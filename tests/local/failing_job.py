@@ -1,0 +1,3 @@
+"""A batch that always fails."""
+
+raise SystemExit(1)

@@ -1,0 +1,60 @@
+"""Scans for tests: slices of the template, each bent and toned differently, so that no two are alike."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from local.samples import encode, healthy_slices
+from shared import manifests
+from shared.events import ScanAccepted
+from shared.gcp import storage
+from shared.scan import file_id
+
+
+def pictures(count: int, seed: int = 5) -> Iterator[np.ndarray]:
+    """Grey pictures uint8 (233, 197)."""
+    random = np.random.default_rng(seed)
+    slices = healthy_slices()
+    for number in range(count):
+        picture = slices[number % len(slices)]
+        height, width = picture.shape
+        bent = cv2.getRotationMatrix2D((width / 2, height / 2), random.uniform(-20, 20), random.uniform(0.8, 1.0))
+        bent[:, 2] += random.uniform(-8, 8, 2)
+        moved = cv2.warpAffine(picture, bent, (width, height))
+        yield (255 * (moved / 255.0) ** random.uniform(0.6, 1.6)).astype(np.uint8)
+
+
+def accepted(bucket: str, picture: np.ndarray, label: str) -> ScanAccepted:
+    """The event of a scan, which then lies in `bucket`."""
+    return stored(bucket, encode(picture, "PNG"), label)
+
+
+def stored(bucket: str, content: bytes, label: str) -> ScanAccepted:
+    """The event of an object with this content, whatever it is."""
+    content_id = file_id(content)
+    name = f"{label}/{content_id}.png"
+    storage.create(bucket, name, content, "image/png")
+    return ScanAccepted(
+        scan_id=content_id,
+        label=label,
+        source="test",
+        bucket=bucket,
+        name=name,
+        content_sha256=content_id,
+        format="PNG",
+        page=0,
+        pages=1,
+        width=197,
+        height=233,
+        size=len(content),
+        uploaded_at="2026-01-01T00:00:00+00:00",
+        accepted_at="2026-01-01T00:00:01+00:00",
+    )
+
+
+def write_manifest(bucket: str, events: list[ScanAccepted]) -> str:
+    """Put a manifest of these scans into the prepared bucket; answers its id."""
+    manifest, content = manifests.write(events)
+    storage.create(bucket, manifests.manifest_object(manifest), content, "application/jsonl")
+    return manifest
