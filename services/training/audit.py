@@ -69,7 +69,7 @@ def conflicts(labels: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def perhaps_tomography(images: np.ndarray) -> np.ndarray:
-    """Whether each prepared image looks like CT: a closed white rim of bone round nearly even brain. For review only."""
+    """Whether each prepared image looks like CT: a closed white rim of bone round nearly even brain. For review."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (31, 31))
     answers = []
     for image in images:

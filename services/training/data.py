@@ -1,5 +1,6 @@
 """Scans to learn from: out of a folder of images, or out of the prepared bucket's Parquet."""
 
+import hashlib
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -71,13 +72,21 @@ def read(data: str) -> Scans:
 
 def read_cached(data: str, cache: Path) -> Scans:
     """As `read`, keeping what it read in the folder `cache` for as long as data and preprocessing stay the same."""
-    table, images = cache / f"{PREPROCESSING_VERSION}.csv", cache / f"{PREPROCESSING_VERSION}.npy"
+    key = hashlib.sha256("\n".join([PREPROCESSING_VERSION, *_listing(data)]).encode()).hexdigest()[:16]
+    table, images = cache / f"{key}.csv", cache / f"{key}.npy"
     if not images.exists():
         scans = read(data)
         cache.mkdir(parents=True, exist_ok=True)
         scans.table.to_csv(table, index=False)
         np.save(images, scans.images)
     return Scans(pd.read_csv(table, keep_default_na=False), np.load(images))
+
+
+def _listing(data: str) -> list[str]:
+    """Names and sizes of what would be read."""
+    if data.startswith("gs://"):
+        return [f"{blob.name} {blob.size}" for blob in storage.objects(data.removeprefix("gs://"), prepared.FOLDER)]
+    return sorted(f"{path} {path.stat().st_size}" for path in Path(data).rglob("*") if path.is_file())
 
 
 def _folder_rows(folder: Path) -> list[tuple[dict, np.ndarray]]:

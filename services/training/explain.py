@@ -5,7 +5,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from services.training.data import inputs
 from services.training.export import evidence
 from shared.preprocessing import SIDE
 
@@ -62,15 +61,9 @@ def drawn_lesions(healthy: np.ndarray, count: int, seed: int = 0) -> tuple[np.nd
     return np.stack(images), np.stack(masks)
 
 
-def hits(network: keras.Model, images: np.ndarray, masks: np.ndarray, margin: int = 4) -> np.ndarray:
-    """Whether each heat map's peak lies in the lesion, give or take half a cell of the map."""
-    maps = heat_maps(network, inputs(images))
-    peaks = [np.unravel_index(one.argmax(), one.shape) for one in maps]
-    wide = np.ones((2 * margin + 1,) * 2, np.uint8)
-    cell = SIDE // maps.shape[1]
-    return np.array(
-        [
-            bool(cv2.dilate(mask.astype(np.uint8), wide)[int((y + 0.5) * cell), int((x + 0.5) * cell)])
-            for (y, x), mask in zip(peaks, masks, strict=True)
-        ]
-    )
+def lesion_hits(maps: np.ndarray, masks: np.ndarray, margin: int = 4) -> np.ndarray:
+    """Whether the peak of each heat map (n, 16, 16) lies in its lesion, give or take half a cell of the map."""
+    wide, cell = np.ones((2 * margin + 1,) * 2, np.uint8), SIDE // maps.shape[1]
+    middles = [((np.array(np.unravel_index(one.argmax(), one.shape)) + 0.5) * cell).astype(int) for one in maps]
+    grown = [cv2.dilate(mask.astype(np.uint8), wide) for mask in masks]
+    return np.array([bool(mask[y, x]) for mask, (y, x) in zip(grown, middles, strict=True)])

@@ -34,7 +34,7 @@ def fit(real: np.ndarray, strange: np.ndarray, seed: int = 0) -> Novelty:
 
 
 def limit(real: np.ndarray, strange: np.ndarray) -> float:
-    """Halfway between the score that 99 of 100 real scans of validation stay under and one that 19 of 20 strangers pass.
+    """Halfway between the score that 99 of 100 real scans stay under and the one that 19 of 20 strangers pass.
 
     Nearer to the real ones, a scanner that validation does not know would be refused for nothing.
     """

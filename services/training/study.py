@@ -1,5 +1,6 @@
 """One study: the scans, their groups and parts, and what a fitted network answers on them, kept in a folder."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,10 @@ class Study:
     excluded: Scans
     """Left out of all of these, by content and with a reason."""
     folder: Path
+
+    def test_manifest(self) -> str:
+        """SHA-256 of the test's scan ids: two releases compare only where it is the same."""
+        return hashlib.sha256("\n".join(self.scans.table["scan_id"][self.parts == "test"]).encode()).hexdigest()
 
     def fitted(
         self, name: str, rows: np.ndarray, schedule: Schedule, validation: np.ndarray | None = None

@@ -38,10 +38,12 @@ class Schedule:
     small: int = 96
     """Pixels a side: nearly twice the images a second, and sizes that the network sees must not matter to it."""
     seed: int = 0
+    start: Path | None = None
+    """Weights of an earlier run to go on from, instead of ImageNet's."""
 
     def side(self, epoch: int) -> int:
         """Pixels a side of the images in this epoch."""
-        return self.small if epoch < self.epochs * 4 // 5 else SIDE
+        return self.small if epoch < self.epochs - self.epochs // 5 else SIDE
 
 
 class Pace(keras.callbacks.Callback):
@@ -134,6 +136,8 @@ def fit(
         if done.exists():
             model.load_weights(done)
             return model
+        if schedule.start:
+            model.load_weights(schedule.start)
         learner = _learner(model, schedule)
     batches = Batches(scans, groups, schedule)
     folder.mkdir(parents=True, exist_ok=True)
