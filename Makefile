@@ -53,7 +53,7 @@ bench: $(UV) ## Measure scans a second and latency from the bucket to the predic
 	@$(RUN) --group dev python -m tests.benchmarks.corridor $(if $(DATA),--data "$(DATA)")
 
 bench-inference: $(UV) ## Measure the inference service beside what people write first
-	@$(RUN) --group dev python -m tests.benchmarks.inference
+	@$(RUN) --group dev --group bench python -m tests.benchmarks.inference
 
 bench-preprocessing: $(UV) ## Measure Spark beside a plain loop and a process pool
 	@$(RUN) --group dev python -m tests.benchmarks.preprocessing
