@@ -18,7 +18,15 @@ from shared.gcp import identity
 
 _CONNECT_S, _ANSWER_S = 3, 60
 _BUSY = (429, 503)
-_RETRY = Retry(total=3, connect=2, read=0, backoff_factor=0.3, status_forcelist=_BUSY, allowed_methods=None)
+_RETRY = Retry(
+    total=3,
+    connect=2,
+    read=False,
+    backoff_factor=0.3,
+    status_forcelist=_BUSY,
+    allowed_methods=None,
+    raise_on_status=False,
+)
 """Prediction changes nothing, so a refused one may be sent again; a service that hangs is not asked twice."""
 
 

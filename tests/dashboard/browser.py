@@ -37,3 +37,11 @@ def settled(page: Page) -> None:
     page.wait_for_function(
         "() => !document.querySelector('[data-stale=true], [data-testid=stSkeleton], [data-testid=stSpinner]')"
     )
+
+
+def choose_first_row(page: Page) -> None:
+    """Tick the box before the first row of the page's table, which is drawn on a canvas."""
+    page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+    settled(page)
+    table = page.get_by_test_id("stDataFrame").bounding_box()
+    page.mouse.click(table["x"] + 18, table["y"] + 54)

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 from local import samples
 from local.stack import BUCKETS, Stack, running
 from shared.gcp import bigquery, storage
-from tests.dashboard.browser import CHROMIUM, chromium, new_page, settled
+from tests.dashboard.browser import CHROMIUM, choose_first_row, chromium, new_page, settled
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "screenshots"
@@ -78,8 +78,7 @@ def _prepare(page: Page, name: str) -> None:
         page.get_by_role("button", name="Drawn lesion", exact=True).click()
         page.get_by_text("Do you agree?").first.wait_for()
     if name == "worklist":
-        table = page.get_by_test_id("stDataFrame").bounding_box()
-        page.mouse.click(table["x"] + 18, table["y"] + 54)
+        choose_first_row(page)
         page.get_by_role("button", name="Read this scan").wait_for()
     if name == "operations":
         page.get_by_text("Last hour").click()

@@ -1,0 +1,109 @@
+"""The REST client: answers become readings, and every failure becomes a sentence."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from dashboard import api
+from dashboard.api import ApiError, Refused
+from local import samples
+from local.stack import Stack
+from shared.scan import file_id
+
+Serve = Callable[..., list[str]]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """A service that answers with these statuses in turn, for what the real one does only under load or misuse."""
+    servers = []
+
+    def serving(*statuses: int, body: bytes = b"") -> list[str]:
+        requests, left = [], list(statuses)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                requests.append(self.path)
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(left.pop(0) if len(left) > 1 else left[0])
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def handle(self) -> None:
+                with suppress(BrokenPipeError, ConnectionResetError):  # the client may have gone
+                    super().handle()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("INFERENCE_URL", f"http://127.0.0.1:{server.server_port}")
+        return requests
+
+    yield serving
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_file_becomes_a_reading(system: Stack) -> None:
+    content = samples.encode(samples.healthy_slices()[0], "PNG")
+    (reading,) = api.read_file(content)
+    assert reading.scan_id == file_id(content)
+    assert 0 <= reading.probability <= 1
+    assert reading.image.shape == samples.healthy_slices()[0].shape
+    assert len(reading.heat_map) == 16
+    assert "image_png" not in reading.record()
+
+
+def test_a_file_of_pages_becomes_a_reading_each(system: Stack) -> None:
+    readings = api.read_file(samples.multi_page_tiff(samples.healthy_slices()[:3]))
+    assert [reading.scan_id[64:] for reading in readings] == ["-0001", "-0002", "-0003"]
+
+
+def test_no_scan_is_refused_for_good(system: Stack) -> None:
+    with pytest.raises(Refused, match="not an image"):
+        api.read_file(b"no scan")
+
+
+def test_the_service_tells_its_release_and_its_counts(system: Stack) -> None:
+    assert 0 < api.model()["threshold"] < 1
+    assert api.is_ready()
+    assert any(name.startswith("scanflow_stage_seconds") for name in api.metrics())
+
+
+def test_a_busy_service_is_asked_again(serve: Serve) -> None:
+    requests = serve(503, 503, 422, body=b'{"detail": "The file is empty."}')
+    with pytest.raises(Refused, match="The file is empty"):
+        api.read_file(b"x")
+    assert len(requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sentence"),
+    [
+        (503, b"", "busy"),
+        (401, b"", "does not let this dashboard in"),
+        (404, b'{"detail": "The scans bucket has no such scan."}', "no such scan"),
+        (500, b"<html>", "failed with status 500"),
+        (500, b"[]", "failed with status 500"),
+    ],
+)
+def test_every_failure_is_a_sentence(serve: Serve, status: int, body: bytes, sentence: str) -> None:
+    serve(status, body=body)
+    with pytest.raises(ApiError, match=sentence) as failure:
+        api.read_file(b"x")
+    assert not isinstance(failure.value, Refused)
+
+
+def test_a_slow_service_is_not_asked_twice(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_ANSWER_S", 0.0001)
+    serve(200, body=b"{}")
+    with pytest.raises(ApiError, match="too long"):
+        api.read_file(b"x" * 4_000_000)
