@@ -46,7 +46,7 @@ def prepare_part(manifest: Manifest, number: int) -> dict[str, Any]:
     errors, size = [], 0
     for scan, content in _read_ahead(scans):
         try:
-            rows[scan.label].append(_row(scan, content.result()))
+            rows[scan.label].append(prepared_row(scan, content.result()))
             size += scan.size
         except storage.MissingObject:
             errors.append(_error(scan, Problem.VANISHED))
@@ -68,7 +68,8 @@ def prepare_part(manifest: Manifest, number: int) -> dict[str, Any]:
     return done
 
 
-def _row(scan: ScanAccepted, content: bytes) -> dict[str, Any]:
+def prepared_row(scan: ScanAccepted, content: bytes) -> dict[str, Any]:
+    """Row of shared.prepared.SCHEMA of a scan from its object's bytes. Raises ChangedScan, RejectedScan."""
     if hashlib.sha256(content).hexdigest() != scan.content_sha256:
         raise ChangedScan
     tensor = prepare(decode(content).pages[0])

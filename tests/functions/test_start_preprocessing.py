@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from local.provision import make_buckets
 from local.samples import encode, healthy_slices
-from local.stack import BUCKETS, Stack
+from local.stack import BUCKETS, REGION, Stack
 from shared import manifests
 from shared.events import ScanAccepted
 from shared.gcp import bigquery, dataproc, pubsub, storage
@@ -29,8 +29,8 @@ def prepared(stack: Stack) -> Iterator[str]:
     make_buckets({"prepared": bucket})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREPARED_BUCKET", bucket)
-        for name in ("REGION", "PREPROCESSING_IMAGE", "PREPROCESSING_ACCOUNT"):
-            patch.setenv(name, "local")
+        patch.setenv("REGION", REGION)
+        patch.setenv("BATCH_TEMPLATE", "{}")
         pubsub.acknowledge(SUBSCRIPTION, pubsub.pull(SUBSCRIPTION, 100_000))
         yield bucket
 
@@ -92,6 +92,7 @@ def test_scans_stay_in_the_subscription_until_their_manifest_is_written(
 def test_a_manifest_that_five_batches_could_not_finish_is_reported(
     start_preprocessing: FlaskClient, prepared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pubsub.acknowledge(SUBSCRIPTION, pubsub.pull(SUBSCRIPTION, 100_000))
     monkeypatch.setattr(dataproc, "_JOB", "file:///app/tests/local/failing_job.py")
     storage.create(prepared, manifests.manifest_object("hopeless"), b"", "application/jsonl")
     for attempt in range(1, 6):
