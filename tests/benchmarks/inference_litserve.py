@@ -3,7 +3,7 @@
 import sys
 
 import litserve as ls
-from starlette.datastructures import FormData
+from fastapi import Request
 
 from services.inference.releases import BUNDLED
 from shared.decoding import decode
@@ -18,8 +18,8 @@ class ScanAPI(ls.LitAPI):
         """Load the release."""
         self.model = read_release(BUNDLED)
 
-    def decode_request(self, request: FormData) -> bytes:
-        """The file of the form."""
+    def decode_request(self, request: Request) -> bytes:
+        """The file of the form, which LitServe hands over in the request's place."""
         return request["file"].file.read()
 
     def predict(self, content: bytes) -> Prediction:
