@@ -8,7 +8,6 @@ import numpy as np
 import streamlit as st
 
 FOLDER = Path(__file__).parents[1] / "reports" / "current"
-_PICTURES = (".png", ".webp", ".svg")
 
 
 @st.cache_data(ttl=60, show_spinner=False)
@@ -18,14 +17,10 @@ def read(name: str) -> dict[str, Any]:
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def text(*names: str) -> str:
-    """The first of these text files that the report has; empty where it has none."""
-    return next((file.read_text() for name in names if (file := FOLDER / name).is_file()), "")
-
-
-def pictures() -> list[Path]:
-    """Every figure of the report, by name."""
-    return sorted(file for file in FOLDER.rglob("*") if file.suffix in _PICTURES)
+def text(name: str) -> str:
+    """A text file of the report; empty where the report has none of that name."""
+    file = FOLDER / name
+    return file.read_text() if file.is_file() else ""
 
 
 def operating_point(roc: list[dict[str, float]], threshold: float) -> tuple[float, float]:

@@ -53,31 +53,52 @@ def _figures(metrics: dict[str, Any], curves: dict[str, Any]) -> None:
         st.info("The report of the released model has no figures yet: `make report` writes them.")
         return
     st.markdown("#### On groups of scans that training never saw")
-    st.table(_table({title: metrics[key] for key, title in splits.items()}))
+    st.table(_measured({title: metrics[key] for key, title in splits.items()}))
     st.caption("In brackets: 95% confidence interval, by bootstrap over groups of near-identical scans.")
-    for name, group in metrics.items():
-        if name not in SPLITS and _is_table(group):
-            with st.expander(name.replace("_", " ").capitalize()):
-                st.table(_table(group))
     if curves:
-        _curves(curves[_split(curves, "figures")])
+        name = _split(curves, "figures")
+        _curves(curves[name])
+        if name in metrics:
+            _confusion(metrics[name])
+    for name, group in metrics.items():
+        if name not in SPLITS and isinstance(group, dict) and group:
+            with st.expander(name.replace("_", " ").capitalize()):
+                st.table(_further(group))
 
 
-def _is_table(group: object) -> bool:
-    return isinstance(group, dict) and bool(group) and all(isinstance(row, dict) for row in group.values())
-
-
-def _table(groups: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def _measured(groups: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """One column a group, one row a metric, as `0.973 (0.965 to 0.981)`."""
     names = [name for name in METRICS if any(name in group for group in groups.values())]
     columns = {title: [_interval(group, name) for name in names] for title, group in groups.items()}
     return pd.DataFrame(columns, index=[METRICS[name] for name in names])
 
 
+def _further(group: dict[str, Any]) -> pd.DataFrame:
+    """Any other figures of the report: one line a name."""
+    rows = {name: value if isinstance(value, dict) else {"value": value} for name, value in group.items()}
+    rows = {name: value for name, value in rows.items() if not name.endswith(("_low", "_high"))}
+    keys = dict.fromkeys(key for row in rows.values() for key in row if not key.endswith(("_low", "_high")))
+    columns = {
+        METRICS.get(key, key.replace("_", " ").capitalize()): [_interval(row, key) for row in rows.values()]
+        for key in keys
+    }
+    return pd.DataFrame(columns, index=[name.replace("_", " ") for name in rows])
+
+
+def _confusion(figures: dict[str, Any]) -> None:
+    """Rates of each class at the operating threshold."""
+    st.markdown("#### Of 100 scans of each kind, at the operating threshold")
+    found, passed = figures["recall"], figures["specificity"]
+    called = {"Called Cancer": [found, 1 - passed], "Called Non-Cancer": [1 - found, passed]}
+    st.table(pd.DataFrame(called, index=["Cancer", "Non-Cancer"]).map(lambda share: f"{100 * share:.1f}"))
+
+
 def _interval(group: dict[str, Any], name: str) -> str:
     value, low, high = (group.get(key) for key in (name, f"{name}_low", f"{name}_high"))
     if value is None:
         return "not measured"
+    if isinstance(value, int | str):
+        return f"{value:,}" if isinstance(value, int) else value
     return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
@@ -196,6 +217,7 @@ def _versions(versions: list[queries.Row]) -> None:
         },
         alt="Versions that have scored scans of the bucket",
     )
+    st.caption("Why a version was released or kept back lies beside it in the models bucket, as `decision.json`.")
     names = [row["model_version"] for row in versions]
     if len(names) < 2:
         st.caption("Only one version has scored scans, so there is none to compare it with.")
@@ -222,15 +244,16 @@ def _comparison(names: list[str]) -> None:
 
 
 def _card() -> None:
-    card, page = findings.text("model_card.md", "MODEL_CARD.md"), findings.text("report.html")
-    if page:
-        st.download_button("The whole report, HTML", page, "scanflow-report.html", "text/html", on_click="ignore")
-    if card:
-        st.markdown(card)
-    for picture in findings.pictures():
-        st.image(str(picture), picture.stem.replace("_", " ").replace("-", " "), width="stretch")
-    if not card and not page:
+    card, report = findings.text("model_card.md"), findings.FOLDER / "report.html"
+    if not card:
         st.info("The released model ships no card yet: `make report` writes it.")
+        return
+    if report.is_file():
+        content = report.read_text()
+        st.download_button("The whole report, HTML", content, "scanflow-report.html", "text/html", on_click="ignore")
+        if st.toggle("Show it here, with its heat maps", key="report"):
+            st.iframe(content, height=900, alt="Report of the released model")
+    st.markdown(card)
 
 
 main()
