@@ -59,6 +59,36 @@ def evidence(network: keras.Model, merged: keras.KerasTensor) -> keras.KerasTens
     )
 
 
+def round_to_shipped(network: keras.Model) -> None:
+    """Fold every normalisation into its convolution and round all weights to half precision, as they will ship.
+
+    From here on Keras and the shipped graph answer alike, so that what is calibrated and measured is what is shipped.
+    """
+    for norm in network.layers:
+        if not isinstance(norm, keras.layers.BatchNormalization):
+            continue
+        gamma, beta, mean, variance = norm.get_weights()
+        scale = gamma / np.sqrt(variance + norm.epsilon)
+        source = norm.input._keras_history.operation
+        if isinstance(source, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            (kernel,) = source.get_weights()
+            source.set_weights(
+                [kernel * (scale[:, None] if isinstance(source, keras.layers.DepthwiseConv2D) else scale)]
+            )
+            remaining = np.ones_like(scale)
+        else:
+            remaining = scale
+        unit = np.full_like(variance, 1 - norm.epsilon)
+        norm.set_weights([_half(remaining), _half(beta - mean * scale), np.zeros_like(mean), unit])
+    for layer in network.layers:
+        if not isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([_half(weights) for weights in layer.get_weights()])
+
+
+def _half(weights: np.ndarray) -> np.ndarray:
+    return weights.astype(np.float16).astype(np.float32)
+
+
 def litert(graph: keras.Model) -> bytes:
     """The graph for one scan a call, with weights in half precision."""
 

@@ -178,8 +178,8 @@ def _page(metrics: dict, study: Study, drawings: list[Drawing]) -> str:
     """The report as one page without anything to fetch."""
     parts = [
         f"<h1>Scanflow, release {escape(metrics['model_version'])}</h1>",
-        "<p>For research use, not a medical device. Every figure was measured on the graph that is shipped, on groups of "
-        "copies that training never saw; intervals are 95%, by bootstrap over groups.</p>",
+        "<p>For research use, not a medical device. Figures are of the graph that is shipped, on groups of copies that "
+        "training never saw; intervals are 95%, by bootstrap over groups.</p>",
         "<h2>Aims</h2>" + _aims(metrics).to_html(index=False),
         "<h2>Metrics</h2>" + _sections(metrics).to_html(),
         "<h2>Per class and source, test</h2>" + _frame(metrics["per_class"]),
@@ -246,7 +246,7 @@ def _audit(study: Study) -> str:
     mixed = len(audit.conflicts(study.scans.table["label"].to_numpy(), study.groups))
     reasons = pd.Series(json.loads(EXCLUDED.read_text())).value_counts().rename("scans").to_frame()
     return (
-        f"<p>{mixed} group(s) hold both labels; {tomography} scans look like CT and were kept, as heads that will arrive. "
+        f"<p>{mixed} group(s) hold both labels; {tomography} scans look like CT and were kept: such heads will arrive. "
         "Excluded after a look at them, the model's errors on an earlier test among what prompted it:</p>"
         + reasons.to_html()
     )

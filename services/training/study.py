@@ -71,7 +71,8 @@ def read_study(data: str, folder: Path) -> Study:
 
 
 def released(study: Study, network: keras.Model) -> tuple[Release, pd.DataFrame]:
-    """The network calibrated and with its refusal fitted, and its predictions on validation and test."""
+    """The network rounded as it ships, calibrated, its refusal fitted; and predictions on validation and test."""
+    export.round_to_shipped(network)
     predictions = study.predictions(network, study.parts != "train")
     validation = predictions[predictions["part"] == "validation"]
     labels = validation["label"].to_numpy()

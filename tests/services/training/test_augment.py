@@ -1,0 +1,36 @@
+import cv2
+import numpy as np
+import pytest
+
+from services.training import augment
+
+RNG = np.random.default_rng(0)
+HEAD = cv2.ellipse(np.zeros((128, 128), np.uint8), (64, 64), (45, 58), 0, 0, 360, 120, -1)
+HEAD += (HEAD > 0) * RNG.integers(0, 60, (128, 128), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("operation", [operation for operation, _ in augment.OPERATIONS] + [augment.stripped])
+def test_an_operation_keeps_the_form_of_an_image_and_changes_it(operation):
+    drawn = [operation(HEAD, np.random.default_rng(seed)) for seed in range(4)]
+    assert all(image.shape == (128, 128) and image.dtype == np.uint8 for image in drawn)
+    assert any((image != HEAD).any() for image in drawn)
+
+
+def test_intensity_curves_keep_the_background_black():
+    assert all(augment.recurved(HEAD, np.random.default_rng(seed))[0, 0] == 0 for seed in range(20))
+
+
+def test_the_same_seed_draws_the_same():
+    one, other = (augment.augmented(HEAD, np.random.default_rng(3)) for _ in range(2))
+    assert np.array_equal(one, other)
+
+
+def test_a_lesion_changes_a_part_of_the_head_alone():
+    changed = augment.with_lesion(HEAD, np.random.default_rng(1)) != HEAD
+    assert 20 < changed.sum() < 0.5 * HEAD.size
+    assert not changed[:3].any()
+
+
+def test_stripping_takes_the_outer_ring():
+    assert augment.stripped(HEAD, np.random.default_rng(0))[64].max() > 0
+    assert (augment.stripped(HEAD, np.random.default_rng(0)) > 0).sum() > 0.3 * HEAD.size

@@ -1,0 +1,89 @@
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from services.training import registry
+from shared.gcp import storage
+from shared.model import Card
+
+RELEASE = Path(__file__).parents[3] / "services" / "inference" / "release"
+FIGURES = {
+    "auc_roc": 0.99,
+    "auc_roc_low": 0.98,
+    "sensitivity_at_95_specificity": 0.97,
+    "sensitivity_at_95_specificity_low": 0.94,
+    "ece": 0.01,
+    "ece_high": 0.02,
+}
+
+
+def card(version: str, manifest: str = "frozen", **changed: float) -> Card:
+    shipped = Card.from_json((RELEASE / "card.json").read_bytes())
+    return dataclasses.replace(shipped, version=version, metrics={"test": FIGURES | changed, "test_manifest": manifest})
+
+
+def test_the_first_release_passes():
+    assert registry.gate(card("1"), None).promoted
+
+
+def test_a_release_within_the_interval_passes():
+    assert registry.gate(card("2", auc_roc=0.985, ece=0.018), card("1")).promoted
+
+
+@pytest.mark.parametrize("worse", [{"auc_roc": 0.97}, {"sensitivity_at_95_specificity": 0.9}, {"ece": 0.03}])
+def test_a_worse_release_is_held_back_with_the_reason(worse):
+    decision = registry.gate(card("2", **worse), card("1"))
+    assert not decision.promoted
+    assert next(iter(worse)) in decision.reasons[0]
+
+
+def test_releases_measured_on_different_scans_do_not_compare():
+    assert not registry.gate(card("2", manifest="another"), card("1")).promoted
+
+
+@pytest.fixture
+def bucket(stack, monkeypatch, tmp_path) -> str:
+    name = "models-" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]
+    storage.client().create_bucket(name)
+    monkeypatch.setenv("MODELS_BUCKET", name)
+    return name
+
+
+@pytest.fixture
+def release(tmp_path):
+    def write(version: str, **changed: float) -> Path:
+        folder = tmp_path / version
+        folder.mkdir()
+        shutil.copy(RELEASE / "model.tflite", folder)
+        (folder / "card.json").write_bytes(card(version, **changed).to_json())
+        return folder
+
+    return write
+
+
+def test_promotion_moves_the_pointer_and_rollback_moves_it_back(bucket, release):
+    registry.promote(release("1"))
+    registry.promote(release("2"))
+    assert json.loads(storage.read(bucket, "current.json")) == {"version": "2", "previous": "1"}
+    assert registry.rollback() == "1"
+    assert json.loads(storage.read(bucket, "current.json"))["version"] == "1"
+
+
+def test_a_refused_release_leaves_the_pointer_and_its_decision(bucket, release):
+    registry.promote(release("1"))
+    with pytest.raises(registry.Refused, match="auc_roc"):
+        registry.promote(release("2", auc_roc=0.5))
+    assert json.loads(storage.read(bucket, "current.json"))["version"] == "1"
+    decision = json.loads(storage.read(bucket, "releases/2/decision.json"))
+    assert decision["promoted"] is False
+    assert {decision["candidate"]["version"], decision["current"]["version"]} == {"1", "2"}
+
+
+def test_there_is_nothing_to_roll_back_to_at_first(bucket, release):
+    registry.promote(release("1"))
+    with pytest.raises(registry.Refused, match="previous"):
+        registry.rollback()

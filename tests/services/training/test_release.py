@@ -1,0 +1,37 @@
+"""The shipped release on scans of test groups that its training never saw."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared import decoding
+from shared.model import read_release
+from shared.preprocessing import prepare
+from shared.scan import file_id
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def verdicts(data) -> list[tuple[int, str]]:
+    """Label and verdict of every held-out test scan that is at hand."""
+    with (ROOT / "reports" / "current" / "split.csv").open() as file:
+        labels = {row["scan_id"]: int(row["label"]) for row in csv.DictReader(file) if row["part"] == "test"}
+    model, found = read_release(ROOT / "services" / "inference" / "release"), {}
+    for path in sorted(data.glob("kaggle/Training/*/*")) + sorted(data.glob("br35h/yes/*")):
+        content = path.read_bytes()
+        if (scan := file_id(content)) in labels and scan not in found:
+            (pixels,) = decoding.decode(content).pages
+            found[scan] = (labels[scan], model.verdict(model.predict(prepare(pixels))))
+    assert len(found) > 0.9 * len(labels)
+    return list(found.values())
+
+
+def test_more_than_95_percent_of_held_out_scans_are_right(verdicts):
+    assert np.mean([verdict == ("Cancer" if label else "Non-Cancer") for label, verdict in verdicts]) > 0.95
+
+
+def test_at_most_two_percent_of_real_scans_are_refused(verdicts):
+    assert np.mean([verdict == "Not a brain MRI" for _, verdict in verdicts]) <= 0.02

@@ -1,0 +1,83 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from shared.preprocessing import prepare
+
+
+def head(height: int = 300, width: int = 260) -> np.ndarray:
+    """A textured ellipse on black, uint8 (height, width), with room round it."""
+    texture = cv2.GaussianBlur(np.random.default_rng(1).normal(0, 60, (height, width)), (0, 0), 6) * 6 + 130
+    mask = np.zeros((height, width))
+    cv2.ellipse(mask, (width // 2, height // 2), (width // 3, height // 3), 0, 0, 360, 1, -1)
+    return (np.clip(texture, 60, 255) * mask).astype(np.uint8)
+
+
+def likeness(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(32, 90), st.integers(32, 90), st.sampled_from([(), (3,)])).flatmap(
+        lambda s: arrays(np.uint8, (s[0], s[1], *s[2]))
+    )
+)
+def test_any_image_becomes_an_input(pixels):
+    tensor = prepare(pixels)
+    assert tensor.shape == (128, 128, 3)
+    assert tensor.dtype == np.float32
+    assert 0 <= tensor.min() <= tensor.max() <= 1
+    assert np.array_equal(tensor, np.rint(tensor * 255).astype(np.float32) / np.float32(255))
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((32, 32)), np.full((32, 4000), 255), np.full((900, 40, 3), 7)])
+def test_images_without_a_head_do_not_fail(pixels):
+    assert prepare(pixels.astype(np.uint8)).shape == (128, 128, 3)
+
+
+def test_the_same_scan_gives_the_same_input():
+    assert np.array_equal(prepare(head()), prepare(head()))
+
+
+def test_grey_and_its_copy_in_three_channels_are_one():
+    assert np.array_equal(prepare(head()), prepare(np.dstack([head()] * 3)))
+
+
+def test_an_inverted_scan_is_turned_back():
+    assert likeness(prepare(255 - head()), prepare(head())) > 0.98
+
+
+def test_a_white_page_round_the_scan_is_cut_off():
+    page = cv2.copyMakeBorder(head(), 40, 40, 40, 40, cv2.BORDER_CONSTANT, value=255)
+    assert likeness(prepare(page), prepare(head())) > 0.99
+
+
+def test_where_the_head_lies_does_not_matter():
+    moved = cv2.copyMakeBorder(head(), 10, 200, 120, 30, cv2.BORDER_CONSTANT, value=0)
+    assert likeness(prepare(moved), prepare(head())) > 0.97
+
+
+def test_letters_beside_the_head_are_cut_off():
+    lettered = cv2.putText(head(400, 400), "L 12 cm", (5, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255)
+    assert likeness(prepare(lettered), prepare(head(400, 400))) > 0.99
+
+
+@pytest.mark.parametrize("gain", [0.5, 0.8])
+def test_brightness_does_not_matter(gain):
+    darker = cv2.convertScaleAbs(head(), alpha=gain)
+    assert np.abs(prepare(darker) - prepare(head())).mean() < 0.01
+
+
+def test_a_grey_background_becomes_black():
+    grey = cv2.add(head(), 30)
+    assert np.abs(prepare(grey) - prepare(head())).mean() < 0.03
+
+
+def test_the_head_keeps_its_shape():
+    filled = prepare(head(300, 150))[..., 0] > 0
+    rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
+    assert np.ptp(rows) / np.ptp(columns) == pytest.approx(2, rel=0.1)
