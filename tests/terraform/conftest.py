@@ -2,40 +2,46 @@
 
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.terraform.provider_schema import PACKAGES, Schema, provider_schema
-from tests.terraform.tools import CACHE, ROOT
-
-_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+from tests.terraform.schema_provider import serve
+from tests.terraform.tools import ROOT
 
 Terraform = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def terraform() -> Terraform:
+def terraform() -> Iterator[Terraform]:
     """Run Terraform in a folder: `terraform(folder, "validate")`; skips where it is not installed."""
     if not (program := shutil.which("terraform")):
         pytest.skip("Terraform is not installed; see https://developer.hashicorp.com/terraform/install")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    settings = CACHE / "terraform.rc"
-    settings.write_text(f'provider_installation {{\n  filesystem_mirror {{\n    path = "{_mirror()}"\n  }}\n}}\n')
-    variables = os.environ | {"TF_CLI_CONFIG_FILE": str(settings), "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
+    serving = {name: serve(used_part(provider_schema(name))) for name in PACKAGES}
+    reattach = {
+        f"registry.terraform.io/hashicorp/{name}": _reattached(address) for name, (_, address) in serving.items()
+    }
+    variables = os.environ | {"TF_REATTACH_PROVIDERS": json.dumps(reattach), "CHECKPOINT_DISABLE": "1"}
+    variables |= {"TF_CLI_CONFIG_FILE": os.devnull}
 
-    def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [program, f"-chdir={folder}", *arguments]
-        streams = {"input": stdin, "capture_output": True, "text": True}
-        return subprocess.run(command, check=False, env=variables, timeout=300, **streams)
+        return subprocess.run(command, check=False, env=variables, timeout=300, capture_output=True, text=True)
 
-    return run
+    yield run
+    for server, _ in serving.values():
+        server.stop(None)
+
+
+def _reattached(address: str) -> dict[str, object]:
+    """A provider that runs already, as Terraform's debugging interface has it."""
+    where = {"Network": "tcp", "String": address}
+    return {"Protocol": "grpc", "ProtocolVersion": 5, "Pid": os.getpid(), "Test": True, "Addr": where}
 
 
 @pytest.fixture(scope="session")
@@ -49,22 +55,6 @@ def workspace(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) ->
     initialised = terraform(folder, "init", "-backend=false", "-no-color")
     assert initialised.returncode == 0, initialised.stderr
     return folder
-
-
-def _mirror() -> Path:
-    """A folder of providers as Terraform looks for it; each is our own, which serves a schema (schema_provider.py)."""
-    mirror = CACHE / "providers"
-    system = f"{platform.system().lower()}_{_ARCHITECTURE[platform.machine()]}"
-    server = Path(__file__).with_name("schema_provider.py")
-    for name in PACKAGES:
-        schema = used_part(provider_schema(name))
-        folder = mirror / "registry.terraform.io" / "hashicorp" / name / schema["version"] / system
-        folder.mkdir(parents=True, exist_ok=True)
-        (mirror / f"{name}.json").write_text(json.dumps(schema))
-        program = folder / f"terraform-provider-{name}_v{schema['version']}"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{server}" "{mirror / name}.json"\n')
-        program.chmod(0o755)
-    return mirror
 
 
 def used_part(schema: Schema) -> Schema:

@@ -1,51 +1,38 @@
-"""A Terraform provider that knows a schema and nothing else: `python schema_provider.py SCHEMA.json`.
+"""A Terraform provider that knows a schema and nothing else.
 
 With it `terraform validate` checks every resource, block, attribute, type and reference, and `terraform test` plans
 against mocked resources, where the real provider cannot be had. It speaks plugin protocol 5 as far as those two need
 it (docs/plugin-protocol/tfplugin5.proto in Terraform's repository); every other call is answered "unimplemented".
 """
 
-import base64
 import json
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 _NESTING = {"single": 1, "list": 2, "set": 3, "map": 4}
 _MAX_MESSAGE = 256 << 20
 """Bytes; as Terraform's own client allows."""
 
 
-def main() -> None:
-    """Serve until Terraform says stop."""
-    schema = encoded_schema(json.loads(Path(sys.argv[1]).read_text()))
-    stopped = threading.Event()
+def serve(schema: dict[str, Any]) -> tuple[grpc.Server, str]:
+    """A running provider, and the address where Terraform finds it (TF_REATTACH_PROVIDERS)."""
+    encoded = encoded_schema(schema)
     answers: dict[str, Callable[[bytes], bytes]] = {
-        "/tfplugin5.Provider/GetSchema": lambda _: schema,
-        "/tfplugin5.Provider/PrepareProviderConfig": lambda request: request,  # both hold the configuration in field 1
-        "/tfplugin5.Provider/ValidateResourceTypeConfig": lambda _: b"",
-        "/tfplugin5.Provider/ValidateDataSourceConfig": lambda _: b"",
-        "/tfplugin5.Provider/Configure": lambda _: b"",
-        "/tfplugin5.Provider/Stop": lambda _: b"",
-        "/plugin.GRPCController/Shutdown": lambda _: stopped.set() or b"",
+        "GetSchema": lambda _: encoded,
+        "PrepareProviderConfig": lambda request: request,  # question and answer both hold the configuration in field 1
+        "ValidateResourceTypeConfig": lambda _: b"",
+        "ValidateDataSourceConfig": lambda _: b"",
+        "Configure": lambda _: b"",
+        "Stop": lambda _: b"",
     }
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_send_message_length", _MAX_MESSAGE)])
+    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_send_message_length", _MAX_MESSAGE)])
     server.add_generic_rpc_handlers([_Calls(answers)])
-    certificate, credentials = _credentials()
-    port = server.add_secure_port("127.0.0.1:0", credentials)
+    port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    print(f"1|5|tcp|127.0.0.1:{port}|grpc|{certificate}", flush=True)  # go-plugin's handshake
-    stopped.wait()
-    server.stop(1).wait()
+    return server, f"127.0.0.1:{port}"
 
 
 def encoded_schema(schema: dict[str, Any]) -> bytes:
@@ -98,38 +85,5 @@ class _Calls(grpc.GenericRpcHandler):
         self._answers = answers
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        if call.method == "/plugin.GRPCBroker/StartStream":
-            return grpc.stream_stream_rpc_method_handler(_silence)
-        answer = self._answers.get(call.method)
+        answer = self._answers.get(call.method.removeprefix("/tfplugin5.Provider/"))
         return answer and grpc.unary_unary_rpc_method_handler(lambda request, _: answer(request))
-
-
-def _silence(requests: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
-    yield from (b"" for _ in requests if False)
-
-
-def _credentials() -> tuple[str, grpc.ServerCredentials]:
-    """A certificate of our own, which the handshake makes Terraform trust.
-
-    Terraform offers one too, on a curve that gRPC's TLS does not take (P-521), so it is not asked for.
-    """
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    credentials = grpc.ssl_server_credentials([(private, certificate.public_bytes(pem))])
-    der = certificate.public_bytes(serialization.Encoding.DER)
-    return base64.b64encode(der).decode().rstrip("="), credentials
-
-
-if __name__ == "__main__":
-    main()

@@ -37,8 +37,9 @@ def test_a_service_is_given_the_settings_it_reads(name):
     code = deployable(name)
     required, optional = code.settings()
     given = _service_environment(name)
+    used = optional | set(code.strings()) | set(re.findall(r"\$(\w+)", _dockerfile(name)))
     assert required - given == set()
-    assert given - required - optional - set(code.strings()) - GIVEN_TO_ALL == set()
+    assert given - required - used - GIVEN_TO_ALL == set()
 
 
 def test_the_spark_job_is_given_the_settings_it_reads():
@@ -144,6 +145,11 @@ def _logged(step: str, message: str) -> set[str]:
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "log" and call.args[0].value == message:
                 return {keyword.arg for keyword in call.keywords}
     return set()
+
+
+def _dockerfile(name: str) -> str:
+    folder = ROOT if name == "dashboard" else ROOT / "services"
+    return (folder / name / "Dockerfile").read_text()
 
 
 def _service_environment(name: str) -> set[str]:

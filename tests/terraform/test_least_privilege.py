@@ -105,6 +105,15 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "table preprocessing_errors": {"bigquery.tables.get", "bigquery.tables.update", "bigquery.tables.updateData"},
         "project": {"bigquery.jobs.create", "dataproc.agents.create"},
     },
+    "training": {
+        "bucket prepared": {"storage.objects.get", "storage.objects.list"},
+        "bucket models": {
+            "storage.objects.get",
+            "storage.objects.list",
+            "storage.objects.create",
+            "storage.objects.delete",
+        },
+    },
 }
 """For each account whose calls are ours: what it does, and to what."""
 
@@ -252,11 +261,8 @@ def test_reading_rights_never_write():
 
 
 def test_every_account_with_code_is_listed():
-    assert set(NEEDS) == set(declared()["steps"]) | set(declared()["scheduled"]) | {
-        "inference",
-        "dashboard",
-        "preprocessing",
-    }
+    services = {"inference", "dashboard", "preprocessing", "training"}
+    assert set(NEEDS) == set(declared()["steps"]) | set(declared()["scheduled"]) | services
 
 
 def test_nobody_is_owner_editor_or_administrator():
