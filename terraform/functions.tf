@@ -45,16 +45,24 @@ module "step" {
   source   = "./modules/step"
   for_each = local.functions
 
-  name                  = each.key
-  step                  = each.value
-  project               = data.google_project.this
-  region                = var.region
-  source_code           = google_storage_bucket_object.function[each.key]
-  builder               = google_service_account.this["function_builder"].name
+  name        = each.key
+  step        = each.value
+  project     = data.google_project.this
+  region      = var.region
+  source_code = google_storage_bucket_object.function[each.key]
+  builder = {
+    account    = google_service_account.this["function_builder"].name
+    repository = google_artifact_registry_repository.functions.id
+  }
   topics                = { for topic in try(each.value.topics, []) : topic => google_pubsub_topic.this[topic].id }
   delivery              = local.delivery
   kms_key               = var.kms_key
   notification_channels = local.notification_channels
 
-  depends_on = [google_project_service.this, google_project_iam_member.function_builder]
+  depends_on = [
+    google_project_service.this,
+    google_project_iam_member.function_builder,
+    google_project_iam_member.function_builder_sources,
+    google_artifact_registry_repository_iam_member.functions_are_built,
+  ]
 }

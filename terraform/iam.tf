@@ -303,13 +303,25 @@ resource "google_artifact_registry_repository_iam_member" "functions_are_built" 
   repository = google_artifact_registry_repository.functions.name
   location   = var.region
   role       = "roles/artifactregistry.writer"
-  member     = local.members["function_builder"]
+  member     = google_service_account.this["function_builder"].member
 }
 
 resource "google_project_iam_member" "function_builder" {
   project = var.project
   role    = "roles/logging.logWriter"
   member  = google_service_account.this["function_builder"].member
+}
+
+# Cloud Functions copies a function's zip into a bucket that it makes itself, where the build reads it.
+resource "google_project_iam_member" "function_builder_sources" {
+  project = var.project
+  role    = "roles/storage.objectViewer"
+  member  = google_service_account.this["function_builder"].member
+
+  condition {
+    title      = "no bucket but those of Cloud Functions"
+    expression = "resource.name.startsWith(\"projects/_/buckets/gcf-v2-\")"
+  }
 }
 
 # The pipeline replaces code: images, functions, Cloud Run revisions. A change to anything else, rights above all, is

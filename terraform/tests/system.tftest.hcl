@@ -25,6 +25,13 @@ run "three_variables_are_enough" {
     error_message = "Every step and every scheduled step is a function."
   }
   assert {
+    condition = alltrue([for name, files in local.sources :
+      toset([for file in keys(files) : file if !startswith(file, "shared/")]) == toset(["main.py", "requirements.txt"])
+      && files["main.py"] == file("../functions/${name}/main.py")
+    ])
+    error_message = "A function's zip holds its own files and shared/, so that a change to one changes no other's."
+  }
+  assert {
     condition     = alltrue([for job in google_cloud_scheduler_job.function : job.http_target[0].oidc_token[0].service_account_email != ""])
     error_message = "Cloud Scheduler shows who it is."
   }

@@ -1,5 +1,7 @@
 """The pipeline and the images: checked by the tools made for that."""
 
+import json
+import os
 import re
 import shlex
 import subprocess
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import smoke
 from tests.terraform.tools import ROOT, environment
 
 CHECK_JSONSCHEMA = "check-jsonschema==0.39.0"
@@ -100,6 +103,19 @@ def test_what_an_image_copies_is_there_and_sent(image):
         for source in shlex.split(line)[:-1]:
             assert (ROOT / source).exists(), source
             assert any(Path(source).is_relative_to(folder) for folder in sent), source
+
+
+def test_the_smoke_test_follows_a_scan_to_its_prediction(stack, capsys):
+    assert smoke.main() == 0
+    assert json.loads(capsys.readouterr().out)["probability"] is not None
+
+
+def test_the_smoke_test_fails_where_no_scan_comes_through(stack, monkeypatch, capsys):
+    """Nothing follows from an object in the models bucket."""
+    monkeypatch.setenv("UPLOADS_BUCKET", os.environ["MODELS_BUCKET"])
+    monkeypatch.setattr(smoke, "DEADLINE_S", 2)
+    assert smoke.main() == 1
+    assert "has no prediction" in capsys.readouterr().err
 
 
 def test_checkov_finds_nothing_without_a_written_reason():

@@ -17,9 +17,10 @@ resource "google_cloudfunctions2_function" "this" {
   location = var.region
 
   build_config {
-    runtime         = "python313"
-    entry_point     = var.name
-    service_account = var.builder
+    runtime           = "python313"
+    entry_point       = var.name
+    service_account   = var.builder.account
+    docker_repository = var.builder.repository
 
     source {
       storage_source {

@@ -31,8 +31,8 @@ variable "source_code" {
 }
 
 variable "builder" {
-  description = "Service account that builds the function, as projects/.../serviceAccounts/..."
-  type        = string
+  description = "Service account that builds the function, and the repository that its image goes to, by their full names."
+  type        = object({ account = string, repository = string })
 }
 
 variable "topics" {
