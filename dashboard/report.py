@@ -73,20 +73,23 @@ def _confidence_bar(page: FPDF, reading: Reading) -> None:
     threshold = left + width * reading.threshold
     page.set_draw_color(20, 30, 36)
     page.line(threshold, top - 2, threshold, top + height + 2)
-    page.set_xy(left, top + height + 3)
-    page.cell(text=f"0%                 line: operating threshold, {reading.threshold:.1%}")
+    for x, align, text in ((left, "L", "0%"), (left + width - 20, "R", "100%")):
+        page.set_xy(x, top - 6)
+        page.cell(w=20, text=text, align=align)
+    page.set_xy(min(threshold - 30, left + width - 60), top + height + 3)
+    page.cell(w=60, text=f"operating threshold {reading.threshold:.1%}", align="C")
 
 
 def _facts(page: FPDF, reading: Reading) -> None:
     page.set_xy(20, 182)
     types = ", ".join(f"{name} {share:.0%}" for name, share in reading.types.items())
     facts = {
+        "Tumour type, given that there is one": types if reading.prediction == "Cancer" else "",
         "Scan": reading.scan_id,
         "Model": reading.model_version,
-        "Tumour type, given that there is one": types or "the model does not say",
         "Printed": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     }
-    for name, value in facts.items():
+    for name, value in ((name, value) for name, value in facts.items() if value):
         page.set_font("Helvetica", "B", 9)
         page.cell(h=6, text=name, new_x="LMARGIN", new_y="NEXT")
         page.set_font("Helvetica", size=9)

@@ -1,6 +1,7 @@
 """Worklist: what arrived, how far it came, found again by order, filter, id and page."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -77,7 +78,8 @@ def test_a_second_model_does_not_double_a_scan(page: Page, system: Stack, source
 
 
 def test_pages_follow_each_other(system: Stack, source: str) -> None:
-    everything = [record_scan(source, place) for place in range(queries.PAGE_ROWS + 3)]
+    with ThreadPoolExecutor(8) as pool:
+        everything = list(pool.map(lambda place: record_scan(source, place), range(queries.PAGE_ROWS + 3)))
     pages = [queries.worklist("Oldest first", None, {"source": source}, page) for page in (1, 2)]
     assert [row["scan_id"] for rows in pages for row in rows] == everything
     assert {row["total"] for rows in pages for row in rows} == {len(everything)}
