@@ -221,13 +221,13 @@ class Image:
 def image(dockerfile: Path, folder: Path) -> Image:
     """Install and copy as a Dockerfile says, into a clean environment and a folder."""
     text = re.sub(r"\\\n", " ", dockerfile.read_text())
-    build, final = text.split("\nFROM ")[-2:]
-    (requirements,) = re.findall(r"^COPY (\S+requirements\.txt)", build, re.M)
+    final = text.split("\nFROM ")[-1]
+    (requirements,) = re.findall(r"^COPY (\S+requirements\.txt)", text, re.M)
     wanted = (ROOT / requirements).read_text().splitlines()
-    if left_out := re.search(r"grep -vE '([^']+)'", build):
+    if left_out := re.search(r"grep -vE '([^']+)'", text):
         wanted = [line for line in wanted if not re.search(left_out[1], line)]
     programs = environment(f"image-{dockerfile.parent.name}", *wanted)
-    for line in re.findall(r"^COPY (?!--from)(.+)", final, re.M):
+    for line in re.findall(r"^COPY (?!--from)(?!.*requirements)(.+)", final, re.M):
         *sources, target = shlex.split(line)
         for source in sources:
             shutil.copytree(ROOT / source, folder / target)
