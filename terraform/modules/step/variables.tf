@@ -9,7 +9,7 @@ variable "step" {
     environment   = map(string)
     memory        = optional(string, "512Mi")
     cpu           = optional(string, "1")
-    concurrency   = optional(number, 32)
+    concurrency   = optional(number, 64)
     max_instances = optional(number, 20)
     timeout       = optional(number) # seconds; the delivery's acknowledgement deadline where not given
   })
