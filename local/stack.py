@@ -60,9 +60,9 @@ def running(directory: Path) -> Iterator[Stack]:
 
 def _backends(state: Path) -> list[Service]:
     """Stand-ins for Pub/Sub, Cloud Storage and BigQuery."""
-    pubsub, storage, bigquery = free_port(), free_port(), free_port()
+    pubsub, gcs, bq = free_port(), free_port(), free_port()
     loads_from = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{gcs}"}
-    bigquery_command = ["-m", "local.bigquery", "--port", str(bigquery), "--grpc-port", str(free_port())]
+    bigquery_command = ["-m", "local.bigquery", "--port", str(bq), "--grpc-port", str(free_port())]
     return [
         _python("pubsub", pubsub, ["-m", "local.pubsub", "--port", str(pubsub), "--data-dir", str(state / "pubsub")]),
         Service(
