@@ -20,6 +20,7 @@ import requests
 from google.cloud.bigquery import LoadJobConfig
 from playwright.sync_api import Browser, Page
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from local.processes import Service, free_port
@@ -61,15 +62,15 @@ def measure(stack: Stack, browser: Browser) -> dict[str, float]:
     """Medians of runs that each begin with a new session."""
     url, naive = stack.url("dashboard"), start_naive(stack)
     api_s = statistics.median(answer_seconds(stack.url("inference")) for _ in range(RUNS))
-    answers = [first_answer(browser, url) for _ in range(RUNS)]
+    answers = [first_answer(browser, url) for _ in track(range(RUNS), "first answer")]
     first_answer_s = statistics.median(answer for _, answer in answers)
     result = {
         "page_ready_s": statistics.median(ready for ready, _ in answers),
         "first_answer_s": first_answer_s,
         "shown_after_answer_s": first_answer_s - api_s,
-        "worklist_100k_s": statistics.median(worklist(browser, url) for _ in range(RUNS)),
-        "naive_worklist_100k_s": statistics.median(table(browser, naive) for _ in range(3)),
+        "worklist_100k_s": statistics.median(worklist(browser, url) for _ in track(range(RUNS), "worklist")),
         "session_rss_mb": session_rss_mb(browser, stack, url),
+        "naive_worklist_100k_s": statistics.median(table(browser, naive) for _ in track(range(3), "naive worklist")),
     }
     return {name: round(value, 3) for name, value in result.items()} | {"rows": ROWS, "runs": RUNS}
 
@@ -147,7 +148,7 @@ def table(browser: Browser, url: str) -> float:
     page = new_page(browser)
     start = time.perf_counter()
     page.goto(url)
-    page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+    page.locator("[data-testid=stDataFrame] canvas").first.wait_for(timeout=300_000)
     seconds = time.perf_counter() - start
     page.close()
     return seconds

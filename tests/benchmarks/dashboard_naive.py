@@ -3,8 +3,12 @@
 import pandas as pd
 import streamlit as st
 
-from shared.gcp.bigquery import query
+from shared.gcp.bigquery import client
+
+SQL = """
+SELECT scan_id, label, source, s.uploaded_at, prediction, probability
+FROM scanflow.scans AS s LEFT JOIN scanflow.predictions USING (scan_id)
+"""
 
 st.title("Naive worklist")
-rows = query("SELECT * FROM `{dataset}.scans` LEFT JOIN `{dataset}.predictions` AS p USING (scan_id)")
-st.dataframe(pd.DataFrame(rows).sort_values("uploaded_at", ascending=False))
+st.dataframe(pd.DataFrame([dict(row) for row in client().query_and_wait(SQL)]).sort_values("uploaded_at"))
