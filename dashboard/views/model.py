@@ -75,8 +75,13 @@ def _measured(groups: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 def _further(group: dict[str, Any]) -> pd.DataFrame:
     """Any other figures of the report: one line a name."""
-    rows = {name: value if isinstance(value, dict) else {"value": value} for name, value in group.items()}
-    rows = {name: value for name, value in rows.items() if not name.endswith(("_low", "_high"))}
+    rows = {
+        name: value
+        if isinstance(value, dict)
+        else {"value": value, "value_low": group.get(f"{name}_low"), "value_high": group.get(f"{name}_high")}
+        for name, value in group.items()
+        if not name.endswith(("_low", "_high"))
+    }
     keys = dict.fromkeys(key for row in rows.values() for key in row if not key.endswith(("_low", "_high")))
     columns = {
         METRICS.get(key, key.replace("_", " ").capitalize()): [_interval(row, key) for row in rows.values()]
@@ -99,6 +104,8 @@ def _interval(group: dict[str, Any], name: str) -> str:
         return "not measured"
     if isinstance(value, int | str):
         return f"{value:,}" if isinstance(value, int) else value
+    if 0 < abs(value) < 0.001:
+        return f"{value:.1e}"
     return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
