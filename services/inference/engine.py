@@ -18,6 +18,13 @@ from shared.preprocessing import SIDE
 _SMOOTHING = 0.05
 """Weight of the latest job in the running mean of what a job takes."""
 
+_ALWAYS_WAITING = 16
+"""Pieces of work a thread that may wait whatever the estimate says: where a machine is slow for other reasons, callers
+who ask again at once cost more than a longer queue."""
+
+_LATE = 4
+"""Times the queue's limit after which work is not begun any more: its estimate was wrong, and its caller is gone."""
+
 T = TypeVar("T")
 
 
@@ -37,7 +44,9 @@ class Engine:
     def busy(self) -> bool:
         """Whether work submitted now would wait too long."""
         waiting = max(self._pending + 1 - self.workers, 0)
-        return waiting * self._job_seconds / self.workers > self._queue_seconds
+        return waiting > _ALWAYS_WAITING * self.workers and (
+            waiting * self._job_seconds / self.workers > self._queue_seconds
+        )
 
     async def run(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises. Raises Problem (503) where no thread can take it in time."""
@@ -58,10 +67,10 @@ class Engine:
         self._threads.shutdown(cancel_futures=True)
 
     def _timely(self, work: Callable[[], T], submitted: float) -> tuple[T, float]:
-        """Run the work, unless the estimate at its submission was wrong and its time is over."""
+        """Run the work, unless it waited far longer than was estimated."""
         start = perf_counter()
         STAGES["queue"].observe(start - submitted)
-        if start - submitted > self._queue_seconds:
+        if start - submitted > _LATE * self._queue_seconds:
             raise overloaded()
         return work(), perf_counter() - start
 

@@ -65,7 +65,7 @@ def test_work_whose_time_is_over_when_its_turn_comes_is_not_begun():
         gate, begun = threading.Event(), threading.Event()
         first = asyncio.create_task(engine.run(gate.wait))
         second = asyncio.create_task(ended(engine, begun.set))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)  # longer than four times the limit
         gate.set()
         await first
         assert await second == "overloaded"
