@@ -119,7 +119,14 @@ def _doors() -> list[Service]:
     streamlit = ["-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(dashboard)]
     streamlit += ["--server.address", "127.0.0.1", "--server.headless", "true", "--browser.gatherUsageStats", "false"]
     return [
-        _python("inference", inference, ["-m", "services.inference"], health="/readyz", PORT=str(inference)),
+        _python(
+            "inference",
+            inference,
+            ["-m", "services.inference"],
+            health="/readyz",
+            PORT=str(inference),
+            QUEUE_SECONDS="2",  # no second instance comes to help here, and scans of the corridor can wait
+        ),
         *events,
         *scheduled,
         _python(

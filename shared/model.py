@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -92,6 +94,7 @@ class Model:
         self._graph = graph
         self._threads = threads
         self._idle = [self._interpreter()]
+        self._cores = threading.Semaphore(os.cpu_count() or 1)
 
     def predict(self, tensor: np.ndarray) -> Prediction:
         """Run the graph once on a prepared scan, float32 (128, 128, 3) in [0, 1]."""
@@ -118,15 +121,16 @@ class Model:
 
     @contextmanager
     def _runner(self) -> Iterator[SignatureRunner]:
-        """An interpreter that no other thread uses meanwhile; as many are kept as ever ran at once."""
-        try:
-            runner = self._idle.pop()
-        except IndexError:
-            runner = self._interpreter()
-        try:
-            yield runner
-        finally:
-            self._idle.append(runner)
+        """An interpreter that no other thread uses meanwhile: there are never more of them than cores."""
+        with self._cores:
+            try:
+                runner = self._idle.pop()
+            except IndexError:
+                runner = self._interpreter()
+            try:
+                yield runner
+            finally:
+                self._idle.append(runner)
 
 
 def read_release(folder: Path) -> Model:
