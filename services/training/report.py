@@ -211,7 +211,9 @@ def _aims(metrics: dict) -> pd.DataFrame:
         value = metrics
         for step in path:
             value = value.get(step, {}) if isinstance(value, dict) else value
-        if not isinstance(value, dict):
+        if isinstance(value, dict):
+            rows.append((name, "not measured", f"{target:g}", "open"))
+        else:
             rows.append((name, f"{value:.4f}", f"{target:g}", "met" if better * value >= better * target else "missed"))
     lowest = min(metrics["robustness"], key=lambda change: metrics["robustness"][change]["accuracy"])
     worst = metrics["robustness"][lowest]["accuracy"]

@@ -89,11 +89,11 @@ def _refusal(study: Study, network: keras.Model) -> tuple[novelty.Novelty, float
     heads = study.scans.images[study.parts == "train"]
     heads = heads[rng.choice(len(heads), min(len(heads), 1500), replace=False)]
     varied = np.stack([augment.augmented(image, rng) for image in heads])
-    strange = strangers.to_learn(heads, 1800, rng)
-    seen = [export.features(network, inputs(images))["features"] for images in (heads, varied, strange)]
-    score = novelty.fit(np.concatenate(seen[:2]), seen[2])
+    real = export.features(network, inputs(np.concatenate([heads, varied])))["features"]
+    strange = export.features(network, inputs(strangers.to_learn(heads, 1800, rng)))["features"]
+    score = novelty.fit(real, strange)
     validation = export.features(network, study.scans.only(study.parts == "validation").inputs())["features"]
-    scores = [np.asarray(score(features))[:, 0] for features in (validation, seen[2])]
+    scores = [np.asarray(score(features))[:, 0] for features in (validation, strange)]
     return score, novelty.limit(*scores)
 
 
