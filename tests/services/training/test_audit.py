@@ -11,7 +11,7 @@ from shared.preprocessing import prepare
 def head(seed: int) -> np.ndarray:
     """A textured ellipse, another one for every seed, uint8 (256, 256)."""
     rng = np.random.default_rng(seed)
-    texture = cv2.GaussianBlur(rng.normal(0, 60, (256, 256)), (0, 0), 9) * 9 + 130
+    texture = cv2.GaussianBlur(rng.normal(0, 60, (256, 256)), (0, 0), 9) * 40 + 130
     mask = cv2.ellipse(np.zeros((256, 256)), (128, 128), (int(rng.integers(70, 90)), 105), 0, 0, 360, 1, -1)
     return (np.clip(texture, 50, 255) * mask).astype(np.uint8)
 
