@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -150,10 +149,3 @@ def _parquet_row(row: dict) -> dict:
 
 def _stored(tensor: np.ndarray) -> np.ndarray:
     return np.rint(tensor[..., 0] * 255).astype(np.uint8)
-
-
-def montage(images: np.ndarray, columns: int) -> np.ndarray:
-    """uint8 (n, h, w) images as one picture with so many to a row, black where there are none."""
-    missing = -len(images) % columns
-    padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
-    return cv2.vconcat([cv2.hconcat(list(row)) for row in padded.reshape(-1, columns, *images.shape[1:])])

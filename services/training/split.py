@@ -27,15 +27,6 @@ def strata(table: pd.DataFrame) -> np.ndarray:
     return (table["source"].astype(str) + " " + kinds).to_numpy(str)
 
 
-def merged_by_patient(groups: np.ndarray, patients: np.ndarray) -> np.ndarray:
-    """Groups of which two that share a patient (empty where unknown) are one."""
-    merged = groups.copy()
-    for patient in np.unique(patients[patients != ""]):
-        members = np.unique(merged[patients == patient])
-        merged[np.isin(merged, members)] = members[0]
-    return merged
-
-
 def _dealt[Part](table: pd.DataFrame, groups: np.ndarray, shares: dict[Part, float], seed: int) -> np.ndarray:
     """A part for each scan: group by group in an order of hashes, each to the part that its stratum lacks most."""
     ids, kinds = table["scan_id"].to_numpy(str), strata(table)

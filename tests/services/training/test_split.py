@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from services.training.split import FOLDS, SHARES, folds, merged_by_patient, split
+from services.training.split import FOLDS, SHARES, folds, split
 
 
 @pytest.fixture
@@ -45,9 +45,3 @@ def test_the_order_of_the_scans_changes_nothing(scans, deal):
 
 def test_another_seed_is_another_split(scans):
     assert (split(*scans, seed=1) != split(*scans)).any()
-
-
-def test_a_patient_joins_groups():
-    merged = merged_by_patient(np.array([0, 1, 2, 3]), np.array(["a", "a", "", ""]))
-    assert merged[0] == merged[1]
-    assert len(set(merged)) == 3
