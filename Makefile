@@ -8,6 +8,7 @@ RUN := $(UV) run --frozen --quiet
 PORT ?= 8080
 DATA ?=
 LIMIT ?=
+EPOCHS ?=
 ONCE ?=
 # Byte code is written once at install, so that a dozen processes start quickly.
 export UV_COMPILE_BYTECODE := 1
@@ -37,8 +38,8 @@ lint: $(UV) ## Check style and formatting
 	@$(RUN) --group dev ruff check .
 	@$(RUN) --group dev ruff format --check .
 
-train: $(UV) ## Train, evaluate and export a model: DATA=folder of labelled scans
-	@$(RUN) --group training python -m services.training train --data "$(DATA)"
+train: $(UV) ## Train, evaluate and export a model: DATA=folder of labelled scans [EPOCHS=n]
+	@$(RUN) --group training python -m services.training train --data "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS))
 
 crossvalidate: $(UV) ## Train and evaluate on five folds of whole groups: DATA=folder
 	@$(RUN) --group training python -m services.training crossvalidate --data "$(DATA)"
