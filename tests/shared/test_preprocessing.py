@@ -48,7 +48,9 @@ def test_grey_and_its_copy_in_three_channels_are_one():
 
 
 def test_an_inverted_scan_is_turned_back():
-    assert likeness(prepare(255 - head()), prepare(head())) > 0.9
+    rows, columns = head().any(axis=1), head().any(axis=0)
+    cut = head()[rows][:, columns]  # as the white round an inverted scan is cut off before its tones are turned
+    assert likeness(prepare(255 - head()), prepare(cut)) > 0.99
 
 
 def test_a_white_page_round_the_scan_is_cut_off():
