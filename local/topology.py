@@ -19,7 +19,7 @@ def declared() -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for file in sorted(TERRAFORM.glob("*.tf")):
         for block in hcl2.loads(file.read_text()).get("locals", []):
-            merged |= _plain(block)
+            merged |= plain(block)
     return merged
 
 
@@ -52,13 +52,13 @@ def _reference(text: str) -> str:
     return found.group(1) if found else text
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever HCL holds
-    """The parser marks blocks and keeps the quotes of strings; neither is wanted."""
+def plain(value: Any) -> Any:  # noqa: ANN401 - whatever HCL holds
+    """Parsed HCL without the parser's block marks, comments and quotes round strings; references stay as written."""
     match value:
         case dict():
-            return {key.strip('"'): _plain(item) for key, item in value.items() if not key.startswith("__")}
+            return {key.strip('"'): plain(item) for key, item in value.items() if not key.startswith("__")}
         case list():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case str():
             return value.removeprefix('"').removesuffix('"')
         case _:

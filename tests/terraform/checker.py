@@ -12,6 +12,7 @@ from typing import Any
 
 import hcl2
 
+from local.topology import plain
 from tests.terraform.provider_schema import PACKAGES, Schema, provider_schema
 
 _OF_TERRAFORM = {"for_each", "count", "provider", "depends_on", "lifecycle", "dynamic", "timeouts"}
@@ -36,7 +37,7 @@ class Folder:
         for file in sorted(self.path.glob("*.tf")):
             for kind, blocks in hcl2.loads(file.read_text()).items():
                 for block in blocks if kind in self.blocks else []:
-                    self._declare(kind, _plain(block))
+                    self._declare(kind, plain(block))
 
     def _declare(self, kind: str, block: dict) -> None:
         for name, body in block.items():
@@ -127,19 +128,6 @@ def _expressions(value: Any) -> Iterator[str]:
                 yield from _expressions(item)
         case str() if "${" in value:
             yield value
-
-
-def _plain(value: Any) -> Any:
-    """The parser keeps the quotes of names and texts, and adds comments and marks; none is wanted."""
-    match value:
-        case dict():
-            return {key.strip('"'): _plain(item) for key, item in value.items() if not key.startswith("__")}
-        case list():
-            return [_plain(item) for item in value]
-        case str():
-            return value.removeprefix('"').removesuffix('"')
-        case _:
-            return value
 
 
 @cache
