@@ -1,6 +1,7 @@
 """Train, cross-validate and report: `python -m services.training COMMAND --help`."""
 
 import argparse
+import hashlib
 import json
 import shutil
 import time
@@ -30,13 +31,18 @@ def main() -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Fit, calibrate, export, and check; the release goes to FOLDER/release."""
-    study = _study(arguments)
+    study = _study(arguments, registry.frozen_test() if arguments.frozen else frozenset())
     schedule = Schedule(epochs=arguments.epochs, start=arguments.start)
     network = study.fitted("fit", study.parts == "train", schedule, study.parts == "validation")
     release, predictions = released(study, network)
     test = predictions[predictions["part"] == "test"]
-    figures = {"test": evaluate.with_intervals(test, release.threshold), "test_manifest": study.test_manifest()}
+    tested = "\n".join(study.test_scans())
+    figures = {
+        "test": evaluate.with_intervals(test, release.threshold),
+        "test_manifest": hashlib.sha256(tested.encode()).hexdigest(),
+    }
     card = export.write(release, arguments.folder / "release", figures)
+    (arguments.folder / "release" / registry.TEST_FILE).write_text(tested)
     checks = _checks(study, release, arguments.folder) | _pace(arguments.folder / "fit" / "history.csv", schedule)
     (arguments.folder / "checks.json").write_text(json.dumps(checks, indent=1))
     print(f"Version {card.version}: accuracy on test {figures['test']['accuracy']:.4f}. Next: make report.")
@@ -63,10 +69,10 @@ def write_report(arguments: argparse.Namespace) -> None:
     print(f"{REPORT}/report.html: accuracy on test {metrics['test']['accuracy']:.4f}")
 
 
-def _study(arguments: argparse.Namespace) -> Study:
+def _study(arguments: argparse.Namespace, frozen: frozenset[str] = frozenset()) -> Study:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     (arguments.folder / "data.txt").write_text(arguments.data)
-    return read_study(arguments.data, arguments.folder)
+    return read_study(arguments.data, arguments.folder, frozen)
 
 
 def _tumour_only(study: Study) -> list[str]:
@@ -131,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("train", help="fit, calibrate and export")
     one.add_argument("--epochs", type=int, default=15)
     one.add_argument("--start", type=Path, help="weights of an earlier fit to go on from, instead of ImageNet's")
+    one.add_argument(
+        "--frozen", action="store_true", help="test on what the current release in MODELS_BUCKET was tested on"
+    )
     one.set_defaults(command=train)
     folds = commands.add_parser("crossvalidate", help="fit on five folds, and without each source of tumours only")
     folds.add_argument("--epochs", type=int, default=15)

@@ -19,9 +19,16 @@ NEAR = 0.87
 _FINGERPRINT = 32
 
 
-def groups(images: np.ndarray, near: float = NEAR) -> np.ndarray:
-    """Group number of each prepared image, uint8 (n, 128, 128): chains of copies, however flipped or re-toned."""
+def groups(images: np.ndarray, patients: np.ndarray | None = None, near: float = NEAR) -> np.ndarray:
+    """Group number of each prepared image, uint8 (n, 128, 128): chains of copies, however flipped or re-toned.
+
+    Images of one patient, where `patients` names one (empty: unknown), are one group too.
+    """
     first, second, _ = similar_pairs(images, near)
+    if patients is not None:
+        of_one = [np.flatnonzero(patients == patient) for patient in np.unique(patients[patients != ""])]
+        first = np.concatenate([first, *(rows[:-1] for rows in of_one)])
+        second = np.concatenate([second, *(rows[1:] for rows in of_one)])
     links = coo_array((np.ones(len(first)), (first, second)), shape=(len(images), len(images)))
     return connected_components(links, directed=False)[1]
 
@@ -78,6 +85,31 @@ def perhaps_tomography(images: np.ndarray) -> np.ndarray:
         spread = np.subtract(*np.percentile(image[inside], [90, 10])) if inside.sum() > 500 else 255
         answers.append(bone > 0.3 and spread < 60)
     return np.array(answers)
+
+
+def to_review(scans: Scans, found: np.ndarray) -> pd.DataFrame:
+    """What a reader of scans should look at, though it is kept: scan_id, label, source, group and why."""
+    labels = scans.table["label"].to_numpy()
+    reasons = {
+        "its group holds both labels": np.isin(found, conflicts(labels, found)),
+        "looks like computed tomography": perhaps_tomography(scans.images),
+    }
+    named = scans.table[["scan_id", "label", "source"]].assign(group=found)
+    return pd.concat([named[rows].assign(why=why) for why, rows in reasons.items()], ignore_index=True)
+
+
+def summary(scans: Scans, found: np.ndarray) -> dict[str, float]:
+    """The audit in numbers."""
+    table = scans.table
+    return {
+        "files": int(table["files"].sum()),
+        "distinct files": len(table),
+        "groups of copies": len(np.unique(found)),
+        "scans in the largest group": int(np.unique(found, return_counts=True)[1].max()),
+        "files under both labels": int(table["scan_id"].duplicated().sum()),
+        "shortest side in pixels": int(table[["width", "height"]].min().min()),
+        "longest side in pixels": int(table[["width", "height"]].max().max()),
+    }
 
 
 SHORTCUTS = ("format, mode and size", "border pixels", "4 x 4 thumbnail")

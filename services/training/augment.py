@@ -15,11 +15,25 @@ Operation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def augmented(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The image through a random choice of the operations, stretched as `prepare` would have left it."""
-    for operation, probability in OPERATIONS:
+    """The image elsewhere in the frame and in other tones."""
+    return retoned(placed(image, rng), rng)
+
+
+def placed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Through a random choice of `PLACING`; also a stack (128, 128, n), such as an image with its lesion's mask."""
+    return _chosen(PLACING, image, rng)
+
+
+def retoned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Through a random choice of `RETONING`, stretched as `prepare` would have left it."""
+    return stretched(_chosen(RETONING, image, rng))
+
+
+def _chosen(operations: list[tuple[Operation, float]], image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    for operation, probability in operations:
         if rng.random() < probability:
             image = operation(image, rng)
-    return stretched(image)
+    return image
 
 
 def oriented(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -131,9 +145,8 @@ def lettered(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return marked
 
 
-OPERATIONS: list[tuple[Operation, float]] = [
-    (oriented, 1.0),
-    (moved, 0.85),
+PLACING: list[tuple[Operation, float]] = [(oriented, 1.0), (moved, 0.85)]
+RETONING: list[tuple[Operation, float]] = [
     (recurved, 0.55),
     (shaded, 0.25),
     (equalised, 0.2),
@@ -151,35 +164,57 @@ OPERATIONS: list[tuple[Operation, float]] = [
 """
 
 
-def with_lesion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With a lesion drawn into the head: a blob with a soft or sharp rim, brighter, darker or ring-shaped.
+def with_lesion(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """With a lesion drawn into the head, and the lesion's mask, both uint8 (128, 128); the mask is 0 where none fits.
 
-    The same healthy head with and without a lesion is the one pair in which source and sequence predict nothing.
+    Lobes with a soft or sharp rim, brighter, darker or hollow, some within a halo, some pushing the tissue round them
+    away. The same healthy head with and without a lesion is the one pair in which source and sequence predict nothing.
     """
     head = cv2.erode((cv2.blur(image, (9, 9)) > 25).astype(np.uint8), np.ones((19, 19), np.uint8), borderValue=0)
     places = np.argwhere(head)
     if len(places) < 200:
-        return image
+        return image, np.zeros_like(image)
     y, x = places[rng.integers(len(places))]
-    radius = rng.uniform(6, 18)
-    blob = _blob(x, y, radius, rng) * cv2.dilate(head, np.ones((7, 7), np.uint8))
-    core = cv2.GaussianBlur(image, (0, 0), 1.5).astype(np.float32)
+    radius = np.exp(rng.uniform(np.log(4), np.log(20)))
+    within = cv2.dilate(head, np.ones((7, 7), np.uint8))
+    blob = _lobes(x, y, radius, rng) * within
+    tissue = float(np.median(image[head > 0]))
+    if rng.random() < 0.4:
+        image = _pushed(image, x, y, radius, rng)
     texture = cv2.GaussianBlur(
         rng.normal(0, 1, (SIDE, SIDE)).astype(np.float32), (0, 0), rng.uniform(1, 3)
     ) * rng.uniform(5, 40)
-    tissue = float(np.median(image[head > 0]))
-    contrast = rng.uniform(45, 130) * (1 if rng.random() < 0.75 else -0.7)
-    inside = np.clip(0.4 * core + 0.6 * tissue + contrast + texture, 4, 255)
+    shade = tissue + rng.uniform(40, 130) * (1 if rng.random() < 0.75 else -0.7)
+    core = cv2.GaussianBlur(image, (0, 0), 1.5).astype(np.float32)
+    inside = np.clip(shade + rng.uniform(0, 0.5) * (core - tissue) + texture, 4, 255)
     drawn = image + blob * (inside - image)
     if rng.random() < 0.35:
-        hole = _blob(x, y, radius * rng.uniform(0.4, 0.75), rng)
+        hole = _blob(x, y, radius * rng.uniform(0.4, 0.75), rng) * within
         drawn = drawn + hole * (np.clip(tissue * rng.uniform(0.2, 0.8) + texture, 4, 255) - drawn)
     if rng.random() < 0.4:
-        halo = (
-            _blob(x + rng.normal(0, 4), y + rng.normal(0, 4), radius * rng.uniform(1.4, 2.2), rng) * head * (1 - blob)
-        )
-        drawn = drawn + halo * rng.uniform(0.3, 0.7) * np.sign(contrast) * rng.uniform(20, 60)
-    return np.clip(drawn, 0, 255).astype(np.uint8)
+        middle = x + rng.normal(0, 4), y + rng.normal(0, 4)
+        halo = _blob(*middle, radius * rng.uniform(1.4, 2.2), rng) * head * (1 - blob)
+        drawn = drawn + halo * rng.uniform(0.3, 0.7) * np.sign(shade - tissue) * rng.uniform(20, 60)
+    return np.clip(drawn, 0, 255).astype(np.uint8), (255 * (blob > 0.5)).astype(np.uint8)
+
+
+def _lobes(x: float, y: float, radius: float, rng: np.random.Generator) -> np.ndarray:
+    """One to three blobs that overlap, float32 (128, 128) in [0, 1]."""
+    blob = _blob(x, y, radius, rng)
+    for _ in range(rng.integers(0, 3)):
+        along, angle = radius * rng.uniform(0.5, 1), rng.uniform(0, 2 * np.pi)
+        lobe = _blob(x + along * np.cos(angle), y + along * np.sin(angle), radius * rng.uniform(0.4, 0.9), rng)
+        blob = np.maximum(blob, lobe)
+    return blob
+
+
+def _pushed(image: np.ndarray, x: float, y: float, radius: float, rng: np.random.Generator) -> np.ndarray:
+    """The tissue round a place pushed outwards, as a growing mass does."""
+    rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    across, down = columns - np.float32(x), rows - np.float32(y)
+    reach = 2 * np.square(np.float32(radius * rng.uniform(1.2, 2.5)))
+    strength = np.float32(rng.uniform(0.1, 0.45)) * np.exp(-(across * across + down * down) / reach)
+    return cv2.remap(image, columns - across * strength, rows - down * strength, cv2.INTER_LINEAR)
 
 
 def _blob(x: float, y: float, radius: float, rng: np.random.Generator) -> np.ndarray:

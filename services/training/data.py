@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
+from pydicom import dcmread
 from tqdm import tqdm
 
 from shared import decoding, prepared
@@ -30,13 +31,17 @@ FOLDERS = {
 }
 """Label and tumour type (empty where unknown) by the name of the folder that an image lies in."""
 
+_FORM = "2"
+"""Changes with the columns of a scans' table, so that no older one is read from the cache."""
+
 
 @dataclass(frozen=True)
 class Scans:
     """Scans in order of their ids."""
 
     table: pd.DataFrame
-    """scan_id, label (1 Cancer, 0 Non-Cancer), type (empty where unknown), source, format, mode, width, height."""
+    """scan_id, label (1 Cancer, 0 Non-Cancer), type, patient (a hash; both empty where unknown), source, format, mode,
+    width, height, files (how many hold the same bytes under the same label)."""
     images: np.ndarray
     """uint8 (n, 128, 128): what `shared.preprocessing.prepare` answers, one channel of the equal three, times 255."""
 
@@ -65,13 +70,14 @@ def read(data: str) -> Scans:
         raise SystemExit(f"No labelled scan in {data}. Its folders must be called {', '.join(FOLDERS)}.")
     table = pd.DataFrame([row for row, _ in rows])
     images = np.stack([image for _, image in rows])
+    table["files"] = table.groupby(["scan_id", "label"])["scan_id"].transform("size")
     order = table.sort_values(["scan_id", "label"]).drop_duplicates(["scan_id", "label"]).index.to_numpy()
     return Scans(table, images).only(order)
 
 
 def read_cached(data: str, cache: Path) -> Scans:
     """As `read`, keeping what it read in the folder `cache` for as long as data and preprocessing stay the same."""
-    key = hashlib.sha256("\n".join([PREPROCESSING_VERSION, *_listing(data)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join([PREPROCESSING_VERSION, _FORM, *_listing(data)]).encode()).hexdigest()[:16]
     table, images = cache / f"{key}.csv", cache / f"{key}.npy"
     if not images.exists():
         scans = read(data)
@@ -109,6 +115,7 @@ def _file_rows(folder: Path, path: Path) -> list[tuple[dict, np.ndarray]]:
         "label": int(label is Label.CANCER),
         "type": tumour,
         "source": "unknown" if source.lower() in FOLDERS else source,
+        "patient": _patient(content) if decoded.format == "DICOM" else "",
         "format": decoded.format,
         "mode": _mode(content, decoded.format),
     }
@@ -128,6 +135,13 @@ def _mode(content: bytes, file_format: str) -> str:
     return "DICOM" if file_format == "DICOM" else Image.open(io.BytesIO(content)).mode
 
 
+def _patient(content: bytes) -> str:
+    """A hash that is the same for one patient's DICOM files, which must not stand on both sides of a split."""
+    header = dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=["PatientID"], force=True)
+    known = str(header.get("PatientID", ""))
+    return hashlib.sha256(known.encode()).hexdigest() if known else ""
+
+
 def _bucket_rows(bucket: str) -> list[tuple[dict, np.ndarray]]:
     parts = [blob.name for blob in storage.objects(bucket, prepared.FOLDER)]
     return [row for part in tqdm(parts, desc="Reading Parquet") for row in _part_rows(storage.read(bucket, part))]
@@ -144,7 +158,7 @@ def _part_rows(content: bytes) -> list[tuple[dict, np.ndarray]]:
 
 def _parquet_row(row: dict) -> dict:
     known = {"scan_id": row["scan_id"], "label": int(row["label"] == Label.CANCER), "source": row["source"]}
-    return known | {"type": "", "format": "", "mode": "", "width": 0, "height": 0}
+    return known | {"type": "", "patient": "", "format": "", "mode": "", "width": 0, "height": 0}
 
 
 def _stored(tensor: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from shared.preprocessing import SIDE
 
 def heat_maps(network: keras.Model, scans: np.ndarray) -> np.ndarray:
     """Grad-CAM for Cancer before its rectifier, (n, 16, 16), of inputs (n, 128, 128, 3), as the release computes it."""
-    graph = keras.Model(network.input, network.output["map"])
+    graph = keras.Model(network.input, network.output["cells"])
     return evidence(network, tf.convert_to_tensor(graph.predict(scans, batch_size=64, verbose=0))).numpy()
 
 

@@ -39,7 +39,7 @@ def assembled(release: Release) -> keras.Model:
         scan,
         {
             "probability": keras.ops.sigmoid(release.slope * inside["logit"] + release.offset),
-            "heat_map": evidence(network, inside["map"]),
+            "heat_map": evidence(network, inside["cells"]),
             "embedding": inside["embedding"],
             "types": keras.ops.softmax(inside["types"]),
             "novelty": keras.ops.reshape(release.novelty(features), (-1,)),
@@ -47,16 +47,13 @@ def assembled(release: Release) -> keras.Model:
     )
 
 
-def evidence(network: keras.Model, merged: keras.KerasTensor) -> keras.KerasTensor:
-    """Grad-CAM for Cancer before its rectifier, (n, 16, 16) from the merged map (n, 16, 16, d).
+def evidence(network: keras.Model, cells: keras.KerasTensor) -> keras.KerasTensor:
+    """Grad-CAM for Cancer before its rectifier, (n, 16, 16), from the network's `cells` (n, 16, 16).
 
     Behind average pooling and one dense layer the gradient of the logit by channel k is w_k / 256 everywhere, so
     Grad-CAM (arXiv 1610.02391) is that weighted sum of the channels; over all cells it adds up to logit minus bias.
     """
-    weights = network.get_layer("logit").kernel / (merged.shape[1] * merged.shape[2])
-    return keras.ops.squeeze(
-        keras.ops.matmul(keras.ops.cast(merged, "float32"), keras.ops.convert_to_tensor(weights)), -1
-    )
+    return (cells - network.get_layer("logit").bias) / (cells.shape[1] * cells.shape[2])
 
 
 def round_to_shipped(network: keras.Model) -> None:

@@ -50,12 +50,14 @@ def metrics(model: Model, study: Study, measured: dict[str, pd.DataFrame]) -> di
         "model_version": model.card.version,
         "threshold": threshold,
         **{name: evaluate.with_intervals(table, threshold) for name, table in measured.items()},
+        "per_source": {name: _per_source(table, threshold) for name, table in measured.items() if name != "train"},
         "per_class": {kind: _share_right(table, threshold) for kind, table in test.groupby("kind")},
         "robustness": _robustness(model, study.scans.only(rows), study.groups[rows]),
         "with_excluded_scans": {"test": _with_excluded(model, study, test)},
         "refusal": _refusal(model, images, test),
         "tumour_type": _types(test),
         "explanation": _explanation(model, images[test["label"].to_numpy() == 0]),
+        "audit": audit.summary(study.scans, study.groups),
         "shortcuts": audit.shortcut_accuracy(study.scans, study.parts),
     }
 
@@ -93,6 +95,17 @@ def reference(study: Study, test: pd.DataFrame) -> dict:
 def _share_right(table: pd.DataFrame, threshold: float) -> evaluate.Figures:
     found = evaluate.with_intervals(table, threshold)
     return {name: found[name] for name in ("accuracy", "accuracy_low", "accuracy_high")} | {"scans": len(table)}
+
+
+def _per_source(table: pd.DataFrame, threshold: float) -> dict[str, evaluate.Figures]:
+    """Of each source's tumours beside all scans without one: a source of tumours only has no specificity of its own."""
+    wanted = ("recall", "auc_roc", "sensitivity_at_95_specificity", "sensitivity_at_97_specificity")
+    found = {}
+    for source, tumours in table[table["label"] == 1].groupby("source"):
+        figures = evaluate.with_intervals(pd.concat([tumours, table[table["label"] == 0]]), threshold)
+        found[source] = {f"{name}{end}": figures[f"{name}{end}"] for name in wanted for end in ("", "_low", "_high")}
+        found[source] |= {"tumours": len(tumours), "groups": tumours["group"].nunique()}
+    return found
 
 
 def _robustness(model: Model, test: Scans, groups: np.ndarray) -> dict[str, evaluate.Figures]:

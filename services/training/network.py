@@ -27,18 +27,19 @@ _STAGES: list[Stage] = [
 def network() -> keras.Model:
     """From `scan` (n, 128, 128, 3) in [0, 1], or smaller ones, to a dictionary of float32.
 
-    logit (n,); types (n, 3) as logits; map (n, 16, 16, d); embedding (n, d), its mean; stages (n, 992), the channels'
-    means and deviations at four depths, by which the unfamiliar shows.
+    logit (n,); cells (n, 16, 16), whose mean it is; types (n, 3) as logits; map (n, 16, 16, d); embedding (n, d), its
+    mean; stages (n, 992), the channels' means and deviations at four depths, by which the unfamiliar shows.
     """
     scan = keras.Input((None, None, 3), name="scan")
     maps = _backbone(layers.Rescaling(255 / 128, offset=-127 / 128)(scan))
     merged = _merged(maps["stage2"], maps["stage4"], maps["head"])
     embedding = layers.GlobalAveragePooling2D(name="embedding", dtype="float32")(merged)
-    pooled = layers.Dropout(0.2)(embedding)
-    logit = layers.Dense(1, name="logit", dtype="float32")(pooled)
+    # To weigh and then to pool is to pool and then to weigh; this way a lesion's place can be taught.
+    cells = layers.Dense(1, name="logit", dtype="float32")(layers.SpatialDropout2D(0.2)(merged))
     outputs = {
-        "logit": layers.Reshape((), dtype="float32")(logit),
-        "types": layers.Dense(len(TYPES), name="types", dtype="float32")(pooled),
+        "logit": layers.Reshape((), dtype="float32")(layers.GlobalAveragePooling2D(dtype="float32")(cells)),
+        "cells": keras.ops.squeeze(cells, -1),
+        "types": layers.Dense(len(TYPES), name="types", dtype="float32")(layers.Dropout(0.2)(embedding)),
         "map": merged,
         "embedding": embedding,
         "stages": layers.Concatenate(dtype="float32")(

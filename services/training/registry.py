@@ -9,6 +9,8 @@ from shared.gcp import storage
 from shared.model import CARD_FILE, GRAPH_FILE, Card, read_release
 
 POINTER = "current.json"
+TEST_FILE = "test_scans.txt"
+"""Scan ids of the test that a release's figures come from, a line each."""
 
 GATED = {"auc_roc": 1, "sensitivity_at_95_specificity": 1, "ece": -1}
 """Figures on the frozen test that a new version must keep, and whether more (1) or less (-1) of them is better."""
@@ -54,12 +56,22 @@ def promote(folder: Path) -> str:
     bucket, prefix = config.models_bucket(), f"releases/{card.version}"
     storage.create(bucket, f"{prefix}/{GRAPH_FILE}", (folder / GRAPH_FILE).read_bytes(), "application/octet-stream")
     storage.create(bucket, f"{prefix}/{CARD_FILE}", card.to_json(), "application/json")
+    storage.create(bucket, f"{prefix}/{TEST_FILE}", (folder / TEST_FILE).read_bytes(), "text/plain")
     storage.create(bucket, f"{prefix}/decision.json", json.dumps(asdict(decision)).encode(), "application/json")
     if not decision.promoted:
         raise Refused(f"Version {card.version} stays a candidate: {' '.join(decision.reasons)}")
     if current is None or current.version != card.version:
         _point(card.version, current.version if current else None, generation)
     return card.version
+
+
+def frozen_test() -> frozenset[str]:
+    """Scan ids that the current version was tested on, for the next one to be tested on; none before the first."""
+    pointer, _ = _pointer()
+    if not pointer:
+        return frozenset()
+    content = storage.read(config.models_bucket(), f"releases/{pointer['version']}/{TEST_FILE}")
+    return frozenset(content.decode().split())
 
 
 def rollback() -> str:

@@ -11,9 +11,20 @@ LARGEST_GROUP = 0.25
 """Of a class in validation or test: a part that one head dominates measures that head. Larger groups are trained on."""
 
 
-def split(table: pd.DataFrame, groups: np.ndarray, seed: int = 0) -> np.ndarray:
-    """ "train", "validation" or "test" for each scan."""
-    return _dealt(table, groups, SHARES, seed)
+def split(table: pd.DataFrame, groups: np.ndarray, seed: int = 0, frozen: frozenset[str] = frozenset()) -> np.ndarray:
+    """ "train", "validation" or "test" for each scan.
+
+    `frozen` are the scan ids of an earlier release's test: where any are given, they and no others are test, so that
+    two releases compare. New copies of them are "beside test", and neither trained nor tested on.
+    """
+    if not frozen:
+        return _dealt(table, groups, SHARES, seed)
+    tested = table["scan_id"].isin(frozen).to_numpy()
+    near = np.isin(groups, groups[tested])
+    parts = np.where(tested, "test", "beside test").astype(object)
+    shares = {part: share for part, share in SHARES.items() if part != "test"}
+    parts[~near] = _dealt(table[~near].reset_index(drop=True), groups[~near], shares, seed)
+    return parts
 
 
 def folds(table: pd.DataFrame, groups: np.ndarray, seed: int = 0) -> np.ndarray:

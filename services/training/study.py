@@ -1,6 +1,5 @@
 """One study: the scans, their groups and parts, and what a fitted network answers on them, kept in a folder."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +34,9 @@ class Study:
     """Left out of all of these, by content and with a reason."""
     folder: Path
 
-    def test_manifest(self) -> str:
-        """SHA-256 of the test's scan ids: two releases compare only where it is the same."""
-        return hashlib.sha256("\n".join(self.scans.table["scan_id"][self.parts == "test"]).encode()).hexdigest()
+    def test_scans(self) -> list[str]:
+        """Scan ids of the test, in order: two releases compare only where they are the same."""
+        return self.scans.table["scan_id"][self.parts == "test"].tolist()
 
     def fitted(
         self, name: str, rows: np.ndarray, schedule: Schedule, validation: np.ndarray | None = None
@@ -57,12 +56,15 @@ class Study:
         )
 
 
-def read_study(data: str, folder: Path) -> Study:
-    """Read, group and split scans, then leave out the excluded; the manifest goes to `folder`/split.csv."""
+def read_study(data: str, folder: Path, frozen: frozenset[str] = frozenset()) -> Study:
+    """Read, group and split scans, then leave out the excluded; the manifest goes to `folder`/split.csv.
+
+    `frozen`: see `split`.
+    """
     every = read_cached(data, folder / "prepared")
-    groups = audit.groups(every.images)
+    groups = audit.groups(every.images, every.table["patient"].to_numpy(str))
     excluded = every.table["scan_id"].isin(json.loads(EXCLUDED.read_text())).to_numpy()
-    parts = np.where(excluded, "excluded", split(every.table, groups, SEED))
+    parts = np.where(excluded, "excluded", split(every.table, groups, SEED, frozen))
     dealt = np.where(excluded, -1, folds(every.table, groups, SEED))
     manifest = every.table[["scan_id", "label", "type", "source"]]
     manifest.assign(group=groups, part=parts, fold=dealt).to_csv(folder / "split.csv", index=False)

@@ -43,6 +43,12 @@ def test_other_heads_are_groups_of_their_own():
     assert len(np.unique(audit.groups(prepared(*(head(seed) for seed in range(30)))))) == 30
 
 
+def test_scans_of_one_patient_are_one_group():
+    found = audit.groups(prepared(*(head(seed) for seed in range(4))), np.array(["ann", "", "ann", ""]))
+    assert found[0] == found[2]
+    assert len(np.unique(found)) == 3
+
+
 def test_a_group_of_both_labels_is_a_conflict():
     assert audit.conflicts(np.array([0, 1, 1, 1]), np.array([5, 5, 7, 7])).tolist() == [5]
 

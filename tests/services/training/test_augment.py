@@ -9,7 +9,10 @@ HEAD = cv2.ellipse(np.zeros((128, 128), np.uint8), (64, 64), (45, 58), 0, 0, 360
 HEAD += (HEAD > 0) * RNG.integers(0, 60, (128, 128), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("operation", [operation for operation, _ in augment.OPERATIONS] + [augment.stripped])
+OPERATIONS = [operation for operation, _ in augment.PLACING + augment.RETONING]
+
+
+@pytest.mark.parametrize("operation", [*OPERATIONS, augment.stripped])
 def test_an_operation_keeps_the_form_of_an_image_and_changes_it(operation):
     drawn = [operation(HEAD, np.random.default_rng(seed)) for seed in range(4)]
     assert all(image.shape == (128, 128) and image.dtype == np.uint8 for image in drawn)
@@ -25,10 +28,27 @@ def test_the_same_seed_draws_the_same():
     assert np.array_equal(one, other)
 
 
-def test_a_lesion_changes_a_part_of_the_head_alone():
-    changed = augment.with_lesion(HEAD, np.random.default_rng(1)) != HEAD
-    assert 20 < changed.sum() < 0.5 * HEAD.size
-    assert not changed[:3].any()
+def test_a_lesion_changes_its_own_place_most():
+    for seed in range(20):
+        drawn, mask = augment.with_lesion(HEAD, np.random.default_rng(seed))
+        changed = np.abs(drawn.astype(int) - HEAD)
+        assert 20 < (mask > 0).sum() < 0.3 * HEAD.size
+        assert (changed[mask > 0] > 0).mean() > 0.9
+        assert changed[mask > 0].mean() > 2 * changed[mask == 0].mean()
+
+
+def test_a_lesion_moves_with_its_head():
+    drawn, mask = augment.with_lesion(HEAD, np.random.default_rng(5))
+    drawn[mask > 0] = 255
+    moved = augment.placed(np.dstack([drawn, mask]), np.random.default_rng(6))
+    assert (moved[..., 1] != mask).any()
+    assert moved[..., 0][moved[..., 1] > 250].min() > 250
+
+
+def test_an_image_without_a_head_gets_no_lesion():
+    drawn, mask = augment.with_lesion(np.zeros((128, 128), np.uint8), np.random.default_rng(0))
+    assert not drawn.any()
+    assert not mask.any()
 
 
 def test_stripping_takes_the_outer_ring():

@@ -63,6 +63,7 @@ def release(tmp_path):
         folder.mkdir()
         shutil.copy(RELEASE / "model.tflite", folder)
         (folder / "card.json").write_bytes(card(version, **changed).to_json())
+        (folder / "test_scans.txt").write_text(f"first\n{version}")
         return folder
 
     return write
@@ -74,6 +75,12 @@ def test_promotion_moves_the_pointer_and_rollback_moves_it_back(bucket, release)
     assert json.loads(storage.read(bucket, "current.json")) == {"version": "2", "previous": "1"}
     assert registry.rollback() == "1"
     assert json.loads(storage.read(bucket, "current.json"))["version"] == "1"
+
+
+def test_the_next_release_is_tested_on_what_the_current_one_was(bucket, release):
+    assert registry.frozen_test() == frozenset()
+    registry.promote(release("1"))
+    assert registry.frozen_test() == {"first", "1"}
 
 
 def test_a_refused_release_leaves_the_pointer_and_its_decision(bucket, release):

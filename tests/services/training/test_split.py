@@ -45,3 +45,20 @@ def test_the_order_of_the_scans_changes_nothing(scans, deal):
 
 def test_another_seed_is_another_split(scans):
     assert (split(*scans, seed=1) != split(*scans)).any()
+
+
+def test_a_frozen_test_stays_as_it_is_when_scans_arrive(scans):
+    table, groups = scans
+    old = groups < 200
+    tested = frozenset(table["scan_id"][old][split(table[old].reset_index(drop=True), groups[old]) == "test"])
+    parts = split(table, groups, frozen=tested)
+    assert set(table["scan_id"][parts == "test"]) == tested
+    assert not set(groups[parts == "test"]) & set(groups[(parts == "train") | (parts == "validation")])
+    assert np.mean(parts == "train") > 0.75
+
+
+def test_new_copies_of_a_frozen_test_are_neither_trained_nor_tested_on(scans):
+    table, groups = scans
+    rows = np.flatnonzero(groups == groups[0])
+    parts = split(table, groups, frozen=frozenset(table["scan_id"].iloc[rows[:1]]))
+    assert parts[rows].tolist() == ["test"] + ["beside test"] * (len(rows) - 1)
