@@ -22,7 +22,7 @@ RELEASE = ROOT / "services" / "inference" / "release"
 def provision(project: str, buckets: Mapping[str, str], urls: Mapping[str, str]) -> None:
     """Make whatever is missing; push subscriptions are pointed at `urls` (function -> address) each time."""
     make_buckets(buckets)
-    _release(buckets["models"], RELEASE)
+    make_release(buckets["models"], RELEASE)
     _topics(project, urls)
     make_tables(project, declared()["dataset"])
 
@@ -34,7 +34,7 @@ def make_buckets(buckets: Mapping[str, str]) -> None:
             storage.client().create_bucket(name)
 
 
-def _release(bucket: str, folder: Path) -> None:
+def make_release(bucket: str, folder: Path) -> None:
     """The bundled release as the first version; a pointer that already stands is left where it points."""
     version = Card.from_json((folder / CARD_FILE).read_bytes()).version
     for file in (CARD_FILE, GRAPH_FILE):
@@ -46,23 +46,25 @@ def _release(bucket: str, folder: Path) -> None:
 def _topics(project: str, urls: Mapping[str, str]) -> None:
     publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
     with subscriber:
-        for topic in declared()["topics"]:
+        for topic in [*declared()["topics"], *(dead_letters(step) for step in declared()["steps"])]:
             _topic(publisher, project, topic)
         for step, settings in declared()["steps"].items():
+            _subscribe(subscriber, _pull(project, dead_letters(step), dead_letters(step)))
             for topic in settings["topics"]:
-                dead_letter = _topic(publisher, project, f"{_kebab(step)}-dead-letter")
-                _subscribe(subscriber, _pull(project, f"{_kebab(step)}-dead-letter", f"{_kebab(step)}-dead-letter"))
-                push = _push(project, f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letter)
+                push = _push(project, f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letters(step))
                 _subscribe(subscriber, push)
         for name, settings in declared()["pull_subscriptions"].items():
             _subscribe(subscriber, _pull(project, name, settings["topic"], settings["ack_deadline_seconds"]))
 
 
-def _topic(publisher: pubsub_v1.PublisherClient, project: str, name: str) -> str:
-    path = publisher.topic_path(project, name)
+def dead_letters(step: str) -> str:
+    """Where a step's dead letters go: the name of a topic, and of the subscription that keeps them."""
+    return f"{_kebab(step)}-dead-letter"
+
+
+def _topic(publisher: pubsub_v1.PublisherClient, project: str, name: str) -> None:
     with suppress(AlreadyExists):
-        publisher.create_topic(name=path)
-    return path
+        publisher.create_topic(name=publisher.topic_path(project, name))
 
 
 def _push(project: str, name: str, topic: str, url: str, dead_letter: str) -> types.Subscription:
@@ -77,7 +79,8 @@ def _push(project: str, name: str, topic: str, url: str, dead_letter: str) -> ty
             maximum_backoff=Duration(seconds=seconds(delivery["maximum_backoff"])),
         ),
         dead_letter_policy=types.DeadLetterPolicy(
-            dead_letter_topic=dead_letter, max_delivery_attempts=delivery["max_delivery_attempts"]
+            dead_letter_topic=f"projects/{project}/topics/{dead_letter}",
+            max_delivery_attempts=delivery["max_delivery_attempts"],
         ),
     )
 

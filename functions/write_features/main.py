@@ -21,6 +21,6 @@ def write_features(cloud_event: CloudEvent) -> None:
         "feature_version": feature_version(model.card.version, basis and basis.version),
         "label": event.label,
         "source": event.source,
-        **describe(tensor, model.predict(tensor).embedding, basis),
+        **describe(tensor, model.predict(tensor).embedding, basis and basis.project(tensor)),
     }
     bigquery.append("features", row, key=f"{event.scan_id}/{row['feature_version']}")

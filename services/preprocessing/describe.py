@@ -98,12 +98,12 @@ def describe_object(bucket: str, prepared: str, recipe: Recipe) -> int:
 
 def _rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: datetime) -> list[dict[str, Any]]:
     model = releases.load(recipe.model)
-    basis = bases.load(recipe.basis) if recipe.basis else None
+    components = bases.load(recipe.basis).project(images) if recipe.basis else [None] * len(images)
     return [
         scan
-        | describe(image, model.predict(image).embedding, basis)
+        | describe(image, model.predict(image).embedding, components_of_scan)
         | {"feature_version": recipe.feature_version, "recorded_at": now}
-        for scan, image in zip(scans, images, strict=True)
+        for scan, image, components_of_scan in zip(scans, images, components, strict=True)
     ]
 
 

@@ -77,7 +77,13 @@ def principal_axes(covariance: Product, scans: int) -> tuple[np.ndarray, np.ndar
     inner = space.T @ np.hstack(products)
     values, vectors = np.linalg.eigh((inner + inner.T) / 2)
     wanted = min(_MOST_AXES, scans // 3)
-    return np.ascontiguousarray((space @ vectors[:, : -wanted - 1 : -1]).T), values[: -wanted - 1 : -1]
+    return _signed((space @ vectors[:, : -wanted - 1 : -1]).T), values[: -wanted - 1 : -1]
+
+
+def _signed(axes: np.ndarray) -> np.ndarray:
+    """Axes with their largest entry positive: their signs are arbitrary, and rounding would decide them."""
+    largest = np.abs(axes).argmax(axis=1)
+    return np.ascontiguousarray(axes * np.sign(axes[np.arange(len(axes)), largest])[:, np.newaxis])
 
 
 def _orthonormal(block: np.ndarray, space: np.ndarray) -> np.ndarray:
@@ -103,7 +109,8 @@ def _merged(one: Moments | None, other: Moments | None) -> Moments | None:
 
 def _covariance(objects: RDD[str], bucket: str, moments: Moments) -> Product:
     """Product of the standardised training scans' covariance with a block: a pass over the prepared objects."""
-    mean, deviation = moments.mean.astype(np.float32), moments.deviation.astype(np.float32)
+    mean = fold(moments.mean).astype(np.float32)
+    deviation = moments.deviation[::3].astype(np.float32)  # a pixel's channels are equal, and so are their deviations
 
     def product(block: np.ndarray) -> np.ndarray:
         shared = objects.context.broadcast((mean, deviation, np.ascontiguousarray(block, np.float32)))
@@ -112,7 +119,7 @@ def _covariance(objects: RDD[str], bucket: str, moments: Moments) -> Product:
             mean, deviation, block = shared.value
             total = np.zeros_like(block)
             for name in names:
-                vectors = fold((_training_vectors(bucket, name) - mean) / deviation)
+                vectors = (fold(_training_vectors(bucket, name)) - mean) / deviation
                 total += vectors.T @ (vectors @ block)
             yield total
 

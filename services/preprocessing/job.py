@@ -37,7 +37,7 @@ def preprocess(spark: SparkSession, manifest_id: str) -> Summary:
     summary.done["prepare"] = sum(part["scans"] for part in now)
     objects = sorted(name for part in parts for name in part["objects"])
     with summary.timed("fit"):
-        recipe = recipe_for(bases.current_version() or fit_all(spark, bucket))
+        recipe = recipe_for(bases.current_version() or fit_all(spark, bucket, instead=False))
     describe_and_load(spark, bucket, objects, recipe, summary)
     _load_errors(bucket, summary)
     write_report(bucket, summary, objects, recipe)
@@ -50,7 +50,7 @@ def refit(spark: SparkSession) -> Summary:
     bucket = config.prepared_bucket()
     summary = Summary("")
     with summary.timed("fit"):
-        recipe = recipe_for(fit_all(spark, bucket))
+        recipe = recipe_for(fit_all(spark, bucket, instead=True))
     objects = _prepared_objects(bucket)
     describe_and_load(spark, bucket, objects, recipe, summary)
     write_report(bucket, summary, objects, recipe)
@@ -65,12 +65,16 @@ def prepare_parts(spark: SparkSession, manifest: Manifest) -> tuple[list[dict[st
     return list(done.values()), on_executors(spark, partial(prepare_part, manifest), todo)
 
 
-def fit_all(spark: SparkSession, bucket: str) -> str | None:
-    """Version of the basis of all prepared training scans, now the current one; None where they are too few."""
+def fit_all(spark: SparkSession, bucket: str, *, instead: bool) -> str | None:
+    """Fit a basis on all prepared training scans; answers the current version, None where the scans are too few.
+
+    Not `instead` of a current one: of several first jobs at a time one fits for all, not each axes of its own.
+    """
     basis = fit(spark, bucket, _prepared_objects(bucket))
-    if basis:
-        bases.publish(basis)
-    return basis and basis.version
+    if basis is None:
+        return None
+    bases.publish(basis, instead=instead)
+    return bases.current_version()
 
 
 def recipe_for(basis: str | None) -> Recipe:

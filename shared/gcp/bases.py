@@ -33,11 +33,14 @@ def load(version: str) -> Basis:
     return Basis.from_bytes(storage.read(config.prepared_bucket(), _object(version)))
 
 
-def publish(basis: Basis) -> None:
-    """Store a basis and make it the current one. A version that exists already is left as it is."""
+def publish(basis: Basis, *, instead: bool) -> None:
+    """Store a basis and make it the current one, `instead` of another that already is or only where there is none.
+
+    A version that exists already is left as it is.
+    """
     storage.create(config.prepared_bucket(), _object(basis.version), basis.to_bytes(), "application/octet-stream")
-    pointer = json.dumps({"version": basis.version}).encode()
-    storage.write(config.prepared_bucket(), _POINTER, pointer, "application/json")
+    point = storage.write if instead else storage.create
+    point(config.prepared_bucket(), _POINTER, json.dumps({"version": basis.version}).encode(), "application/json")
 
 
 @lru_cache(maxsize=1)

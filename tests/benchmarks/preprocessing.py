@@ -1,11 +1,14 @@
 """Spark beside a plain loop and a process pool: `make bench-preprocessing`.
 
-All three read the same scans from the same storage stand-in, prepare them with the same function and write Parquet
-back. A thousand real scans are repeated under new ids. Medians of three runs, the session being up; --quick leaves out
-all but the smallest size. Prints a table and writes .local/bench/preprocessing.json.
+All three read the same scans from the same storage stand-in, do the same work and write Parquet back: preparing, then
+each feature of what was prepared. Real scans are repeated under new ids. The session is up and every process warm
+before the clock starts; runs take turns, and medians are told. The loop and the pool are measured on the smallest size.
+
+Prints a table and merges its figures into .local/bench/preprocessing.json, so that sizes can be measured one at a time.
 """
 
 import argparse
+import io
 import itertools
 import json
 import os
@@ -13,17 +16,20 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table
@@ -32,131 +38,208 @@ from local import stack
 from local.dataproc import spark_environment
 from local.java import java_home
 from local.processes import Supervisor
-from local.provision import RELEASE, make_buckets
-from services.preprocessing.describe import backbone_embeddings
+from local.provision import RELEASE, make_buckets, make_release
+from services.preprocessing.describe import Recipe, backbone_embeddings, describe_object
 from services.preprocessing.fit import fit
-from services.preprocessing.job import BACKBONE, prepare_parts
-from services.preprocessing.parts import Manifest, parquet, read_manifest
+from services.preprocessing.job import fit_all, prepare_parts, recipe_for
+from services.preprocessing.parts import Manifest, on_executors, parquet, read_manifest
 from services.preprocessing.prepare import prepared_row
 from shared import config
 from shared.events import ScanAccepted
-from shared.features import Basis, pixel_statistics
-from shared.gcp import storage
-from shared.model import read_release
-from shared.prepared import SCHEMA, prepared_object
+from shared.features import flatten
+from shared.gcp import bases, releases, storage
+from shared.prepared import SCHEMA, prepared_object, tensors
 from tests.services.preprocessing.scans import stored, write_manifest
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / ".local" / "bench" / "preprocessing.json"
 SIZES = (1_000, 5_000, 20_000)
 STORED = 1_000
-RUNS = 3
 CORES = os.process_cpu_count() or 1
 MB = 1e6
+VECTORS = pa.schema([("scan_id", pa.string()), ("vector", pa.list_(pa.float64()))])
+
+Figures = dict[str, float]
+Work = Callable[[int], Any]
+"""Does one part."""
+Runner = Callable[[Work, Sequence[int]], object]
+"""Has the work of each part done, by a loop, a pool or Spark."""
 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real scans")
-    parser.add_argument("--quick", action="store_true", help="the smallest size only")
-    arguments = parser.parse_args()
-    with storage_stand_in() as folder:
+    arguments = _arguments()
+    with storage_stand_in() as folder, runners(folder) as everybody:
         scans = store(arguments.data)
-        figures = measure(scans, SIZES[:1] if arguments.quick else SIZES, folder)
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps(figures, indent=2))
+        recipe = warm_up(everybody, scans)
+        for size in arguments.sizes:
+            with peak_memory(size):
+                measure(everybody, recipe, scans, size, arguments)
+    record(growth(figures()))
     table = Table("figure", "value", title=f"Preprocessing, {CORES} cores")
-    for name, value in figures.items():
+    for name, value in figures().items():
         table.add_row(name, f"{value:,.4g}")
     Console().print(table)
 
 
-def measure(scans: Sequence[ScanAccepted], sizes: Sequence[int], folder: Path) -> dict[str, float]:
-    """Every figure, by name."""
-    figures: dict[str, float] = {}
-    os.environ.update(spark_environment(java_home(folder / "java")))
+@contextmanager
+def runners(folder: Path) -> Iterator[dict[str, Runner]]:
+    """A loop in a process of its own and a pool, one thread each as a Spark task has; and a Spark session."""
+    os.environ.update(spark_environment(java_home(folder / "java")) | {"OMP_NUM_THREADS": "1"})
     started = time.monotonic()
-    spark = SparkSession.builder.appName("benchmark").getOrCreate()
-    prepare_parts(spark, manifest(scans, 200))
-    figures["session_start_s"] = time.monotonic() - started
-    with ProcessPoolExecutor(CORES, get_context("spawn")) as pool, peak_memory(figures):
-        smallest = manifest(scans, sizes[0])
-        plain_all(smallest, pool)
-        figures |= medians(  # runs of the three alternate: a machine that slows down slows all
-            sizes[0],
-            {
-                "loop": lambda: plain_all(smallest, ThreadPoolExecutor(1)),
-                "pool": lambda: plain_all(smallest, pool),
-                str(sizes[0]): lambda: prepare_parts(spark, manifest(scans, sizes[0])),
-            },
-        )
-        for size in sizes[1:]:
-            figures |= medians(size, {str(size): partial(spark_run, spark, scans, size)})
-        figures["spark_to_pool"] = figures[f"{sizes[0]}_images_per_second"] / figures["pool_images_per_second"]
-        figures |= fit_seconds(spark)
+    spark = SparkSession.builder.appName("benchmark").config("spark.ui.showConsoleProgress", "false").getOrCreate()
+    record({"session_start_s": time.monotonic() - started})
+    context = get_context("spawn")
+    with ProcessPoolExecutor(1, context) as loop, ProcessPoolExecutor(CORES, context) as pool:
+        yield {"loop": partial(plainly, loop), "pool": partial(plainly, pool), "spark": partial(on_executors, spark)}
     spark.stop()
-    return figures | features_per_second(scans[:128])
 
 
-def medians(size: int, runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median images a second of each, the runs taking turns."""
-    rates: dict[str, list[float]] = {name: [] for name in runs}
-    for _, (name, run) in itertools.product(range(RUNS), runs.items()):
-        started = time.monotonic()
-        run()
-        rates[name].append(size / (time.monotonic() - started))
-        print(f"{name:>6}: {rates[name][-1]:8.1f} images a second", flush=True)
-    return {f"{name}_images_per_second": statistics.median(each) for name, each in rates.items()}
+def plainly(pool: ProcessPoolExecutor, work: Work, numbers: Sequence[int]) -> None:
+    """Part after part, without Spark."""
+    list(pool.map(partial(_single_threaded, work), numbers))
 
 
-def spark_run(spark: SparkSession, scans: Sequence[ScanAccepted], size: int) -> None:
-    """Prepare so many scans that were not prepared before."""
-    prepare_parts(spark, manifest(scans, size))
-
-
-def plain_all(scans: Manifest, executor: Executor) -> None:
-    """The same work without Spark."""
+def _single_threaded(work: Work, number: int) -> None:
     cv2.setNumThreads(1)
-    list(executor.map(partial(plain_part, scans), range(len(scans.ranges))))
+    work(number)
+
+
+def warm_up(everybody: Mapping[str, Runner], scans: Sequence[ScanAccepted]) -> Recipe:
+    """Start every process, load every module and network; answers a recipe with a basis of real scans."""
+    names = prepared(manifest(scans, STORED))
+    recipe = recipe_for(fit_all(SparkSession.active(), config.prepared_bucket(), instead=True))
+    small = manifest(scans, 400)
+    for name, run in everybody.items():
+        progress(f"warming {name}")
+        run(partial(plain_part, small), range(len(small.ranges)))
+        for work in features(recipe, names[:4]).values():
+            run(work, range(4))
+    return recipe
+
+
+def measure(
+    everybody: Mapping[str, Runner],
+    recipe: Recipe,
+    scans: Sequence[ScanAccepted],
+    size: int,
+    wanted: argparse.Namespace,
+) -> None:
+    """Measure one size, and record each figure as soon as it is there."""
+    racing = {name: run for name, run in everybody.items() if name == "spark" or size == SIZES[0]}
+    if "prepare" in wanted.steps:
+        races = {name: partial(prepare_plainly, run, scans, size) for name, run in racing.items()}
+        races["spark"] = lambda: prepared(manifest(scans, size))
+        record(medians("", size, wanted.runs, races))
+    names = prepared(manifest(scans, size))
+    for step, work in features(recipe, names).items():
+        if step in wanted.steps:
+            races = {name: partial(run, work, range(len(names))) for name, run in racing.items()}
+            record(medians(f"{step}_", size, wanted.runs, races))
+    if "fit" in wanted.steps:
+        record(fit_seconds(names, size))
+
+
+def medians(step: str, size: int, runs: int, races: Mapping[str, Callable[[], object]]) -> Figures:
+    """Median images a second of each, the runs taking turns."""
+    rates: dict[str, list[float]] = {name: [] for name in races}
+    for _, (name, race) in itertools.product(range(runs), races.items()):
+        started = time.monotonic()
+        race()
+        rates[name].append(size / (time.monotonic() - started))
+        progress(f"{size:>6} {step or 'prepare_'} {name:>5} {rates[name][-1]:8.1f} images a second")
+    found = {name: statistics.median(each) for name, each in rates.items()}
+    found[str(size)] = found.pop("spark")
+    shares = {f"{step}spark_to_pool": found[str(size)] / found["pool"]} if "pool" in found else {}
+    return {f"{name}_{step}images_per_second": rate for name, rate in found.items()} | shares
+
+
+def prepared(scans: Manifest) -> list[str]:
+    """Names of the objects that Spark prepares of a manifest, by the job's own code."""
+    _, parts = prepare_parts(SparkSession.active(), scans)
+    return sorted(name for part in parts for name in part["objects"])
+
+
+def prepare_plainly(run: Runner, scans: Sequence[ScanAccepted], size: int) -> None:
+    """The same work without Spark, the manifest's reading included."""
+    listed = manifest(scans, size)
+    run(partial(plain_part, listed), range(len(listed.ranges)))
 
 
 def plain_part(scans: Manifest, number: int) -> None:
     """What anybody writes first: read a scan, prepare it, read the next; then write them."""
-    cv2.setNumThreads(1)
     rows: dict[str, list[dict]] = {}
     for scan in scans.part(number):
         rows.setdefault(scan.label, []).append(prepared_row(scan, storage.read(scan.bucket, scan.name)))
-    for label, prepared in rows.items():
-        storage.write(scans.bucket, "plain/" + prepared_object(label, scans.id, number), *parquet(prepared, SCHEMA))
+    for label, group in rows.items():
+        storage.write(scans.bucket, "plain/" + prepared_object(label, scans.id, number), *parquet(group, SCHEMA))
 
 
-def features_per_second(scans: Sequence[ScanAccepted]) -> dict[str, float]:
-    """Images a second of each kind of feature, in one thread."""
-    rows = [prepared_row(scan, storage.read(scan.bucket, scan.name)) for scan in scans]
-    images = np.stack([np.frombuffer(row["image"], np.float32).reshape(128, 128, 3) for row in rows])
-    pixels = images[0].size
-    axes = np.ones((256, pixels // 3), np.float32)
-    ones = np.ones(pixels, np.float32)
-    basis = Basis(
-        version="", mean=ones, deviation=ones, axes=axes, explained=ones[:256], scans=1, preprocessing_version=""
-    )
-    model = read_release(RELEASE)
-    kinds: dict[str, Callable[[], object]] = {
-        "pixel_statistics": lambda: [pixel_statistics(image) for image in images],
-        "principal_components": lambda: [basis.project(image) for image in images],
-        "model_embedding": lambda: [model.predict(image) for image in images],
-        "cnn_features": lambda: backbone_embeddings(str(BACKBONE), images),
+def features(recipe: Recipe, names: Sequence[str]) -> dict[str, Work]:
+    """Each feature of what was prepared; `features` are all of them as the job computes and stores them."""
+    kinds = {
+        "standardised": standardised,
+        "principal_components": principal_components,
+        "model_embedding": model_embedding,
+        "cnn_features": cnn_features,
     }
-    return medians(len(images), kinds)
+    bucket = config.prepared_bucket()
+    alone = {kind: partial(vectors_of, compute, recipe, bucket, names) for kind, compute in kinds.items()}
+    return alone | {"features": partial(all_features, recipe, bucket, names)}
 
 
-def fit_seconds(spark: SparkSession) -> dict[str, float]:
-    """Seconds to fit a basis on what was prepared, and on how many training scans."""
-    names = [blob.name for blob in storage.objects(config.prepared_bucket(), "scans/")]
+def vectors_of(
+    compute: Callable[[Recipe, np.ndarray], np.ndarray], recipe: Recipe, bucket: str, names: Sequence[str], number: int
+) -> None:
+    """One feature of the scans in one prepared object, written as Parquet; standardised pixels are not stored."""
+    content = storage.read(bucket, names[number])
+    table = pq.read_table(io.BytesIO(content), columns=["scan_id", "image"])
+    vectors = compute(recipe, tensors(table))
+    if compute is not standardised:
+        ids = table["scan_id"].to_pylist()
+        rows = [{"scan_id": each, "vector": vector} for each, vector in zip(ids, vectors, strict=True)]
+        storage.write(bucket, f"vectors/{number}", *parquet(rows, VECTORS))
+
+
+def standardised(recipe: Recipe, images: np.ndarray) -> np.ndarray:
+    """Flattened and standardised."""
+    return bases.load(recipe.basis).standardise(flatten(images))
+
+
+def principal_components(recipe: Recipe, images: np.ndarray) -> np.ndarray:
+    """On the fitted axes."""
+    return bases.load(recipe.basis).project(images)
+
+
+def model_embedding(recipe: Recipe, images: np.ndarray) -> np.ndarray:
+    """Of the released model."""
+    model = releases.load(recipe.model)
+    return np.stack([model.predict(image).embedding for image in images])
+
+
+def cnn_features(recipe: Recipe, images: np.ndarray) -> np.ndarray:
+    """Of the ImageNet backbone."""
+    return backbone_embeddings(recipe.backbone, images)
+
+
+def all_features(recipe: Recipe, bucket: str, names: Sequence[str], number: int) -> int:
+    """As the job does it."""
+    return describe_object(bucket, names[number], recipe)
+
+
+def fit_seconds(names: Sequence[str], size: int) -> Figures:
+    """Seconds to fit a basis, on how many training scans, and how many axes it has."""
     started = time.monotonic()
-    basis = fit(spark, config.prepared_bucket(), names)
-    return {"fit_s": time.monotonic() - started, "fit_scans": basis.scans if basis else 0}
+    basis = fit(SparkSession.active(), config.prepared_bucket(), names)
+    found = {"fit_s": time.monotonic() - started, "fit_scans": basis.scans, "fit_axes": len(basis.axes)}
+    progress(f"{size:>6} fit {found}")
+    return {f"{size}_{name}": value for name, value in found.items()}
+
+
+def growth(found: Figures) -> Figures:
+    """How many times longer 20,000 scans take than 5,000."""
+    small, large = (found.get(f"{size}_images_per_second") for size in SIZES[1:])
+    return {"time_20000_to_5000": SIZES[2] / large / (SIZES[1] / small)} if small and large else {}
 
 
 _manifests = itertools.count()
@@ -188,7 +271,7 @@ def _store(path: Path) -> ScanAccepted:
 
 @contextmanager
 def storage_stand_in() -> Iterator[Path]:
-    """Cloud Storage's stand-in alone, with the project's buckets."""
+    """Cloud Storage's stand-in alone, with the project's buckets and the release."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         supervisor = Supervisor(folder)
@@ -197,22 +280,22 @@ def storage_stand_in() -> Iterator[Path]:
             supervisor.start([services["storage"]])
             os.environ.update(stack._client_environment(services, 0))
             make_buckets(stack.BUCKETS)
+            make_release(config.models_bucket(), RELEASE)
             yield folder
         finally:
             supervisor.stop()
 
 
 @contextmanager
-def peak_memory(figures: dict[str, float]) -> Iterator[None]:
-    """Note the largest resident memory of the driver (Python and Java) and of one executor process."""
+def peak_memory(size: int) -> Iterator[None]:
+    """Record the largest resident memory of the driver (Python and Java) and of one executor process."""
     peaks = {"driver_rss_mb": 0.0, "executor_rss_mb": 0.0}
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(0.5):
-            driver, workers = _memory(psutil.Process())
-            peaks["driver_rss_mb"] = max(peaks["driver_rss_mb"], driver / MB)
-            peaks["executor_rss_mb"] = max(peaks["executor_rss_mb"], workers / MB)
+            for name, value in zip(peaks, _memory(psutil.Process()), strict=True):
+                peaks[name] = max(peaks[name], value / MB)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -221,7 +304,7 @@ def peak_memory(figures: dict[str, float]) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        figures |= peaks
+        record(peaks | {f"{size}_{name}": value for name, value in peaks.items()})
 
 
 def _memory(own: psutil.Process) -> tuple[int, int]:
@@ -237,6 +320,34 @@ def _memory(own: psutil.Process) -> tuple[int, int]:
         elif "pyspark.daemon" in command:
             workers.append(resident)
     return driver, max(workers)
+
+
+def figures() -> Figures:
+    """What was measured so far."""
+    return json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+
+
+def record(found: Figures) -> None:
+    """Add figures to those of earlier calls."""
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps(figures() | found, indent=2))
+
+
+def progress(line: str) -> None:
+    """Tell somebody who waits."""
+    print(time.strftime("%H:%M:%S"), line, flush=True)
+
+
+STEPS = ("prepare", "standardised", "principal_components", "model_embedding", "cnn_features", "features", "fit")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench-preprocessing", description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real scans")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="scans of a run")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="what to measure")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median is told")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def test_features_have_one_row_a_scan_and_equal_the_online_ones(job: Summary, go
     assert set(rows) >= {event.scan_id for event in good}
     for event in good[::29]:
         tensor = prepare(decode(storage.read(event.bucket, event.name)).pages[0])
-        online = describe(tensor, model.predict(tensor).embedding, basis)
+        online = describe(tensor, model.predict(tensor).embedding, basis.project(tensor))
         for name, value in online.items():
             np.testing.assert_allclose(rows[event.scan_id][name], value, rtol=1e-5, atol=1e-4, err_msg=name)
         assert len(online["principal_components"]) == len(basis.axes) > 10
