@@ -1,6 +1,7 @@
 """The facts that travel between steps, to and from JSON. They carry ids and object names, never pixels."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -109,6 +110,43 @@ class ScanRejected(_Fact):
     rejected_at: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A message that a subscription has given up. It says which scan or upload, and nothing else of the message."""
+
+    letter_id: str
+    """The same for the same message, however often it is given up or delivered."""
+    subscription: str
+    """Who gave it up, as in `score-scan-on-scan-accepted`."""
+    attempts: int
+    scan_id: str | None
+    """None for an upload, whose bytes nobody has hashed yet."""
+    generation: int | None
+    """Of the object in the uploads bucket, for an upload or a rejected file."""
+    published_at: str
+    given_up_at: str
+
+    @classmethod
+    def from_push(cls, push: Push) -> Self:
+        """Parse what a dead-letter topic pushes. Pub/Sub's attributes say where the message comes from:
+        https://cloud.google.com/pubsub/docs/handling-failures. Its content may be anything.
+        """
+        message, data = push["message"], _data(push)
+        source = message["attributes"]
+        subscription = source["CloudPubSubDeadLetterSourceSubscription"]
+        published_at = source["CloudPubSubDeadLetterSourceTopicPublishTime"]
+        about = _content(data)
+        return cls(
+            letter_id=hashlib.sha256(f"{subscription}/{published_at}/".encode() + data).hexdigest(),
+            subscription=subscription,
+            attempts=int(source["CloudPubSubDeadLetterSourceDeliveryCount"]),
+            scan_id=about.get("scan_id") or about.get("file_id"),
+            generation=int(about["generation"]) if "generation" in about else None,
+            published_at=published_at,
+            given_up_at=message["publishTime"],
+        )
+
+
 def event_of(attributes: Mapping[str, str], data: bytes) -> ScanAccepted | ScanRejected:
     """The event in a Pub/Sub message. Raises KeyError for a message that is none of ours."""
     kinds = {event.TOPIC: event for event in (ScanAccepted, ScanRejected)}
@@ -118,6 +156,15 @@ def event_of(attributes: Mapping[str, str], data: bytes) -> ScanAccepted | ScanR
 def pushed(push: Push) -> ScanAccepted | ScanRejected:
     """The event that a push subscription delivers. Raises KeyError for a message that is none of ours."""
     return event_of(push["message"]["attributes"], _data(push))
+
+
+def _content(data: bytes) -> dict[str, Any]:
+    """The fields of a message; none where it is no JSON object."""
+    try:
+        fields = json.loads(data)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _data(push: Push) -> bytes:

@@ -12,6 +12,8 @@ locals {
     cnn_features         = { key = ["scan_id", "backbone"], cluster = ["label", "scan_id"] }
     ingestion_checks     = { key = ["check_id", "label"], cluster = ["label"] }
     feedback             = { key = ["feedback_id"], cluster = ["scan_id"] }
+    dead_letters         = { key = ["letter_id"], cluster = ["subscription"] }
+    release_decisions    = { key = ["decision_id"], cluster = ["version"] }
     preprocessing_errors = { key = ["manifest", "scan_id", "label"], cluster = ["label", "reason"] }
   }
 }

@@ -42,6 +42,17 @@ locals {
         DATASET = local.dataset
       }
     }
+    record_dead_letter = {
+      topics = [
+        "validate-scan-dead-letter",
+        "write-features-dead-letter",
+        "score-scan-dead-letter",
+        "record-scan-dead-letter",
+      ]
+      environment = {
+        DATASET = local.dataset
+      }
+    }
   }
 
   # Every scheduled step is a function that Cloud Scheduler calls over HTTP.
@@ -113,6 +124,28 @@ resource "google_pubsub_topic" "this" {
   }
 
   depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agents]
+}
+
+# What a step fails on ten times goes to its dead-letter topic: its subscription in modules/step keeps the message until
+# somebody replays it, and record_dead_letter writes a row.
+resource "google_pubsub_topic" "dead_letter" {
+  for_each = local.steps
+
+  name         = "${replace(each.key, "_", "-")}-dead-letter"
+  kms_key_name = var.kms_key
+
+  message_storage_policy {
+    allowed_persistence_regions = [var.region]
+  }
+
+  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agents]
+}
+
+locals {
+  topic_ids = merge(
+    { for name, topic in google_pubsub_topic.this : name => topic.id },
+    { for topic in google_pubsub_topic.dead_letter : topic.name => topic.id },
+  )
 }
 
 resource "google_pubsub_subscription" "pull" {

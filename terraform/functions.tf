@@ -54,9 +54,9 @@ module "step" {
     account    = google_service_account.this["function_builder"].name
     repository = google_artifact_registry_repository.functions.id
   }
-  topics                = { for topic in try(each.value.topics, []) : topic => google_pubsub_topic.this[topic].id }
+  topics                = { for topic in try(each.value.topics, []) : topic => local.topic_ids[topic] }
+  dead_letter_topic     = try(google_pubsub_topic.dead_letter[each.key].id, null)
   delivery              = local.delivery
-  kms_key               = var.kms_key
   notification_channels = local.notification_channels
 
   depends_on = [

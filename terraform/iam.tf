@@ -39,11 +39,13 @@ locals {
 
   # account -> tables it appends rows to, one by one
   table_appends = {
-    write_features   = ["features"]
-    score_scan       = ["predictions"]
-    record_scan      = ["scans", "rejections"]
-    verify_ingestion = ["ingestion_checks"]
-    dashboard        = ["feedback"]
+    write_features     = ["features"]
+    score_scan         = ["predictions"]
+    record_scan        = ["scans", "rejections"]
+    verify_ingestion   = ["ingestion_checks"]
+    record_dead_letter = ["dead_letters"]
+    dashboard          = ["feedback"]
+    training           = ["release_decisions"]
   }
 
   # account -> tables it loads files into

@@ -218,6 +218,7 @@ resource "google_cloud_run_v2_job" "training" {
             GOOGLE_CLOUD_PROJECT = var.project
             PREPARED_BUCKET      = local.buckets.prepared
             MODELS_BUCKET        = local.buckets.models
+            DATASET              = local.dataset
           }
           content {
             name  = env.key

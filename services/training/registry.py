@@ -1,11 +1,13 @@
 """Released models in the models bucket: versions that never change, and one pointer that says which is current."""
 
 import json
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shared import config
-from shared.gcp import storage
+from shared.clock import now
+from shared.gcp import bigquery, storage
 from shared.model import CARD_FILE, GRAPH_FILE, Card, read_release
 
 POINTER = "current.json"
@@ -47,11 +49,13 @@ def gate(candidate: Card, current: Card | None) -> Decision:
 def promote(folder: Path) -> str:
     """Put a release (card.json, model.tflite) into the models bucket and make it current. Answers its version.
 
-    Raises Refused where the gate says no, with the reasons; the decision is stored either way.
+    Raises Refused where the gate says no, with the reasons; the decision is stored either way, in full beside the
+    release and as a row of `release_decisions`.
     """
     card = read_release(folder).card
     pointer, generation = _pointer()
     current = _card(pointer["version"]) if pointer else None
+    before = current.version if current else None
     decision = gate(card, current)
     bucket, prefix = config.models_bucket(), f"releases/{card.version}"
     storage.create(bucket, f"{prefix}/{GRAPH_FILE}", (folder / GRAPH_FILE).read_bytes(), "application/octet-stream")
@@ -59,9 +63,11 @@ def promote(folder: Path) -> str:
     storage.create(bucket, f"{prefix}/{TEST_FILE}", (folder / TEST_FILE).read_bytes(), "text/plain")
     storage.create(bucket, f"{prefix}/decision.json", json.dumps(asdict(decision)).encode(), "application/json")
     if not decision.promoted:
+        _record(card.version, "kept back", before, decision)
         raise Refused(f"Version {card.version} stays a candidate: {' '.join(decision.reasons)}")
-    if current is None or current.version != card.version:
-        _point(card.version, current.version if current else None, generation)
+    if before != card.version:
+        _point(card.version, before, generation)
+    _record(card.version, "promoted", before, decision)
     return card.version
 
 
@@ -80,6 +86,7 @@ def rollback() -> str:
     if not pointer or not pointer["previous"]:
         raise Refused("There is no previous version to go back to.")
     _point(pointer["previous"], pointer["version"], generation)
+    _record(pointer["previous"], "rolled back to", pointer["version"])
     return pointer["previous"]
 
 
@@ -110,3 +117,16 @@ def _point(version: str, previous: str | None, generation: int) -> None:
     moved = storage.replace(config.models_bucket(), POINTER, content, "application/json", generation=generation)
     if not moved:
         raise Refused("Somebody else moved the pointer meanwhile: look at what is current, then try again.")
+
+
+def _record(version: str, outcome: str, before: str | None, decision: Decision | None = None) -> None:
+    row = {
+        "decision_id": str(uuid.uuid4()),
+        "version": version,
+        "outcome": outcome,
+        "before": before,
+        "reasons": decision.reasons if decision else [],
+        "figures": json.dumps(decision.candidate["metrics"]["test"]) if decision else None,
+        "decided_at": now(),
+    }
+    bigquery.append("release_decisions", row, key=row["decision_id"])

@@ -14,11 +14,14 @@ from rich.console import Console
 
 from local import demo
 from local.demo import Drop, Outcome
+from local.provision import dead_letters as keeper
 from local.samples import dicom, encode, healthy_slices, lesion_slices, multi_page_tiff, sixteen_bit_tiff
 from local.stack import BUCKETS, PROJECT, Stack
+from local.topology import declared
 from shared.errors import Reason
 from shared.gcp import bigquery, storage
 from shared.scan import Label, file_id
+from tests.functions.test_record_dead_letter import given_up_by
 
 QUIET = Console(quiet=True)
 DEADLINE_S = 120
@@ -70,9 +73,7 @@ def rows(view: str, scan_ids: Sequence[str]) -> list[dict]:
 
 def dead_letters() -> int:
     with pubsub_v1.SubscriberClient() as subscriber:
-        paths = [item.name for item in subscriber.list_subscriptions(project=f"projects/{PROJECT}")]
-        letters = [path for path in paths if path.endswith("-dead-letter")]
-        assert letters
+        letters = [subscriber.subscription_path(PROJECT, keeper(step)) for step in declared()["steps"]]
         pulls = [subscriber.pull(subscription=path, max_messages=10, return_immediately=True) for path in letters]
     return sum(len(pull.received_messages) for pull in pulls)
 
@@ -165,3 +166,17 @@ def test_killed_processes_start_again_and_no_scan_is_lost(stack: Stack) -> None:
 
 def test_nothing_was_dead_lettered(stack: Stack) -> None:
     assert dead_letters() == 0
+    assert bigquery.query("SELECT * FROM {dataset}.dead_letters") == []
+
+
+def test_what_a_step_gives_up_is_kept_and_recorded(stack: Stack) -> None:
+    letter = {"scan_id": uuid.uuid4().hex * 2}
+    publisher = pubsub_v1.PublisherClient()
+    topic = publisher.topic_path(PROJECT, keeper("score_scan"))
+    publisher.publish(topic, json.dumps(letter).encode(), **given_up_by("score-scan-on-scan-accepted")).result()
+    wait_until(lambda: len(rows("dead_letters", [letter["scan_id"]])) == 1)
+    with pubsub_v1.SubscriberClient() as subscriber:
+        path = subscriber.subscription_path(PROJECT, keeper("score_scan"))
+        (kept,) = subscriber.pull(subscription=path, max_messages=10, return_immediately=True).received_messages
+        subscriber.acknowledge(subscription=path, ack_ids=[kept.ack_id])
+    assert json.loads(kept.message.data) == letter

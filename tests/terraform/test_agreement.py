@@ -8,8 +8,9 @@ from dataclasses import fields
 import hcl2
 import pytest
 
+from local.provision import dead_letters
 from local.topology import TERRAFORM, declared, schema
-from shared.events import ScanAccepted, ScanRejected
+from shared.events import DeadLetter, ScanAccepted, ScanRejected
 from tests.terraform.code import deployable
 from tests.terraform.tools import ROOT
 
@@ -61,7 +62,12 @@ def test_every_topic_is_published_and_read():
     published = {ScanAccepted.TOPIC, ScanRejected.TOPIC, _notified_topic()}
     pushed = {topic for step in declared()["steps"].values() for topic in step["topics"]}
     pulled = {subscription["topic"] for subscription in declared()["pull_subscriptions"].values()}
-    assert set(declared()["topics"]) == published == pushed | pulled
+    assert set(declared()["topics"]) == published == (pushed | pulled) - _dead_letter_topics()
+
+
+def test_every_dead_letter_is_recorded_but_those_of_the_recorder():
+    recorder = declared()["steps"]["record_dead_letter"]
+    assert set(recorder["topics"]) == _dead_letter_topics() - {dead_letters("record_dead_letter")}
 
 
 def test_every_pull_subscription_is_drained():
@@ -102,8 +108,10 @@ def test_every_schema_is_a_table():
 def test_the_rows_of_events_are_the_columns():
     accepted = {field.name for field in fields(ScanAccepted)} - {"bucket", "name"} | {"object_name", "recorded_at"}
     rejected = {field.name for field in fields(ScanRejected)} | {"recorded_at"}
+    given_up = {field.name for field in fields(DeadLetter)} | {"recorded_at"}
     assert {column["name"] for column in schema("scans")} == accepted
     assert {column["name"] for column in schema("rejections")} == rejected
+    assert {column["name"] for column in schema("dead_letters")} == given_up
 
 
 @pytest.mark.parametrize("table", declared()["tables"])
@@ -155,6 +163,10 @@ def _dockerfile(name: str) -> str:
 def _service_environment(name: str) -> set[str]:
     kind = "google_cloud_run_v2_job" if name == "training" else "google_cloud_run_v2_service"
     return set(re.findall(r"'([A-Z_]+)': '\$\{(?:var|local)\.", str(_resources(kind)[name])))
+
+
+def _dead_letter_topics() -> set[str]:
+    return {dead_letters(step) for step in declared()["steps"]}
 
 
 def _notified_topic() -> str:

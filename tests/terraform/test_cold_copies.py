@@ -27,6 +27,7 @@ from shared.clock import now
 from shared.events import ScanAccepted
 from shared.gcp import bigquery, storage
 from shared.scan import Label, file_id, scan_object
+from tests.functions.test_record_dead_letter import given_up_by
 from tests.smoke import synthetic_scan
 from tests.terraform.tools import ROOT, environment
 
@@ -171,6 +172,13 @@ def test_a_step_that_writes_a_row(stack, cloud, tmp_path, name, table):
     with function(name, tmp_path, settings(stack, cloud, name)) as url:
         assert push(url, event.to_json(), event=event.TOPIC) in (200, 204)
     assert cloud.rows(table, event.scan_id)
+
+
+def test_record_dead_letter(stack, cloud, tmp_path):
+    event = accepted(cloud)
+    with function("record_dead_letter", tmp_path, settings(stack, cloud, "record_dead_letter")) as url:
+        assert push(url, event.to_json(), **given_up_by("score-scan-on-scan-accepted")) in (200, 204)
+    assert cloud.rows("dead_letters", event.scan_id)
 
 
 def test_score_scan(stack, cloud, tmp_path):

@@ -60,6 +60,9 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "table scans": {"bigquery.tables.updateData"},
         "table rejections": {"bigquery.tables.updateData"},
     },
+    "record_dead_letter": {
+        "table dead_letters": {"bigquery.tables.updateData"},
+    },
     "ingest_scans": {
         "bucket source": {"storage.objects.get", "storage.objects.list"},
         "bucket uploads": {"storage.objects.list", "storage.objects.create", "storage.objects.delete"},
@@ -113,6 +116,7 @@ NEEDS: dict[str, dict[str, Permissions]] = {
             "storage.objects.create",
             "storage.objects.delete",
         },
+        "table release_decisions": {"bigquery.tables.updateData"},
     },
 }
 """For each account whose calls are ours: what it does, and to what."""

@@ -84,7 +84,7 @@ resource "google_pubsub_subscription" "push" {
   }
 
   dead_letter_policy {
-    dead_letter_topic     = google_pubsub_topic.dead_letter[0].id
+    dead_letter_topic     = var.dead_letter_topic
     max_delivery_attempts = var.delivery.max_delivery_attempts
   }
 
@@ -99,23 +99,12 @@ resource "google_pubsub_subscription" "push" {
   ]
 }
 
-resource "google_pubsub_topic" "dead_letter" {
-  count = length(var.topics) > 0 ? 1 : 0
-
-  name         = "${local.dashed}-dead-letter"
-  kms_key_name = var.kms_key
-
-  message_storage_policy {
-    allowed_persistence_regions = [var.region]
-  }
-}
-
 # Without it a dead letter would be lost: a topic keeps nothing for nobody.
 resource "google_pubsub_subscription" "dead_letter" {
   count = length(var.topics) > 0 ? 1 : 0
 
-  name                       = google_pubsub_topic.dead_letter[0].name
-  topic                      = google_pubsub_topic.dead_letter[0].id
+  name                       = "${local.dashed}-dead-letter"
+  topic                      = var.dead_letter_topic
   ack_deadline_seconds       = 600
   message_retention_duration = "2678400s" # 31 days, the most there is
 
@@ -127,7 +116,7 @@ resource "google_pubsub_subscription" "dead_letter" {
 resource "google_pubsub_topic_iam_member" "dead_letters_arrive" {
   count = length(var.topics) > 0 ? 1 : 0
 
-  topic  = google_pubsub_topic.dead_letter[0].id
+  topic  = var.dead_letter_topic
   role   = "roles/pubsub.publisher"
   member = local.pubsub_agent
 }

@@ -50,8 +50,8 @@ variable "delivery" {
   })
 }
 
-variable "kms_key" {
-  description = "Key that encrypts the dead letters; Google's where null."
+variable "dead_letter_topic" {
+  description = "Id of the topic <step>-dead-letter; null for a step that Cloud Scheduler calls."
   type        = string
 }
 

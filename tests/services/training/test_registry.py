@@ -2,12 +2,13 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import uuid
 from pathlib import Path
 
 import pytest
 
 from services.training import registry
-from shared.gcp import storage
+from shared.gcp import bigquery, storage
 from shared.model import Card
 
 RELEASE = Path(__file__).parents[3] / "services" / "inference" / "release"
@@ -97,3 +98,22 @@ def test_there_is_nothing_to_roll_back_to_at_first(bucket, release):
     registry.promote(release("1"))
     with pytest.raises(registry.Refused, match="previous"):
         registry.rollback()
+
+
+def test_every_decision_is_a_row_in_its_order(bucket, release):
+    first, second = uuid.uuid4().hex, uuid.uuid4().hex
+    registry.promote(release(first))
+    with pytest.raises(registry.Refused):
+        registry.promote(release(f"worse-{second}", auc_roc=0.5))
+    registry.promote(release(second))
+    registry.rollback()
+    sql = "SELECT * FROM `{dataset}.release_decisions` WHERE ENDS_WITH(version, @a) OR ENDS_WITH(version, @b)"
+    rows = sorted(bigquery.query(sql, a=first, b=second), key=lambda row: row["decided_at"])
+    assert [(row["version"], row["outcome"], row["before"]) for row in rows] == [
+        (first, "promoted", None),
+        (f"worse-{second}", "kept back", first),
+        (second, "promoted", first),
+        (first, "rolled back to", second),
+    ]
+    assert ["auc_roc" in str(row["reasons"]) for row in rows] == [False, True, False, False]
+    assert json.loads(rows[2]["figures"]) == FIGURES
