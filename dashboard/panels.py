@@ -1,6 +1,6 @@
 """What several pages show alike: colours, and a sentence where a source does not answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import altair as alt
@@ -9,6 +9,8 @@ import streamlit as st
 from dashboard.api import ApiError
 from shared.gcp.bigquery import BigQueryError
 
+PREDICTIONS = ("Cancer", "Non-Cancer", "Not a brain MRI")
+LABELS = ("Cancer", "Non-Cancer", "Unlabelled")
 COLOURS = {"Cancer": "#c8553d", "Non-Cancer": "#2a8799", "Not a brain MRI": "#8a7fb0", "Unlabelled": "#8d989e"}
 """Of predictions and labels. Every place that uses them also says the word."""
 QUIET = "#888f94"
@@ -19,6 +21,14 @@ def coloured(field: str, names: Sequence[str], legend: bool = True) -> alt.Color
     """The colours of these predictions or labels."""
     scale = alt.Scale(domain=list(names), range=[COLOURS[name] for name in names])
     return alt.Color(f"{field}:N", scale=scale, title=None, legend=alt.Legend(orient="top") if legend else None)
+
+
+def tabs(key: str, parts: Mapping[str, Callable[[], None]]) -> None:
+    """Tabs of which only the open one is drawn, and asks for what it shows; the address names it as `key`."""
+    for tab, (name, part) in zip(st.tabs(list(parts), key=key, bind="query-params"), parts.items(), strict=True):
+        if tab.open:
+            with tab, asking(name):
+                part()
 
 
 @contextmanager

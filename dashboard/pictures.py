@@ -41,8 +41,8 @@ class Look:
 
 
 def original(reading: Reading, look: Look) -> np.ndarray:
-    """uint8 (h, w, 3): the scan, windowed and zoomed."""
-    return _scaled(_zoomed(_windowed(_rgb(reading.image), look), look))
+    """uint8 (h, w) grey or (h, w, 3) RGB: the scan, windowed and zoomed."""
+    return _scaled(_zoomed(_windowed(reading.image, look), look))
 
 
 def overlay(reading: Reading, look: Look) -> np.ndarray:

@@ -5,22 +5,22 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import queries
-from dashboard.panels import asking, coloured
-from dashboard.queries import Row
+from dashboard.panels import LABELS, coloured, tabs
+from dashboard.queries import collection, opinions
+from shared.gcp.bigquery import Row
 
 
 def main() -> None:
     """The page."""
-    scans, features, checks, disputed = st.tabs(["Scans", "Features", "Ingestion checks", "Readers' corrections"])
-    with scans, asking("scans"):
-        _scans(queries.composition())
-    with features, asking("features"):
-        _projection(queries.embeddings())
-    with checks, asking("checks"):
-        _checks(queries.ingestion_checks())
-    with disputed, asking("disputed"):
-        _disputed(queries.disagreements())
+    tabs(
+        "part",
+        {
+            "Scans": lambda: _scans(collection.composition()),
+            "Features": lambda: _projection(collection.embeddings()),
+            "Ingestion checks": lambda: _checks(collection.ingestion_checks()),
+            "Readers' corrections": lambda: _disputed(opinions.disagreements()),
+        },
+    )
 
 
 def _scans(rows: list[Row]) -> None:
@@ -28,7 +28,7 @@ def _scans(rows: list[Row]) -> None:
         st.info("No scan has been accepted yet. Drop one into the uploads bucket.")
         return
     groups = pd.DataFrame(rows)
-    twins = queries.duplicates()
+    twins = collection.duplicates()
     facts = {
         "Scans": groups["scans"].sum(),
         "Sources": groups["source"].nunique(),
@@ -45,7 +45,7 @@ def _scans(rows: list[Row]) -> None:
         st.markdown("#### Format")
         st.altair_chart(_stacked(groups, "format"), alt="Scans by format and folder")
     st.markdown("#### Size in pixels")
-    st.altair_chart(_sizes(queries.sizes()), alt="Scans by width and height, the 300 most frequent sizes")
+    st.altair_chart(_sizes(collection.sizes()), alt="Scans by width and height, the 300 most frequent sizes")
 
 
 def _stacked(groups: pd.DataFrame, by: str) -> alt.Chart:
@@ -54,9 +54,9 @@ def _stacked(groups: pd.DataFrame, by: str) -> alt.Chart:
         alt.Chart(totals)
         .mark_bar()
         .encode(
-            alt.X("scans:Q", title="Scans"),
+            alt.X("scans:Q", title="Scans", axis=alt.Axis(tickMinStep=1, tickCount=6)),
             alt.Y(f"{by}:N", sort="-x", title=None),
-            coloured("label", queries.LABELS),
+            coloured("label", LABELS),
             tooltip=[by, "label", "scans"],
         )
         .properties(height=130 + 36 * totals[by].nunique())
@@ -68,10 +68,10 @@ def _sizes(rows: list[Row]) -> alt.Chart:
         alt.Chart(pd.DataFrame(rows))
         .mark_circle(opacity=0.6)
         .encode(
-            alt.X("width:Q", title="Width"),
+            alt.X("width:Q", title="Width", axis=alt.Axis(tickCount=8)),
             alt.Y("height:Q", title="Height"),
             alt.Size("scans:Q", title="Scans", scale=alt.Scale(range=[40, 1500]), legend=None),
-            coloured("label", queries.LABELS),
+            coloured("label", LABELS),
             tooltip=["width", "height", "label", "scans"],
         )
         .properties(height=360)
@@ -87,7 +87,7 @@ def _projection(rows: list[Row]) -> None:
     frame = _principal(described)
     share = frame.attrs["explained"]
     colour = (
-        coloured("label", queries.LABELS)
+        coloured("label", LABELS)
         if by == "label"
         else alt.Color("source:N", legend=alt.Legend(orient="top"), title=None)
     )

@@ -1,14 +1,16 @@
 """Model: what is served, how good it is, and what moving the threshold would do."""
 
+import json
 from itertools import pairwise
 from typing import Any
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard import api, findings, queries
-from dashboard.panels import COLOURS, QUIET, asking
+from dashboard import api, figures, findings
+from dashboard.panels import asking, tabs
+from dashboard.queries import releases
+from shared.gcp.bigquery import Row
 
 SPLITS = {
     "validation": "Validation",
@@ -16,16 +18,13 @@ SPLITS = {
     "cross_validation": "Cross-validation",
     "leave_one_source_out": "Left-out source",
 }
-METRICS = {
-    "auc_roc": "AUC, ROC",
-    "auc_pr": "AUC, precision-recall",
-    "accuracy": "Accuracy",
-    "recall": "Sensitivity",
-    "specificity": "Specificity",
-    "precision": "Precision",
-    "f1": "F1",
-    "ece": "Calibration error",
+NAMED = {
+    "per_class": ("By class and source", "Scans of test that were called right."),
+    "per_source": ("By source of tumours", "Specificity is of all scans without a tumour in the part."),
+    "shortcuts": ("Without seeing a tumour", "Balanced accuracy on test of classifiers that see only this of a file."),
 }
+"""Groups of the report that are always open: title, and what they are."""
+OUTCOMES = {"promoted": "Promoted", "kept back": "Kept back", "rolled back to": "Rolled back to"}
 
 
 def main() -> None:
@@ -34,17 +33,18 @@ def main() -> None:
     with asking("model"):
         served = api.model()
         st.markdown(f"Served now: **{served['version']}**, which says Cancer from {served['threshold']:.1%} on.")
-    figures, threshold, versions, card = st.tabs(["Figures", "Threshold", "Versions", "Card and report"])
     metrics = findings.read("metrics.json") or served.get("metrics", {})
-    curves = {name: curve for name, curve in findings.read("curves.json").items() if curve.get("roc")}
-    with figures:
-        _figures(metrics, curves)
-    with threshold:
-        _threshold(curves, served.get("threshold", 0.5))
-    with versions, asking("versions"):
-        _versions(queries.versions())
-    with card:
-        _card()
+    curves = findings.curves()
+    tabs(
+        "part",
+        {
+            "Figures": lambda: _figures(metrics, curves),
+            "Threshold": lambda: _threshold(curves, served.get("threshold", 0.5)),
+            "Heat maps": _heat_maps,
+            "Versions": lambda: _versions(releases.decisions(), releases.versions()),
+            "Card and report": _card,
+        },
+    )
 
 
 def _figures(metrics: dict[str, Any], curves: dict[str, Any]) -> None:
@@ -53,66 +53,30 @@ def _figures(metrics: dict[str, Any], curves: dict[str, Any]) -> None:
         st.info("The report of the released model has no figures yet: `make report` writes them.")
         return
     st.markdown("#### On groups of scans that training never saw")
-    st.table(_measured({title: metrics[key] for key, title in splits.items()}))
+    st.table(figures.measured({title: metrics[key] for key, title in splits.items()}))
     st.caption("In brackets: 95% confidence interval, by bootstrap over groups of near-identical scans.")
     if curves:
         name = _split(curves, "figures")
-        _curves(curves[name])
+        _curves(curves[name], metrics.get("threshold", 0.5))
         if name in metrics:
-            _confusion(metrics[name])
+            st.markdown("#### Confusion: of 100 scans of each kind, at the operating threshold")
+            st.table(figures.confusion(metrics[name]))
+    for name, (title, meaning) in NAMED.items():
+        if metrics.get(name):
+            st.markdown(f"#### {title}")
+            st.table(figures.listed(metrics[name]))
+            st.caption(meaning)
+    st.markdown("#### More of the report")
     for name, group in metrics.items():
-        if name not in SPLITS and isinstance(group, dict) and group:
+        if name not in (*SPLITS, *NAMED) and isinstance(group, dict) and group:
             with st.expander(name.replace("_", " ").capitalize()):
-                st.table(_further(group))
-
-
-def _measured(groups: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """One column a group, one row a metric, as `0.973 (0.965 to 0.981)`."""
-    names = [name for name in METRICS if any(name in group for group in groups.values())]
-    columns = {title: [_interval(group, name) for name in names] for title, group in groups.items()}
-    return pd.DataFrame(columns, index=[METRICS[name] for name in names])
-
-
-def _further(group: dict[str, Any]) -> pd.DataFrame:
-    """Any other figures of the report: one line a name."""
-    rows = {
-        name: value
-        if isinstance(value, dict)
-        else {"value": value, "value_low": group.get(f"{name}_low"), "value_high": group.get(f"{name}_high")}
-        for name, value in group.items()
-        if not name.endswith(("_low", "_high"))
-    }
-    keys = dict.fromkeys(key for row in rows.values() for key in row if not key.endswith(("_low", "_high")))
-    columns = {
-        METRICS.get(key, key.replace("_", " ").capitalize()): [_interval(row, key) for row in rows.values()]
-        for key in keys
-    }
-    return pd.DataFrame(columns, index=[name.replace("_", " ") for name in rows])
-
-
-def _confusion(figures: dict[str, Any]) -> None:
-    """Rates of each class at the operating threshold."""
-    st.markdown("#### Of 100 scans of each kind, at the operating threshold")
-    found, passed = figures["recall"], figures["specificity"]
-    called = {"Called Cancer": [found, 1 - passed], "Called Non-Cancer": [1 - found, passed]}
-    st.table(pd.DataFrame(called, index=["Cancer", "Non-Cancer"]).map(lambda share: f"{100 * share:.1f}"))
-
-
-def _interval(group: dict[str, Any], name: str) -> str:
-    value, low, high = (group.get(key) for key in (name, f"{name}_low", f"{name}_high"))
-    if value is None:
-        return "not measured"
-    if isinstance(value, int | str):
-        return f"{value:,}" if isinstance(value, int) else value
-    if 0 < abs(value) < 0.001:
-        return f"{value:.1e}"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
+                st.table(figures.listed(group))
 
 
 def _split(curves: dict[str, Any], key: str) -> str:
     """Which scans the curves are of."""
     order = sorted(curves, key=lambda name: name != "test")
-    title = st.segmented_control(
+    return st.segmented_control(
         "Measured on",
         order,
         default=order[0],
@@ -120,50 +84,23 @@ def _split(curves: dict[str, Any], key: str) -> str:
         key=f"split {key}",
         format_func=lambda s: SPLITS.get(s, s),
     )
-    return title
 
 
-def _curves(curve: dict[str, Any]) -> None:
-    roc, calibration = st.columns(2, gap="large")
-    with roc:
+def _curves(curve: dict[str, Any], threshold: float) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
         st.markdown("#### ROC")
-        st.altair_chart(_roc(curve["roc"]), alt="Sensitivity against the share of healthy scans called Cancer")
-    with calibration:
+        chart = figures.roc(curve["roc"], findings.operating_point(curve["roc"], threshold))
+        st.altair_chart(chart, alt="Sensitivity against the share of healthy scans called Cancer")
+        st.caption(f"The dot: the operating threshold of {threshold:.1%}.")
+    with right:
         st.markdown("#### Calibration")
         if curve.get("calibration"):
-            chart = _calibration(curve["calibration"])
+            chart = figures.calibration(curve["calibration"])
             st.altair_chart(chart, alt="Share of Cancer among scans, against the probability that the model gave")
+            st.caption("Dashed: a model whose probabilities are right. Dots are as large as they hold scans.")
         else:
             st.caption("The report has no calibration curve for these scans.")
-
-
-def _roc(points: list[dict[str, float]]) -> alt.Chart:
-    data = (
-        pd.DataFrame(points).assign(false=lambda frame: 1 - frame["specificity"]).sort_values(["false", "sensitivity"])
-    )
-    return (
-        alt.Chart(data)
-        .mark_line(interpolate="step-after", color=COLOURS["Non-Cancer"], strokeWidth=2.5)
-        .encode(
-            alt.X("false:Q", title="1 - specificity", axis=alt.Axis(format="%")),
-            alt.Y("sensitivity:Q", title="Sensitivity", axis=alt.Axis(format="%")),
-            order="false",
-            tooltip=[alt.Tooltip(name, format=".3f") for name in ("threshold", "sensitivity", "specificity")],
-        )
-        .properties(height=340)
-    )
-
-
-def _calibration(points: list[dict[str, float]]) -> alt.LayerChart:
-    data, ideal = pd.DataFrame(points), pd.DataFrame({"predicted": [0, 1], "observed": [0, 1]})
-    axes = alt.Chart(data).encode(
-        alt.X("predicted:Q", title="Probability that the model gave", axis=alt.Axis(format="%")),
-        alt.Y("observed:Q", title="Share that was Cancer", axis=alt.Axis(format="%")),
-        tooltip=["count", alt.Tooltip("predicted", format=".3f"), alt.Tooltip("observed", format=".3f")],
-    )
-    diagonal = alt.Chart(ideal).mark_line(strokeDash=[4, 4], color=QUIET).encode(x="predicted", y="observed")
-    points_drawn = axes.mark_circle(color=COLOURS["Cancer"], opacity=1).encode(alt.Size("count:Q", legend=None))
-    return (diagonal + axes.mark_line(color=COLOURS["Cancer"]) + points_drawn).properties(height=340)
 
 
 def _threshold(curves: dict[str, Any], served: float) -> None:
@@ -174,12 +111,13 @@ def _threshold(curves: dict[str, Any], served: float) -> None:
     curve = curves[_split(curves, "threshold")]
     left, right = st.columns([2, 3], gap="large")
     with left:
-        threshold = st.slider("Call it Cancer from", 0.0, 1.0, round(served, 2), 0.01, key="threshold")
+        threshold = st.slider("Call it Cancer from", 0.0, 1.0, round(served, 3), 0.001, key="threshold", format="%.3f")
         prevalence = st.slider(
             "Prevalence in %", 0.1, 99.0, 10.0, 0.1, key="prevalence", help="Share of those scanned who have a tumour"
         )
     sensitivity, specificity = findings.operating_point(curve["roc"], threshold)
     positive, negative = findings.predictive_values(sensitivity, specificity, prevalence / 100)
+    left.caption("Between the points of the ROC curve, by straight lines.")
     with right:
         values = {"Sensitivity": sensitivity, "Specificity": specificity, "PPV": positive, "NPV": negative}
         for column, (name, value) in zip(st.columns(4), values.items(), strict=True):
@@ -190,7 +128,7 @@ def _threshold(curves: dict[str, Any], served: float) -> None:
 def _thousand(sensitivity: float, specificity: float, prevalence: float) -> None:
     """The confusion matrix of a thousand people."""
     ill, well = 1000 * prevalence, 1000 * (1 - prevalence)
-    st.markdown("Of 1,000 scanned:")
+    st.markdown("Of 1,000 people scanned")
     st.table(
         pd.DataFrame(
             {
@@ -202,12 +140,56 @@ def _thousand(sensitivity: float, specificity: float, prevalence: float) -> None
     )
 
 
-def _versions(versions: list[queries.Row]) -> None:
+def _heat_maps() -> None:
+    """The report's own galleries: what the model looked at where it was right, and where it was wrong."""
+    drawings = findings.drawings()
+    galleries = [title for title in ("Heat maps", "Failures") if title in drawings]
+    if not galleries:
+        st.info("The report of the released model has no heat maps yet: `make report` draws them.")
+    for title in galleries:
+        meaning, picture = drawings[title]
+        st.markdown(f"#### {title}")
+        st.image(picture, meaning, width="stretch", output_format="PNG", alt=f"{title}. {meaning}")
+
+
+def _versions(decisions: list[Row], scorers: list[Row]) -> None:
+    _decisions(decisions)
+    _scorers(scorers)
+    _comparison(decisions, scorers)
+
+
+def _decisions(decisions: list[Row]) -> None:
+    st.markdown("#### Release decisions")
+    if not decisions:
+        st.caption(
+            "No release has been decided on yet: what is served came with the code. "
+            "`python -m services.training promote` asks the gate and records what it says."
+        )
+        return
+    table = {
+        "Decided": [row["decided_at"] for row in decisions],
+        "Version": [row["version"] for row in decisions],
+        "Outcome": [OUTCOMES.get(row["outcome"], row["outcome"]) for row in decisions],
+        "Current until then": [row["before"] for row in decisions],
+        "Why": [" ".join(row["reasons"]) or None for row in decisions],
+    }
+    st.dataframe(
+        pd.DataFrame(table),
+        hide_index=True,
+        column_config={
+            "Decided": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC", help="UTC"),
+            "Why": st.column_config.TextColumn(width="large"),
+        },
+        alt="Decisions of the release gate and of people, newest first",
+    )
+
+
+def _scorers(versions: list[Row]) -> None:
+    st.markdown("#### Versions that have scored scans")
     if not versions:
-        st.info("No model has scored a scan of the bucket yet.")
+        st.caption("No model has scored a scan of the bucket yet.")
         return
     table = pd.DataFrame(versions).assign(agreement=lambda frame: frame["agreed"] / frame["opinions"])
-    share = st.column_config.NumberColumn(format="percent")
     st.dataframe(
         table.drop(columns=["agreed"]),
         hide_index=True,
@@ -220,26 +202,35 @@ def _versions(versions: list[queries.Row]) -> None:
             "called_cancer": st.column_config.NumberColumn("Called Cancer", format="percent"),
             "refused": st.column_config.NumberColumn("Not a brain MRI", format="percent"),
             "opinions": st.column_config.NumberColumn("Readers' opinions", format="localized"),
-            "agreement": share,
+            "agreement": st.column_config.NumberColumn("Readers agree", format="percent"),
         },
         alt="Versions that have scored scans of the bucket",
     )
-    st.caption("Why a version was released or kept back lies beside it in the models bucket, as `decision.json`.")
-    names = [row["model_version"] for row in versions]
+
+
+def _comparison(decisions: list[Row], versions: list[Row]) -> None:
+    """Two versions side by side: their figures on the frozen test, and their answers for the same scans."""
+    st.markdown("#### Two versions compared")
+    tested = {row["version"]: json.loads(row["figures"]) for row in decisions if row["figures"]}
+    names = list(dict.fromkeys([*(row["model_version"] for row in versions), *tested]))
     if len(names) < 2:
-        st.caption("Only one version has scored scans, so there is none to compare it with.")
+        st.caption("There is only one version so far.")
         return
-    _comparison(names)
-
-
-def _comparison(names: list[str]) -> None:
     left, right = st.columns(2)
     newest, before = next(pairwise(names))
     one = left.selectbox("Compare", names, names.index(newest), key="compare one")
     other = right.selectbox("with", names, names.index(before), key="compare other")
-    rows = queries.compared(one, other)
+    known = {version: tested[version] for version in dict.fromkeys((one, other)) if version in tested}
+    if known:
+        st.table(figures.measured(known))
+        st.caption("On the frozen test, as the release gate saw them.")
+    _answers(one, other)
+
+
+def _answers(one: str, other: str) -> None:
+    rows = releases.compared(one, other)
     if not rows:
-        st.caption("No scan was scored by both.")
+        st.caption("No scan of the bucket was scored by both.")
         return
     total, same = sum(row["scans"] for row in rows), sum(row["scans"] for row in rows if row["one"] == row["other"])
     moved = sum(row["moved"] * row["scans"] for row in rows) / total
@@ -251,15 +242,12 @@ def _comparison(names: list[str]) -> None:
 
 
 def _card() -> None:
-    card, report = findings.text("model_card.md"), findings.FOLDER / "report.html"
+    card, report = findings.text("model_card.md"), findings.text("report.html")
     if not card:
         st.info("The released model ships no card yet: `make report` writes it.")
         return
-    if report.is_file():
-        content = report.read_text()
-        st.download_button("The whole report, HTML", content, "scanflow-report.html", "text/html", on_click="ignore")
-        if st.toggle("Show it here, with its heat maps", key="report"):
-            st.iframe(content, height=900, alt="Report of the released model")
+    if report:
+        st.download_button("The whole report, HTML", report, "scanflow-report.html", "text/html", on_click="ignore")
     st.markdown(card)
 
 

@@ -7,9 +7,10 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard import api, findings, queries
+from dashboard import api, findings
 from dashboard.panels import QUIET, asking
-from dashboard.queries import Row
+from dashboard.queries import operations
+from shared.gcp.bigquery import Row
 
 OUTCOMES = {"Accepted": "#4a7fc1", "Scored": "#2f9e6f", "Rejected": "#c8553d"}
 STATISTICS = ("mean", "deviation", "skewness", "kurtosis")
@@ -19,26 +20,26 @@ def main() -> None:
     """The page."""
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     window = left.segmented_control(
-        "Look back", list(queries.WINDOWS), default="Last day", required=True, key="window", bind="query-params"
+        "Look back", list(operations.WINDOWS), default="Last day", required=True, key="window", bind="query-params"
     )
     right.button("Refresh", icon=":material/refresh:", width="stretch", on_click=st.cache_data.clear)
     with asking("waiting"):
-        _waiting(queries.waiting())
+        _waiting(operations.waiting(), operations.dead_letters(window))
     flow, refused = st.columns([3, 2], gap="large")
     with flow, asking("throughput"):
-        _throughput(queries.throughput(window))
+        _throughput(operations.throughput(window))
     with refused, asking("rejections"):
-        _rejections(queries.rejections(window))
+        _rejections(operations.rejections(window))
     with asking("latency"):
-        _latency(queries.latency(window))
+        _latency(operations.latency(window))
     with asking("drift"):
-        _drift(queries.inputs(window), queries.probabilities(window))
+        _drift(operations.inputs(window), operations.probabilities(window))
     _health()
 
 
-def _waiting(rows: list[Row]) -> None:
-    st.markdown("#### Waiting now")
-    *steps, late = st.columns(len(rows) + 1)
+def _waiting(rows: list[Row], letters: list[Row]) -> None:
+    st.markdown("#### Waiting and given up")
+    *steps, late, lost = st.columns(len(rows) + 2)
     for column, row in zip(steps, rows, strict=True):
         age = (datetime.now(UTC) - row["oldest"]).total_seconds() if row["oldest"] else 0
         oldest = f"oldest {_duration(age)}" if row["scans"] else "nothing waits"
@@ -46,11 +47,29 @@ def _waiting(rows: list[Row]) -> None:
         column.metric(title, f"{row['scans']:,}", oldest, delta_color="off", delta_arrow="off", border=True)
     stuck = sum(row["stuck"] for row in rows)
     word = "retries are over" if stuck else "nothing is stuck"
-    late.metric("Over 15 minutes", f"{stuck:,}", word, delta_color="off", delta_arrow="off", border=True)
-    st.caption(
-        "What has waited over 15 minutes is in a dead-letter topic or will soon be. Dead letters themselves lie in "
-        "Pub/Sub, which this dashboard does not read: Cloud Monitoring counts them and raises the alarm."
+    late.metric("Waiting over 15 minutes", f"{stuck:,}", word, delta_color="off", delta_arrow="off", border=True)
+    total, undone = (letters[0]["total"], letters[0]["lost"]) if letters else (0, 0)
+    done = f"{total - undone:,} done since" if total else "nothing given up"
+    lost.metric("Dead letters", f"{total:,}", done, delta_color="off", delta_arrow="off", border=True)
+    if letters:
+        _letters(letters)
+
+
+def _letters(letters: list[Row]) -> None:
+    done = {True: "yes", False: "no", None: "cannot be told"}
+    table = {
+        "Given up": [row["given_up_at"] for row in letters],
+        "By": [row["subscription"] for row in letters],
+        "Attempts": [row["attempts"] for row in letters],
+        "Done since": [done[row["is_done"]] for row in letters],
+        "Scan": [row["scan_id"] or "" for row in letters],
+        "Generation of the upload": [str(row["generation"] or "") for row in letters],
+    }
+    when = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone="UTC", help="UTC")
+    st.dataframe(
+        pd.DataFrame(table), hide_index=True, column_config={"Given up": when}, alt="Dead letters, newest first"
     )
+    st.caption("A dead letter is kept for 31 days, to be replayed as the README's Disaster recovery tells.")
 
 
 def _duration(seconds: float) -> str:
@@ -64,7 +83,7 @@ def _lines(frame: pd.DataFrame, value: str, by: str, title: str, colours: dict[s
     """A value over the time looked back on, one line a kind."""
     scale = alt.Scale(domain=list(colours), range=list(colours.values())) if colours else alt.Undefined
     now = datetime.now(UTC)
-    looked_at = [(now - queries.WINDOWS[st.session_state["window"]][0]).isoformat(), now.isoformat()]
+    looked_at = [(now - operations.WINDOWS[st.session_state["window"]][0]).isoformat(), now.isoformat()]
     return (
         alt.Chart(frame)
         .mark_line(point=True, strokeWidth=2)
@@ -101,7 +120,7 @@ def _rejections(rows: list[Row]) -> None:
         alt.Chart(pd.DataFrame(rows))
         .mark_bar()
         .encode(
-            alt.X("files:Q", title="Files"),
+            alt.X("files:Q", title="Files", axis=alt.Axis(tickMinStep=1, format="d", tickCount=5)),
             alt.Y("reason:N", sort="-x", title=None),
             alt.Color("source:N", title=None, legend=alt.Legend(orient="top")),
             tooltip=["reason", "source", "files"],
@@ -191,7 +210,7 @@ def _health() -> None:
 def _bigquery_seconds() -> None:
     start = datetime.now(UTC)
     with asking("bigquery"):
-        queries.answers()
+        operations.answers()
         took = (datetime.now(UTC) - start).total_seconds()
         st.metric("BigQuery answers in", f"{took:.2f} s", border=True)
 

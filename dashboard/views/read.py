@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import api, pictures, queries, report
+from dashboard import api, pictures, report
 from dashboard.api import ApiError, Reading, Refused
-from dashboard.panels import COLOURS, QUIET, coloured
+from dashboard.panels import COLOURS, PREDICTIONS, QUIET, coloured
 from dashboard.pictures import Look
+from dashboard.queries import opinions, scans
 from shared import config
 from shared.gcp.bigquery import BigQueryError
 
@@ -27,7 +30,7 @@ SAMPLES = {
 FOLDER = Path(__file__).parents[1] / "samples"
 MAX_FILES = 20  # at a time, because each holds its pictures in this session's memory
 BADGES = {"Cancer": ("red", ":material/error:"), "Non-Cancer": ("green", ":material/check_circle:")}
-SEEN = (*queries.PREDICTIONS, "Cannot tell")
+SEEN = (*PREDICTIONS, "Cannot tell")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def _from_worklist(scan_id: str) -> Item:
 
 def _stored(scan_id: str) -> list[Reading]:
     try:
-        row = queries.scan(scan_id)
+        row = scans.scan(scan_id)
     except BigQueryError as error:
         raise ApiError("The list of scans cannot be reached. Try again in a moment.") from error
     if row is None:
@@ -150,15 +153,15 @@ def _most_urgent(readings: list[Reading]) -> Reading:
 @st.fragment
 def _viewer(key: str, readings: list[Reading]) -> None:
     """One file's answer: only this part runs again when a slider moves."""
-    page = _slice(key, readings)
-    reading = readings[page]
-    _answer(reading)
+    reading = readings[_slice(key, readings)]
+    charts = _answer(reading)
     look = _pictures(reading)
     feedback, downloads = st.columns([3, 2], gap="large")
     with feedback:
         _feedback(reading)
     with downloads:
         _downloads(readings, reading, look)
+    charts()  # last, because a browser takes longer to draw them than all the rest
 
 
 def _slice(key: str, readings: list[Reading]) -> int:
@@ -176,7 +179,7 @@ def _slice(key: str, readings: list[Reading]) -> int:
     bars = alt.Chart(slices).encode(
         alt.X("slice:O", title=None, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
         alt.Y("probability:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=3)),
-        coloured("prediction", queries.PREDICTIONS, legend=False),
+        coloured("prediction", PREDICTIONS, legend=False),
         opacity=alt.condition(alt.datum.slice == place, alt.value(1), alt.value(0.45)),
         tooltip=["slice", "prediction", alt.Tooltip("probability", format=".1%")],
     )
@@ -184,20 +187,24 @@ def _slice(key: str, readings: list[Reading]) -> int:
     return place - 1
 
 
-def _answer(reading: Reading) -> None:
+def _answer(reading: Reading) -> Callable[[], None]:
+    """The answer in words; what comes back draws it beside them."""
     colour, icon = BADGES.get(reading.prediction, ("gray", ":material/help:"))
     with st.container(border=True):
         left, right = st.columns([3, 2], gap="large")
-        with left:
-            st.markdown(f"## :{colour}[{icon} {reading.prediction}]")
-            st.markdown(report.sentence(reading))
-            if reading.prediction in BADGES:
-                st.altair_chart(_confidence(reading), alt=report.sentence(reading))
+        left.markdown(f"## :{colour}[{icon} {reading.prediction}]")
+        left.markdown(report.sentence(reading))
+        timings = " · ".join(f"{stage} {ms:.1f} ms" for stage, ms in reading.timings_ms.items())
+        st.caption(f"Model {reading.model_version} · {timings} · scan {reading.scan_id}")
+
+    def charts() -> None:
+        if reading.prediction in BADGES:
+            left.altair_chart(_confidence(reading), alt=report.sentence(reading))
         if reading.prediction == "Cancer" and reading.types:
             with right:
                 _types(reading)
-        timings = " · ".join(f"{stage} {ms:.1f} ms" for stage, ms in reading.timings_ms.items())
-        st.caption(f"Model {reading.model_version} · {timings} · scan {reading.scan_id}")
+
+    return charts
 
 
 def _confidence(reading: Reading) -> alt.LayerChart:
@@ -208,9 +215,7 @@ def _confidence(reading: Reading) -> alt.LayerChart:
     filled = (
         alt.Chart(bar)
         .mark_bar(size=22, cornerRadiusEnd=3)
-        .encode(
-            alt.X("probability:Q", scale=domain, axis=axis), coloured("prediction", queries.PREDICTIONS, legend=False)
-        )
+        .encode(alt.X("probability:Q", scale=domain, axis=axis), coloured("prediction", PREDICTIONS, legend=False))
     )
     mark = pd.DataFrame({"threshold": [reading.threshold], "name": [f"threshold {reading.threshold:.0%}"]})
     rule = alt.Chart(mark).mark_tick(thickness=3, size=40, color=QUIET).encode(alt.X("threshold:Q", scale=domain))
@@ -239,16 +244,15 @@ def _pictures(reading: Reading) -> Look:
     plain, covered, controls = st.columns([4, 4, 3], gap="medium")
     with controls:
         look = _look()
-    plain.image(
-        pictures.png(pictures.original(reading, look)), "The scan", width="stretch", alt="The scan as it was sent"
-    )
-    covered.image(
-        pictures.png(pictures.overlay(reading, look)),
-        f"Evidence {look.evidence}",
-        width="stretch",
-        alt=f"The scan with the evidence {look.evidence} in colour",
-    )
+    _picture(plain, pictures.original(reading, look), "The scan", "The scan as it was sent")
+    seen = f"Evidence {look.evidence}"
+    _picture(covered, pictures.overlay(reading, look), seen, f"The scan with the evidence {look.evidence} in colour")
     return look
+
+
+def _picture(place: DeltaGenerator, pixels: np.ndarray, caption: str, alt: str) -> None:
+    """Lossless: left to itself Streamlit makes a JPEG of it."""
+    place.image(pictures.png(pixels), caption, width="stretch", output_format="PNG", alt=alt)
 
 
 def _look() -> Look:
@@ -299,7 +303,7 @@ def _feedback(reading: Reading) -> None:
         if not st.form_submit_button("Send", type="primary"):
             return
     try:
-        queries.give_feedback(st.session_state.setdefault("reader", uuid.uuid4().hex), reading, seen, reason.strip())
+        opinions.give_feedback(st.session_state.setdefault("reader", uuid.uuid4().hex), reading, seen, reason.strip())
     except BigQueryError:
         st.error("Your opinion could not be stored. What you wrote is still here: press Send again in a moment.")
         return

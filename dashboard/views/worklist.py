@@ -1,13 +1,16 @@
 """Worklist: what arrived through the bucket, newest first and live, with its way along the corridor."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
-from dashboard import queries
-from dashboard.queries import Row
-from shared.gcp.bigquery import BigQueryError
+from dashboard.panels import LABELS, PREDICTIONS
+from dashboard.queries import scans
+from shared.gcp.bigquery import BigQueryError, Row
 
 STEPS_A_LINE = 5
+MAX_PAGES = 1_000_000
 STEPS = ("Uploaded", "Accepted", "Scored", "Features", "Prepared", "Rejected")
 STEP_COLOURS = ("gray", "blue", "green", "violet", "orange", "red")
 
@@ -15,33 +18,30 @@ STEP_COLOURS = ("gray", "blue", "green", "violet", "orange", "red")
 def main() -> None:
     """The page."""
     asked = _asked()
-    live = st.toggle("Live", True, key="live", help=f"Look for new scans every {queries.REFRESH_S} seconds")
-    st.fragment(_board, run_every=queries.REFRESH_S if live else None)(*asked)
+    live = st.toggle("Live", True, key="live", help=f"Look for new scans every {scans.REFRESH_S} seconds")
+    st.fragment(_board, run_every=scans.REFRESH_S if live else None)(*asked)
 
 
 def _asked() -> tuple[str, str | None, dict[str, str]]:
     """Order, status and filters as chosen; they travel in the address, so that a worklist can be sent as a link."""
     search, sort, status, prediction, label, source = st.columns([3, 3, 3, 2, 2, 2])
+    linked: dict[str, Any] = {"bind": "query-params", "on_change": _first_page}
+    optional = linked | {"index": None, "placeholder": "Any"}
+    beginning = search.text_input("Scan id begins with", key="search", max_chars=70, **linked)
+    order = sort.selectbox("Order", list(scans.SORTS), key="sort", **linked)
+    reached = status.selectbox("Status", list(scans.STATUSES), key="status", **optional)
     chosen = {
-        "search": search.text_input("Scan id begins with", key="search", bind="query-params", max_chars=70)
-        .strip()
-        .lower(),
-        "prediction": prediction.selectbox(
-            "Prediction", queries.PREDICTIONS, None, key="prediction", bind="query-params", placeholder="Any"
-        ),
-        "label": label.selectbox("Folder", queries.LABELS, None, key="label", bind="query-params", placeholder="Any"),
-        "source": source.selectbox("Source", _sources(), None, key="source", bind="query-params", placeholder="Any"),
+        "search": beginning.strip().lower(),
+        "prediction": prediction.selectbox("Prediction", PREDICTIONS, key="prediction", **optional),
+        "label": label.selectbox("Folder", LABELS, key="label", **optional),
+        "source": source.selectbox("Source", _sources(), key="source", **optional),
     }
-    order = sort.selectbox("Order", list(queries.SORTS), key="sort", bind="query-params")
-    reached = status.selectbox(
-        "Status", list(queries.STATUSES), None, key="status", bind="query-params", placeholder="Any"
-    )
     return order, reached, {name: value for name, value in chosen.items() if value}
 
 
 def _sources() -> list[str]:
     try:
-        return queries.sources()
+        return scans.sources()
     except BigQueryError:
         return []  # the table beneath says that BigQuery cannot be reached
 
@@ -54,9 +54,9 @@ def _board(sort: str, status: str | None, filters: dict[str, str]) -> None:
 
 
 def _table(sort: str, status: str | None, filters: dict[str, str]) -> None:
-    page = st.session_state.get("page", 1)
+    page = _page()
     try:
-        rows = queries.worklist(sort, status, filters, page)
+        rows = scans.worklist(sort, status, filters, page)
     except BigQueryError:
         st.error("The list of scans cannot be reached. Your filters are kept.", icon=":material/cloud_off:")
         st.button("Try again", icon=":material/refresh:")
@@ -79,7 +79,18 @@ def _table(sort: str, status: str | None, filters: dict[str, str]) -> None:
         column_config=_columns(),
         alt="Files that arrived, one a row: when, answer, probability of cancer, steps done, folder, source, scan id",
     )
-    st.pagination(max(-(-total // queries.PAGE_ROWS), page), key="page")
+    st.pagination(min(max(-(-total // scans.PAGE_ROWS), page), MAX_PAGES), key="page", bind="query-params")
+
+
+def _page() -> int:
+    """The page asked for, by the address or by a click."""
+    asked = str(st.session_state.get("page", st.query_params.get("page", "1")))
+    return min(max(int(asked), 1), MAX_PAGES) if asked.isdecimal() else 1
+
+
+def _first_page() -> None:
+    """Other filters, another list: it is read from its beginning."""
+    st.session_state.page = 1
 
 
 def _select(rows: list[Row]) -> None:
@@ -129,7 +140,7 @@ def _detail(scan_id: str | None) -> None:
         st.caption("Choose a row to see when each step was done, and to read the scan.")
         return
     try:
-        trail = queries.trail(scan_id)
+        trail = scans.trail(scan_id)
     except BigQueryError:
         st.error("This scan's steps cannot be read now.", icon=":material/cloud_off:")
         return

@@ -18,8 +18,11 @@ Serve = Callable[..., list[str]]
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """A service that answers with these statuses in turn, for what the real one does only under load or misuse."""
-    servers = []
+    """A service that answers with these statuses in turn, for what the real one does only under load or misuse.
+
+    It keeps whoever meets the status 0 waiting until the test is over.
+    """
+    servers, over = [], threading.Event()
 
     def serving(*statuses: int, body: bytes = b"") -> list[str]:
         requests, left = [], list(statuses)
@@ -28,7 +31,10 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
             def do_POST(self) -> None:
                 requests.append(self.path)
                 self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(left.pop(0) if len(left) > 1 else left[0])
+                status = left.pop(0) if len(left) > 1 else left[0]
+                if not status:
+                    over.wait()
+                self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -47,6 +53,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         return requests
 
     yield serving
+    over.set()
     for server in servers:
         server.shutdown()
         server.server_close()
@@ -103,7 +110,8 @@ def test_every_failure_is_a_sentence(serve: Serve, status: int, body: bytes, sen
 
 
 def test_a_slow_service_is_not_asked_twice(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "_ANSWER_S", 0.0001)
-    serve(200, body=b"{}")
+    monkeypatch.setattr(api, "_ANSWER_S", 0.1)
+    requests = serve(0)
     with pytest.raises(ApiError, match="too long"):
-        api.read_file(b"x" * 4_000_000)
+        api.read_file(b"x")
+    assert len(requests) == 1

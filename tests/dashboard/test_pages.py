@@ -1,15 +1,29 @@
 """Model, Data and Operations, and what every page has in common."""
 
+import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from dashboard import findings, queries
+from dashboard import findings
+from dashboard.queries import collection, operations, releases, scans
 from local.stack import Stack
-from tests.dashboard.conftest import NOW, record_features, record_prediction, record_rejection, record_scan, words
+from local.topology import declared
+from shared.gcp import bigquery
+from tests.dashboard.conftest import (
+    NOW,
+    record_dead_letter,
+    record_features,
+    record_prediction,
+    record_rejection,
+    record_scan,
+    words,
+)
 
 Page = Callable[..., AppTest]
 VIEWS = ("read", "worklist", "model", "data", "operations")
@@ -39,12 +53,15 @@ def test_two_versions_are_compared_on_the_scans_both_have_scored(page: Page, sys
         scan_id = record_scan(source, probability=None)
         record_prediction(scan_id, probability, at, f"{source}-a")
         record_prediction(scan_id, 0.7, at, f"{source}-b")
-    rows = queries.compared(f"{source}-a", f"{source}-b")
+    rows = releases.compared(f"{source}-a", f"{source}-b")
     assert {(row["one"], row["other"]): row["scans"] for row in rows} == {
         ("Cancer", "Cancer"): 1,
         ("Non-Cancer", "Cancer"): 1,
     }
-    assert not page("model").exception
+    app = page("model", part="Versions")
+    for place, version in (("Compare", f"{source}-a"), ("with", f"{source}-b")):
+        app = next(box for box in app.selectbox if box.label == place).set_value(version).run()
+    assert "2 scans scored by both: 50.0% alike" in words(app)
 
 
 def test_the_data_page_counts_what_was_accepted(page: Page, system: Stack, source: str) -> None:
@@ -53,16 +70,29 @@ def test_the_data_page_counts_what_was_accepted(page: Page, system: Stack, sourc
         record_features(scan_id, source, [float(place), float(place % 2), 1.0])
     app = page("data")
     assert not app.exception
-    assert sum(row["scans"] for row in queries.composition() if row["source"] == source) == 3
+    assert sum(row["scans"] for row in collection.composition() if row["source"] == source) == 3
     assert {metric.label for metric in app.metric} >= {"Scans", "Sources", "Same pixels as another", "In two folders"}
 
 
+@pytest.mark.parametrize("part", ["Features", "Ingestion checks", "Readers' corrections"])
+def test_every_part_of_the_data_page_opens_by_its_link(page: Page, part: str) -> None:
+    assert not page("data", part=part).exception
+
+
+def test_ingestion_checks_say_which_folder_failed(page: Page, system: Stack) -> None:
+    counts = dict.fromkeys(("uploaded_files", "stored_files", "recorded_files", "rehashed"), 4) | {"mismatched": 1}
+    row = {"check_id": "last", "label": "Cancer", "passed": False, "checked_at": datetime.now(UTC).isoformat()}
+    bigquery.append("ingestion_checks", row | counts, key="last/Cancer")
+    collection.ingestion_checks.clear()
+    assert "failed for Cancer" in page("data", part="Ingestion checks").error[0].value
+
+
 def test_copies_under_other_ids_and_folders_are_counted(system: Stack, source: str) -> None:
-    before = queries.duplicates()
+    before = collection.duplicates()
     first = record_scan(source)
     record_scan(source, content_sha256=first)
-    queries.duplicates.clear()
-    assert queries.duplicates()["same_pixels"] == before["same_pixels"] + 1
+    collection.duplicates.clear()
+    assert collection.duplicates()["same_pixels"] == before["same_pixels"] + 1
 
 
 def test_operations_shows_what_waits_and_what_was_rejected(page: Page, system: Stack, source: str) -> None:
@@ -70,28 +100,60 @@ def test_operations_shows_what_waits_and_what_was_rejected(page: Page, system: S
     record_rejection(source, "truncated")
     app = page("operations")
     assert not app.exception
-    waiting = {row["step"]: row["scans"] for row in queries.waiting()}
+    waiting = {row["step"]: row["scans"] for row in operations.waiting()}
     assert waiting["score_scan"] >= 1
-    assert any(row["source"] == source and row["reason"] == "truncated" for row in queries.rejections("Last day"))
+    assert any(row["source"] == source and row["reason"] == "truncated" for row in operations.rejections("Last day"))
     assert "ready" in {metric.value for metric in app.metric}
 
 
-@pytest.mark.parametrize("window", queries.WINDOWS)
+def test_dead_letters_are_counted_and_those_that_a_replay_has_done_are_told_apart(
+    page: Page, system: Stack, source: str
+) -> None:
+    waiting, done = record_scan(source), record_scan(source, probability=0.7)
+    for scan_id in (waiting, done):
+        record_dead_letter("score-scan-on-scan-accepted", scan_id)
+    record_dead_letter("validate-scan-on-scan-uploaded", None, generation=17)
+    app = page("operations")
+    assert not app.exception
+    letters = next(table.value for table in app.dataframe if "Given up" in table.value)
+    found = dict(zip(letters["Scan"], letters["Done since"], strict=True))
+    assert (found[waiting], found[done]) == ("no", "yes")
+    assert "cannot be told" in set(letters["Done since"])
+    counted = next(metric for metric in app.metric if metric.label == "Dead letters")
+    assert int(counted.value) == len(letters)
+    assert "Given up" in [step["step"] for step in scans.trail(waiting)]
+
+
+def test_the_dashboard_knows_every_subscription_that_gives_up() -> None:
+    """All but the upload's, of which nothing but a generation is known."""
+    pushed = [
+        f"{step.replace('_', '-')}-on-{topic}"
+        for step, settings in declared()["steps"].items()
+        for topic in settings["topics"]
+        if step not in ("validate_scan", "record_dead_letter")
+    ]
+    asked = Path(operations.__file__).read_text()
+    assert [name for name in pushed if f"'{name}'" not in asked] == []
+
+
+@pytest.mark.parametrize("window", operations.WINDOWS)
 def test_every_look_back_has_its_figures(page: Page, system: Stack, source: str, window: str) -> None:
     record_features(record_scan(source, probability=0.8), source, [0.1])
     assert not page("operations", window=window).exception
-    assert {row["outcome"] for row in queries.throughput(window)} >= {"Accepted", "Scored"}
-    assert queries.latency(window)[-1]["p50"] >= 0
-    assert sum(row["scans"] for row in queries.probabilities(window)) >= 1
+    assert {row["outcome"] for row in operations.throughput(window)} >= {"Accepted", "Scored"}
+    assert operations.latency(window)[-1]["p50"] >= 0
+    assert sum(row["scans"] for row in operations.probabilities(window)) >= 1
 
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A report as services.training writes one."""
-    figures = dict.fromkeys(("accuracy", "recall", "specificity", "auc_roc", "ece"), 0.9)
+    figures = dict.fromkeys(("accuracy", "auc_roc", "ece"), 0.9) | {"recall": 0.6, "specificity": 0.6}
     metrics = {"threshold": 0.5, "test": figures | {"accuracy_low": 0.88, "accuracy_high": 0.92}}
     metrics |= {"robustness": {"blur": {"accuracy": 0.97}}, "tumour_type": {"accuracy": 0.8, "scans": 1200}}
-    roc = [{"threshold": t, "sensitivity": 1 - t, "specificity": t} for t in (0.0, 0.5, 1.0)]
+    metrics |= {"per_class": {"ward-3 glioma": {"accuracy": 0.75, "scans": 8}}, "shortcuts": {"border pixels": 0.61}}
+    metrics |= {"per_source": {"test": {"ward-3": {"recall": 0.83, "groups": 3}}}}
+    roc = [{"threshold": t, "sensitivity": 1 - t, "specificity": t} for t in (0.0, 0.2, 0.8, 1.0)]
     curves = {"test": {"roc": roc, "calibration": [{"predicted": 0.1, "observed": 0.2, "count": 9}]}}
     moments = {name: {"mean": 0.2, "deviation": 0.1} for name in ("mean", "deviation", "skewness", "kurtosis")}
     for name, content in {
@@ -109,17 +171,63 @@ def test_the_shipped_report_is_shown(page: Page, shipped: None) -> None:
     app = page("model")
     assert not app.exception
     assert "0.900 (0.880 to 0.920)" in app.table[0].value.to_numpy()
-    assert "Read before use" in words(app)
+    tables = [table.value for table in app.table]
+    assert "Confusion" in words(app)
+    for row, figure in {"ward-3 glioma": "0.750", "border pixels": "0.610", "test: ward-3": "0.830"}.items():
+        assert any(figure in table.loc[row].to_numpy() for table in tables if row in table.index)
+    assert "Read before use" in words(page("model", part="Card and report"))
+
+
+def test_the_report_that_ships_has_its_heat_maps(page: Page) -> None:
+    """The gallery is read out of report.html, so a report written otherwise fails here."""
+    meaning, picture = findings.drawings()["Heat maps"]
+    assert meaning
+    with Image.open(io.BytesIO(picture)) as gallery:
+        assert min(gallery.size) > 100
+    app = page("model", part="Heat maps")
+    assert not app.exception
+    assert "Heat maps" in words(app)
+
+
+def test_every_shipped_figure_is_shown(page: Page) -> None:
+    app = page("model")
+    assert not app.exception
+    assert {table.value.shape[0] > 0 for table in app.table} == {True}
+    assert {"By class and source", "Without seeing a tumour"} <= {
+        heading.value.removeprefix("#### ") for heading in app.markdown
+    }
+
+
+def test_release_decisions_are_listed_with_their_reasons_and_compared(page: Page, source: str) -> None:
+    figures = {"auc_roc": 0.98, "auc_roc_low": 0.97, "auc_roc_high": 0.99}
+    for version, outcome, reasons in ((f"{source}-a", "promoted", []), (f"{source}-b", "kept back", ["ece is worse."])):
+        decision = {"version": version, "outcome": outcome, "before": None, "reasons": reasons}
+        row = decision | {"figures": json.dumps(figures), "decided_at": datetime.now(UTC).isoformat()}
+        bigquery.append("release_decisions", row | {"decision_id": version}, key=version)
+    releases.decisions.clear()
+    app = page("model", part="Versions")
+    assert not app.exception
+    decisions = app.dataframe[0].value.set_index("Version")
+    assert decisions.loc[f"{source}-b", "Outcome"] == "Kept back"
+    assert decisions.loc[f"{source}-b", "Why"] == "ece is worse."
+    for place, version in (("Compare", f"{source}-a"), ("with", f"{source}-b")):
+        app = next(box for box in app.selectbox if box.label == place).set_value(version).run()
+    assert list(app.table[0].value.loc["AUC, ROC"]) == ["0.980 (0.970 to 0.990)"] * 2
 
 
 def test_moving_the_threshold_moves_what_it_means(page: Page, shipped: None) -> None:
-    app = page("model")
+    app = page("model", part="Threshold")
     figures = {}
     for threshold in (0.2, 0.8):
         app = next(slider for slider in app.slider if slider.label == "Call it Cancer from").set_value(threshold).run()
         figures[threshold] = {metric.label: metric.value for metric in app.metric}
     assert (figures[0.2]["Sensitivity"], figures[0.2]["Specificity"]) == ("80.0%", "20.0%")
     assert (figures[0.8]["Sensitivity"], figures[0.8]["Specificity"]) == ("20.0%", "80.0%")
+
+
+def test_the_operating_threshold_has_the_figures_of_the_report(page: Page, shipped: None) -> None:
+    """And not those between the points of a curve, which lie on a straight line through 0.5."""
+    assert findings.operating_point(findings.curves()["test"]["roc"], 0.5) == (0.6, 0.6)
 
 
 def test_drift_is_measured_against_the_training_reference(page: Page, shipped: None, source: str) -> None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import queries
+from dashboard.queries import scans
 from local.stack import Stack
 from shared.gcp import bigquery
 from tests.dashboard.conftest import NOW, record_features, record_prediction, record_rejection, record_scan, words
@@ -55,7 +55,7 @@ def test_the_steps_done_are_shown(page: Page, system: Stack, source: str) -> Non
     assert list(page("worklist", source=source).dataframe[0].value["Steps"][0]) == ["Uploaded", "Accepted"]
     record_prediction(scan_id, 0.9, NOW.isoformat())
     record_features(scan_id, source, [0.1, 0.2])
-    queries.worklist.clear()
+    scans.worklist.clear()
     steps = list(page("worklist", source=source).dataframe[0].value["Steps"][0])
     assert steps == ["Uploaded", "Accepted", "Scored", "Features"]
 
@@ -65,7 +65,7 @@ def test_a_rejected_file_says_why(page: Page, system: Stack, source: str) -> Non
     file_id = record_rejection(source, "truncated")
     app = page("worklist", search=file_id)
     assert list(app.dataframe[0].value["Answer"]) == ["truncated"]
-    assert [step["step"] for step in queries.trail(file_id)] == ["Uploaded", "Rejected"]
+    assert [step["step"] for step in scans.trail(file_id)] == ["Uploaded", "Rejected"]
 
 
 def test_a_second_model_does_not_double_a_scan(page: Page, system: Stack, source: str) -> None:
@@ -77,20 +77,33 @@ def test_a_second_model_does_not_double_a_scan(page: Page, system: Stack, source
     assert list(app.dataframe[0].value["Probability"]) == [0.8]
 
 
-def test_pages_follow_each_other(system: Stack, source: str) -> None:
+def test_pages_follow_each_other(page: Page, system: Stack, source: str) -> None:
     with ThreadPoolExecutor(8) as pool:
-        everything = list(pool.map(lambda place: record_scan(source, place), range(queries.PAGE_ROWS + 3)))
-    pages = [queries.worklist("Oldest first", None, {"source": source}, page) for page in (1, 2)]
+        everything = list(pool.map(lambda place: record_scan(source, place), range(scans.PAGE_ROWS + 3)))
+    assert shown(page("worklist", source=source, sort="Oldest first", page="2")) == everything[scans.PAGE_ROWS :]
+    pages = [scans.worklist("Oldest first", None, {"source": source}, page) for page in (1, 2)]
     assert [row["scan_id"] for rows in pages for row in rows] == everything
     assert {row["total"] for rows in pages for row in rows} == {len(everything)}
+
+
+def test_another_filter_begins_at_the_first_page(page: Page, three: list[str], source: str) -> None:
+    app = page("worklist", source=source, page="7")
+    assert "No scan matches." in words(app)
+    app = next(box for box in app.selectbox if box.label == "Prediction").set_value("Cancer").run()
+    assert set(shown(app)) == set(three[1:])
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "9" * 40])
+def test_an_address_with_a_wrong_page_breaks_nothing(page: Page, three: list[str], number: str) -> None:
+    assert not page("worklist", page=number).exception
 
 
 def test_statuses_tell_scans_apart(system: Stack, source: str) -> None:
     waiting, scored = record_scan(source), record_scan(source, probability=0.4)
     rejected = record_rejection(source, "blank")
     found = {
-        status: [row["scan_id"] for row in queries.worklist("Newest first", status, {"source": source}, 1)]
-        for status in queries.STATUSES
+        status: [row["scan_id"] for row in scans.worklist("Newest first", status, {"source": source}, 1)]
+        for status in scans.STATUSES
     }
     assert found["Waiting for a score"] == [waiting]
     assert found["Scored"] == [scored]
@@ -103,7 +116,7 @@ def test_an_unreachable_bigquery_keeps_the_filters(page: Page, monkeypatch: pyte
     monkeypatch.setattr(bigquery, "_RETRY", bigquery._RETRY.with_timeout(1))
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:9")
     bigquery.client.cache_clear()
-    queries.worklist.clear()
+    scans.worklist.clear()
     app.run()
     bigquery.client.cache_clear()
     assert not app.exception

@@ -1,0 +1,49 @@
+"""Which models were released or kept back, which have scored scans, and how they differ."""
+
+import streamlit as st
+
+from shared.gcp.bigquery import Row, query
+
+
+@st.cache_data(ttl=30, max_entries=10, show_spinner=False)
+def versions() -> list[Row]:
+    """Models that have scored scans, newest first, and what readers said of their answers. Raises BigQueryError."""
+    sql = """
+    WITH heard AS (
+      SELECT model_version, COUNT(*) AS opinions, COUNTIF(agrees) AS agreed
+      FROM `{dataset}.feedback` GROUP BY model_version
+    )
+    SELECT model_version, MIN(predicted_at) AS first_at, MAX(predicted_at) AS last_at, COUNT(*) AS scans,
+      AVG(threshold) AS threshold, COUNTIF(prediction = 'Cancer') / COUNT(*) AS called_cancer,
+      COUNTIF(prediction = 'Not a brain MRI') / COUNT(*) AS refused, ANY_VALUE(opinions) AS opinions,
+      ANY_VALUE(agreed) AS agreed
+    FROM `{dataset}.predictions` LEFT JOIN heard USING (model_version)
+    GROUP BY model_version ORDER BY last_at DESC LIMIT 100
+    """
+    return query(sql)
+
+
+@st.cache_data(ttl=60, max_entries=20, show_spinner=False)
+def compared(one: str, other: str) -> list[Row]:
+    """Scans that two versions have both scored, by their answers: `one`, `other`, `scans`, `moved`.
+
+    Raises BigQueryError.
+    """
+    sql = """
+    SELECT a.prediction AS one, b.prediction AS other, COUNT(*) AS scans,
+      AVG(ABS(a.probability - b.probability)) AS moved
+    FROM `{dataset}.predictions` AS a JOIN `{dataset}.predictions` AS b USING (scan_id)
+    WHERE a.model_version = @one AND b.model_version = @other
+    GROUP BY 1, 2 ORDER BY 1, 2
+    """
+    return query(sql, one=one, other=other)
+
+
+@st.cache_data(ttl=30, max_entries=10, show_spinner=False)
+def decisions() -> list[Row]:
+    """The last 100 decisions on releases, newest first; `figures` is JSON. Raises BigQueryError."""
+    sql = """
+    SELECT decided_at, version, outcome, `before`, reasons, figures FROM `{dataset}.release_decisions`
+    ORDER BY decided_at DESC LIMIT 100
+    """
+    return query(sql)
