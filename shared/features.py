@@ -1,6 +1,7 @@
 """Features of prepared scans: pixel statistics, standardised pixels and their principal components."""
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Self, TypedDict
 
@@ -24,7 +25,7 @@ class PixelStatistics(TypedDict):
 
 def flatten(tensors: np.ndarray) -> np.ndarray:
     """Prepared scans float32 (..., 128, 128, 3) as vectors (..., 49152)."""
-    return tensors.reshape(*tensors.shape[:-3], -1)
+    return tensors.reshape(*tensors.shape[:-3], math.prod(tensors.shape[-3:]))
 
 
 def fold(vectors: np.ndarray) -> np.ndarray:
@@ -33,7 +34,7 @@ def fold(vectors: np.ndarray) -> np.ndarray:
     A prepared scan's channels are equal, so this keeps every length and angle, and a third of the work is the whole.
     """
     channels = np.full(3, 1 / np.sqrt(3), vectors.dtype)
-    return vectors.reshape(*vectors.shape[:-1], -1, 3) @ channels
+    return vectors.reshape(*vectors.shape[:-1], vectors.shape[-1] // 3, 3) @ channels
 
 
 def pixel_statistics(tensor: np.ndarray) -> PixelStatistics:

@@ -1,6 +1,8 @@
 """Features of the scans in one prepared object, written as Parquet as BigQuery loads it. Runs in the executors."""
 
 import io
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -50,7 +52,7 @@ ERRORS = _schema(manifest=_TEXT, scan_id=_TEXT, label=_TEXT, source=_TEXT, reaso
 """Columns of terraform/schemas/preprocessing_errors.json."""
 
 _BATCH = 16
-"""Scans that the backbone takes at a time."""
+"""Scans that the backbone and the basis take at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,18 @@ def describe_object(bucket: str, prepared: str, recipe: Recipe) -> int:
 
 def _rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: datetime) -> list[dict[str, Any]]:
     model = releases.load(recipe.model)
-    components = bases.load(recipe.basis).project(images) if recipe.basis else [None] * len(images)
+    components = _components(recipe.basis, images) if recipe.basis else [None] * len(images)
     return [
         scan
         | describe(image, model.predict(image).embedding, components_of_scan)
         | {"feature_version": recipe.feature_version, "recorded_at": now}
         for scan, image, components_of_scan in zip(scans, images, components, strict=True)
     ]
+
+
+def _components(basis: str, images: np.ndarray) -> Iterator[np.ndarray]:
+    project = bases.load(basis).project
+    return itertools.chain.from_iterable(project(batch) for batch in _batches(images))
 
 
 def _cnn_rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: datetime) -> list[dict[str, Any]]:
@@ -118,8 +125,12 @@ def _cnn_rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: dateti
 def backbone_embeddings(path: str, images: np.ndarray) -> np.ndarray:
     """Features float32 (n, d) of an exported network for prepared scans (n, 128, 128, 3), a batch at a time."""
     network = _backbone(path)
-    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-    return np.concatenate([_run(network, batch) for batch in batches]) if batches else np.empty((0, 0), np.float32)
+    embeddings = [_run(network, batch) for batch in _batches(images)]
+    return np.concatenate(embeddings) if embeddings else np.empty((0, 0), np.float32)
+
+
+def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
+    return (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
 
 
 @cache

@@ -1,5 +1,6 @@
 """A batch in parts: which scans go together, and one executor task for each part."""
 
+import gc
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -64,6 +65,7 @@ def on_executors(
     """Do `work` for each part, a task each; returns what each answered (as JSON knows it), in no particular order."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        gc.freeze()  # PySpark collects garbage after each task: 50 ms where it looks through every module again
         cv2.setNumThreads(1)  # a task has one core
         for batch in batches:
             for index in batch.column(0).to_pylist():

@@ -2,7 +2,8 @@
 
 All three read the same scans from the same storage stand-in, do the same work and write Parquet back: preparing, then
 each feature of what was prepared. Real scans are repeated under new ids. The session is up and every process warm
-before the clock starts; runs take turns, and medians are told. The loop and the pool are measured on the smallest size.
+before the clock starts; runs take turns, and medians are told. The loop is measured on the smallest size, the pool on
+that and, preparing, on the next.
 
 Prints a table and merges its figures into .local/bench/preprocessing.json, so that sizes can be measured one at a time.
 """
@@ -126,18 +127,25 @@ def measure(
     wanted: argparse.Namespace,
 ) -> None:
     """Measure one size, and record each figure as soon as it is there."""
-    racing = {name: run for name, run in everybody.items() if name == "spark" or size == SIZES[0]}
     if "prepare" in wanted.steps:
+        racing = racers(everybody, size, SIZES[1])
         races = {name: partial(prepare_plainly, run, scans, size) for name, run in racing.items()}
         races["spark"] = lambda: prepared(manifest(scans, size))
         record(medians("", size, wanted.runs, races))
     names = prepared(manifest(scans, size))
     for step, work in features(recipe, names).items():
         if step in wanted.steps:
+            racing = racers(everybody, size, SIZES[0])
             races = {name: partial(run, work, range(len(names))) for name, run in racing.items()}
             record(medians(f"{step}_", size, wanted.runs, races))
     if "fit" in wanted.steps:
         record(fit_seconds(names, size))
+
+
+def racers(everybody: Mapping[str, Runner], size: int, most_of_pool: int) -> dict[str, Runner]:
+    """Spark at every size, the loop at the smallest alone, the pool up to a size: they take long and do not change."""
+    most = {"spark": size, "loop": SIZES[0], "pool": most_of_pool}
+    return {name: run for name, run in everybody.items() if size <= most[name]}
 
 
 def medians(step: str, size: int, runs: int, races: Mapping[str, Callable[[], object]]) -> Figures:
@@ -149,9 +157,10 @@ def medians(step: str, size: int, runs: int, races: Mapping[str, Callable[[], ob
         rates[name].append(size / (time.monotonic() - started))
         progress(f"{size:>6} {step or 'prepare_'} {name:>5} {rates[name][-1]:8.1f} images a second")
     found = {name: statistics.median(each) for name, each in rates.items()}
-    found[str(size)] = found.pop("spark")
-    shares = {f"{step}spark_to_pool": found[str(size)] / found["pool"]} if "pool" in found else {}
-    return {f"{name}_{step}images_per_second": rate for name, rate in found.items()} | shares
+    shares = {f"{size}_{step}spark_to_pool": found["spark"] / found["pool"]} if "pool" in found else {}
+    plain = {"loop": "loop", "pool": "pool"} if size == SIZES[0] else {"pool": f"{size}_pool"}
+    names = {"spark": str(size)} | plain
+    return {f"{names[name]}_{step}images_per_second": rate for name, rate in found.items()} | shares
 
 
 def prepared(scans: Manifest) -> list[str]:

@@ -86,6 +86,16 @@ def test_fold_keeps_lengths_and_angles_of_prepared_scans():
     np.testing.assert_allclose(fold(vectors) @ fold(vectors).T, vectors @ vectors.T, rtol=1e-6)
 
 
+def test_of_no_scans_there_are_no_components(tensors):
+    assert _basis(Moments.of(flatten(tensors))).project(tensors[:0]).shape == (0, 3)
+
+
+def test_many_scans_are_projected_as_one_by_one(tensors):
+    basis = _basis(Moments.of(flatten(tensors)))
+    alone = [basis.project(tensor) for tensor in tensors]
+    np.testing.assert_allclose(basis.project(tensors), alone, rtol=1e-4, atol=1e-4)
+
+
 def test_describe_without_a_basis_has_no_principal_components(tensors):
     assert describe(tensors[0], np.ones(2, np.float32), None)["principal_components"] == []
 
