@@ -60,7 +60,7 @@ bench-preprocessing: $(UV) ## Measure Spark beside a plain loop and a process po
 	@$(RUN) --group dev python -m tests.benchmarks.preprocessing
 
 bench-dashboard: $(UV) ## Measure the dashboard's pages
-	@$(RUN) --group dev python -m tests.benchmarks.dashboard
+	@STREAMLIT_LOGGER_LEVEL=error $(RUN) --group dev python -m tests.benchmarks.dashboard
 
 screenshots: $(UV) ## Take the README's screenshots of every page in both themes
 	@$(RUN) --group dev python -m tests.dashboard.screenshots

@@ -141,7 +141,8 @@ def _chosen(read: list[tuple[Item, list[Reading]]]) -> int:
         for item, readings in read
     )
     percent = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
-    st.dataframe(table, hide_index=True, column_config={"Probability of cancer": percent})
+    columns = {"Probability of cancer": percent}
+    st.dataframe(table, hide_index=True, column_config=columns, alt="Every file with its answer")
     order = sorted(range(len(read)), key=lambda place: -_most_urgent(read[place][1]).probability)
     return st.selectbox("File to look at", order, format_func=lambda place: read[place][0].title)
 

@@ -4,6 +4,7 @@ import io
 import re
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,34 @@ def test_a_dropped_scan_is_read_and_disagreed_with(page: Page) -> None:
     expect(page.get_by_text("Stored. Sending again replaces it.")).to_be_visible()
     rows = bigquery.query("SELECT scan_id, agrees FROM `{dataset}.feedback` WHERE reason = @reason", reason=reason)
     assert [(row["scan_id"], row["agrees"]) for row in rows] == [(file_id(SAMPLE.read_bytes()), False)]
+
+
+def test_a_reading_can_be_taken_along_in_every_form(page: Page) -> None:
+    page.get_by_role("button", name="Drawn lesion", exact=True).click()
+    begins = {"PDF, one page": b"%PDF", "PNG with heat map": b"\x89PNG", "JSON": b"[", "CSV": b"scan_id,prediction"}
+    for label, beginning in begins.items():
+        button = page.get_by_role("button", name=label, exact=True)
+        button.wait_for()
+        settled(page)
+        with page.expect_download() as download:
+            button.click()
+        assert Path(download.value.path()).read_bytes().startswith(beginning)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_and_part_opens_by_its_address(browser: Browser, stack: Stack, theme: str) -> None:
+    page = new_page(browser, theme)
+    for address, seen in (
+        ("worklist?sort=Oldest+first", "Live"),
+        ("model?part=Threshold", "Prevalence in %"),
+        ("model?part=Heat+maps", "Failures"),
+        ("model?part=Versions", "Release decisions"),
+        ("data?part=Ingestion+checks", "ngestion check"),
+        ("operations?window=Last+week", "Waiting and given up"),
+    ):
+        page.goto(f"{stack.url('dashboard')}/{address}")
+        expect(page.get_by_text(seen).first).to_be_visible()
+    page.close()
 
 
 def test_a_scan_dropped_into_the_bucket_appears_without_reload_and_is_read(page: Page) -> None:

@@ -51,6 +51,11 @@ def test_every_file_of_several_is_answered(page: Page, lesion: bytes) -> None:
     assert len(app.dataframe[0].value) == 2
 
 
+def test_sessions_see_nothing_of_each_other(page: Page, lesion: bytes) -> None:
+    assert "Calibrated" in words(upload(page("read"), lesion))
+    assert "Calibrated" not in words(page("read"))
+
+
 def test_a_file_of_several_slices_has_a_slider(page: Page) -> None:
     app = upload(page("read"), samples.multi_page_tiff(samples.healthy_slices()[:4]))
     slider = next(slider for slider in app.slider if slider.label == "Slice")
