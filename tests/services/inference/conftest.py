@@ -2,7 +2,6 @@
 
 import io
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import requests
 from PIL import Image
 from starlette.testclient import TestClient
 
+from local.processes import free_port
 from services.inference.main import create_app
 from services.inference.settings import Settings
 
@@ -66,12 +66,12 @@ class Server:
 
 
 @contextmanager
-def running(log: Path, **environment: str) -> Iterator[Server]:
-    """Start `python -m services.inference`, wait until it is ready, and end it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    variables = os.environ | {"PORT": str(port), "PYTHONPATH": str(ROOT)} | environment
+def running(log: Path, port: int = 0, **environment: str) -> Iterator[Server]:
+    """Start `python -m services.inference`, wait until it is ready, and end it. A given port is the caller's to set."""
+    variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    if not port:
+        port = free_port()
+        variables["PORT"] = str(port)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "services.inference"], cwd=ROOT, env=variables, stdout=output, stderr=output

@@ -13,6 +13,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.testclient import TestClient
 
+from local.processes import free_port
 from services.inference.main import create_app
 from services.inference.settings import Settings
 
@@ -88,6 +89,14 @@ def test_neither_do_other_keys_other_algorithms_or_no_token(guarded: TestClient,
         assert guarded.get("/docs", headers=headers).status_code == 401
 
 
+def test_keys_that_cannot_be_read_are_a_reason_to_try_again(key: rsa.RSAPrivateKey, jpeg: bytes):
+    nowhere = Settings(jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwt_jwks_url=f"http://127.0.0.1:{free_port()}/keys")
+    with TestClient(create_app(nowhere)) as client:
+        answer = client.post("/v1/predict", content=jpeg, headers=token(key))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["type"] == "urn:scanflow:problem:keys-unavailable"
+
+
 def test_probes_need_no_token(guarded: TestClient):
     assert [guarded.get(path).status_code for path in ("/healthz", "/readyz", "/v2/health/ready")] == [200] * 3
 
@@ -138,3 +147,22 @@ def test_a_body_that_trickles_in_is_cut_off_and_others_are_served_meanwhile(serv
             answer += chunk
         assert answer.startswith(b"HTTP/1.1 408")
         connection.close()
+
+
+def test_a_head_that_never_ends_is_cut_off(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=30) as silent,
+        socket.create_connection((host, int(port)), timeout=30) as slow,
+    ):
+        slow.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nX-")
+        assert slow.recv(1) == b""  # the service closes the connection
+        assert silent.recv(1) == b""
+
+
+def test_a_head_of_megabytes_is_cut_off(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as endless, pytest.raises(ConnectionError):
+        endless.sendall(b"GET / HTTP/1.1\r\nX: ")
+        while True:
+            endless.sendall(bytes([120]) * 65536)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -15,6 +16,7 @@ from shared.decoding import decode
 from shared.errors import Reason, RejectedScan
 from shared.model import read_release
 from shared.preprocessing import prepare
+from tests.services.inference.conftest import Server
 
 PROBLEM = "application/problem+json"
 
@@ -79,6 +81,24 @@ def test_batch_answers_result_or_error_in_order(client: TestClient, jpeg: bytes,
 def test_batch_takes_a_form_of_many_files(client: TestClient, jpeg: bytes):
     response = client.post("/v1/predict:batch", files=[("file", ("a", jpeg)), ("file", ("b", b"text"))])
     assert ["result" in json.loads(line) for line in response.text.splitlines()] == [True, False]
+
+
+def test_a_line_of_a_batch_is_sent_before_those_behind_it_are_scored(server: Server, jpeg: bytes):
+    count = 300
+    before = predictions(server)
+    body = {"instances": [{"b64": base64.b64encode(jpeg).decode()}] * count}
+    with requests.post(f"{server.url}/v1/predict:batch", json=body, stream=True, timeout=60) as response:
+        lines = response.iter_lines()
+        assert json.loads(next(lines))["index"] == 0
+        assert 0 < predictions(server) - before < count
+        assert [json.loads(line)["index"] for line in lines] == list(range(1, count))
+    assert predictions(server) - before == count
+
+
+def predictions(server: Server) -> float:
+    """Scans that the service has counted, whatever it said of them."""
+    lines = requests.get(f"{server.url}/metrics", timeout=60).text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("scanflow_predictions_total"))
 
 
 @pytest.mark.parametrize("reason", Reason)

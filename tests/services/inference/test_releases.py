@@ -1,5 +1,6 @@
 """The life of a release in the models bucket, on a storage server of the test's own."""
 
+import base64
 import hashlib
 import json
 import os
@@ -142,6 +143,26 @@ def test_a_scan_is_read_from_the_scans_bucket_and_from_no_other(
         assert post(f"gs://{bucket.name}x/{name}").status_code == 403
         assert post(f"file:///{name}").status_code == 403
         assert "0a0a" not in (tmp_path / "log").read_text()
+
+
+def test_vertex_ai_sets_the_port_the_routes_and_the_folder_of_the_release(
+    cloud: str, bucket: storage.Bucket, tmp_path: Path, jpeg: bytes
+):
+    release(bucket, "v")
+    port, route = free_port(), "/v1/endpoints/7/deployedModels/8"
+    variables = {
+        "STORAGE_EMULATOR_HOST": cloud,
+        "GOOGLE_CLOUD_PROJECT": "p",
+        "AIP_HTTP_PORT": str(port),
+        "AIP_HEALTH_ROUTE": route,
+        "AIP_PREDICT_ROUTE": f"{route}:predict",
+        "AIP_STORAGE_URI": f"gs://{bucket.name}/releases/v/",
+    }
+    with running(tmp_path / "log", port=port, QUEUE_SECONDS="30", **variables) as server:
+        assert requests.get(f"{server.url}{route}", timeout=30).status_code == 200
+        body = {"instances": [{"b64": base64.b64encode(jpeg).decode()}]}
+        (answer,) = requests.post(f"{server.url}{route}:predict", json=body, timeout=30).json()["predictions"]
+        assert answer["model_version"] == "v"
 
 
 def test_what_is_no_release_is_a_mismatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
