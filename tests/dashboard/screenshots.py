@@ -16,7 +16,14 @@ from tests.dashboard.browser import CHROMIUM, choose_first_row, chromium, new_pa
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "screenshots"
-PAGES = ("read", "worklist", "model", "data", "operations")
+PAGES = {
+    "read": "",
+    "worklist": "worklist",
+    "model": "model",
+    "data": "data",
+    "operations": "operations?window=Last+hour",
+}
+"""Address of each."""
 _HEAD = ROOT / "dashboard" / "samples" / "head.jpg"
 _DEADLINE_S = 300
 _TALLEST = 2200
@@ -64,7 +71,7 @@ def _wait_for(scans: int) -> None:
 
 def _take(browser: Browser, stack: Stack, name: str, theme: str) -> None:
     page = new_page(browser, theme)
-    page.goto(f"{stack.url('dashboard')}/{'' if name == 'read' else name}")
+    page.goto(f"{stack.url('dashboard')}/{PAGES[name]}")
     page.wait_for_selector("h1")
     _prepare(page, name)
     _save(page, FOLDER / f"{name}-{theme}.webp")
@@ -80,8 +87,6 @@ def _prepare(page: Page, name: str) -> None:
     if name == "worklist":
         choose_first_row(page)
         page.get_by_role("button", name="Read this scan").wait_for()
-    if name == "operations":
-        page.get_by_text("Last hour").click()
     settled(page)
 
 
