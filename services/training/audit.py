@@ -70,9 +70,11 @@ def _near_rows(prints: np.ndarray, turned: np.ndarray, near: float) -> tuple[np.
     return first[first < second], second[first < second], np.concatenate(likeness)[first < second]
 
 
-def conflicts(labels: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Groups that hold scans of both labels: one of the labels is wrong, or two heads look alike."""
-    return np.array([group for group in np.unique(found) if len(set(labels[found == group])) > 1], int)
+def contradicted(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether each prepared image has a copy under the other label: one label is wrong, or two heads look alike."""
+    first, second, _ = similar_pairs(images, NEAR)
+    apart = labels[first] != labels[second]
+    return np.isin(np.arange(len(labels)), [first[apart], second[apart]])
 
 
 def perhaps_tomography(images: np.ndarray) -> np.ndarray:
@@ -89,9 +91,8 @@ def perhaps_tomography(images: np.ndarray) -> np.ndarray:
 
 def to_review(scans: Scans, found: np.ndarray) -> pd.DataFrame:
     """What a reader of scans should look at, though it is kept: scan_id, label, source, group and why."""
-    labels = scans.table["label"].to_numpy()
     reasons = {
-        "its group holds both labels": np.isin(found, conflicts(labels, found)),
+        "a copy has the other label": contradicted(scans.images, scans.table["label"].to_numpy()),
         "looks like computed tomography": perhaps_tomography(scans.images),
     }
     named = scans.table[["scan_id", "label", "source"]].assign(group=found)

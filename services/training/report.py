@@ -89,7 +89,9 @@ def _drawings(model: Model, study: Study, measured: dict[str, pd.DataFrame], met
         "Test scans changed as if the file had been, then prepared again.",
         _robustness(metrics["robustness"]),
     )
-    yield "Pairs round the threshold of the audit", "Each column is a pair with its correlation.", _pairs(study)
+    pairs = _pairs(study)
+    if pairs:
+        yield "Pairs round the threshold of the audit", "Each column is a pair with its correlation.", pairs
     yield "Sizes and groups", "What the files and the groups of copies look like.", _sizes(study)
     images = study.scans.images[study.parts == "test"]
     wrong = np.flatnonzero((test["probability"] >= threshold) != (test["label"] == 1))
@@ -146,8 +148,10 @@ def _robustness(table: dict[str, dict]) -> Figure:
     return figure
 
 
-def _pairs(study: Study) -> Figure:
+def _pairs(study: Study) -> Figure | None:
     first, second, likeness = audit.similar_pairs(study.scans.images, audit.NEAR - 0.03)
+    if not len(first):
+        return None
     near = np.argsort(np.abs(likeness - audit.NEAR))[:400]
     chosen = np.sort(np.random.default_rng(0).choice(near, min(12, len(near)), replace=False))
     chosen = chosen[np.argsort(likeness[chosen])]

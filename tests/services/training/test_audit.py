@@ -49,8 +49,9 @@ def test_scans_of_one_patient_are_one_group():
     assert len(np.unique(found)) == 3
 
 
-def test_a_group_of_both_labels_is_a_conflict():
-    assert audit.conflicts(np.array([0, 1, 1, 1]), np.array([5, 5, 7, 7])).tolist() == [5]
+def test_copies_under_both_labels_contradict_each_other():
+    images = prepared(head(0), np.ascontiguousarray(np.rot90(head(0))), head(1), head(1))
+    assert audit.contradicted(images, np.array([0, 1, 1, 1])).tolist() == [True, True, False, False]
 
 
 def test_a_shortcut_in_the_files_is_measured():
