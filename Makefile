@@ -10,6 +10,8 @@ DATA ?=
 LIMIT ?=
 EPOCHS ?=
 ONCE ?=
+SIZES ?=
+RUNS ?=
 # Byte code is written once at install, so that a dozen processes start quickly.
 export UV_COMPILE_BYTECODE := 1
 export PYTHONDONTWRITEBYTECODE :=
@@ -56,8 +58,8 @@ bench: $(UV) ## Measure scans a second and latency from the bucket to the predic
 bench-inference: $(UV) ## Measure the inference service beside what people write first
 	@$(RUN) --group dev --group bench python -m tests.benchmarks.inference
 
-bench-preprocessing: $(UV) ## Measure Spark beside a plain loop and a process pool
-	@$(RUN) --group dev python -m tests.benchmarks.preprocessing
+bench-preprocessing: $(UV) ## Measure Spark beside a plain loop and a process pool, for 20 minutes: [SIZES="1000 5000"] [RUNS=n]
+	@$(RUN) --group dev python -m tests.benchmarks.preprocessing $(if $(SIZES),--sizes $(SIZES)) $(if $(RUNS),--runs $(RUNS))
 
 bench-dashboard: $(UV) ## Measure the dashboard's pages
 	@STREAMLIT_LOGGER_LEVEL=error $(RUN) --group dev python -m tests.benchmarks.dashboard
