@@ -95,6 +95,7 @@ def _save(page: Page, file: Path) -> None:
     height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     page.set_viewport_size({"width": 1360, "height": min(max(height, 860), _TALLEST)})
     page.wait_for_timeout(1500)  # charts grow into their new size without telling
+    settled(page)  # a live page fades while it asks again
     Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(file, quality=70, method=6)
 
 
