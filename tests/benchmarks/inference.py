@@ -1,7 +1,8 @@
 """The inference service beside the bare loop, FastAPI with Keras, LitServe and BentoML: `make bench-inference`.
 
-Everything runs on the same cores, the load generator included. Medians of three runs, each of every concurrency; the
-bare loop is measured again before each run of the service, so that a machine that slows down slows both.
+Everything runs on the same cores, the load generator included: the same client, files and model for all. Medians of
+three rounds; in each the bare loop and then every system, started anew, at every concurrency, so that a machine that
+slows down slows all of them.
 """
 
 import argparse
@@ -65,16 +66,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "kaggle" / "Training")
     parser.add_argument("--quick", action="store_true", help="one short run of each: a look, not a measurement")
     arguments = parser.parse_args()
-    runs, seconds, overload_seconds = (1, 1.5, 8) if arguments.quick else (3, 4, 60)
+    runs, seconds, overload_seconds = (1, 1.5, 8) if arguments.quick else (3, 3, 60)
     scans = sample(arguments.data)
     figures = cold_start(scans[0], 3 if arguments.quick else 5)
-    for system in SYSTEMS:
-        print(f"measuring {system.name} ...", flush=True)
-        with running(system, scans[0]) as (url, process):
-            figures |= measured(system, url, scans, runs, seconds)
-            figures["rss_mb" if system.name == "scanflow" else f"{system.name}_rss_mb"] = resident_mb(process)
-            if system.name == "scanflow":
-                figures |= overloaded(url, process, scans, overload_seconds, OVERLOAD * figures["scanflow_c32_rps"])
+    rounds: dict[str, list[float]] = {}
+    for number in range(runs):
+        print(f"round {number + 1} of {runs} ...", flush=True)
+        _note(rounds, "bare_rps", bare_in_process(scans, seconds, CORES)[0])
+        _note(rounds, "bare_p50_ms", bare_in_process(scans, seconds, 1)[1])
+        for system in SYSTEMS:
+            measure(system, scans, seconds, rounds)
+    figures |= {name: round(statistics.median(values), 2) for name, values in rounds.items()}
+    with running(SYSTEMS[0], scans[0]) as (url, started):
+        figures |= overloaded(url, started, scans, overload_seconds, OVERLOAD * figures["scanflow_c32_rps"])
     report(figures)
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(figures, indent=2) + "\n")
@@ -132,13 +136,10 @@ def expected_probability(model: Model, content: bytes) -> float:
     return model.predict(prepare(decode(content).pages[0])).probability
 
 
-def measured(system: System, url: str, scans: list[Path], runs: int, seconds: float) -> dict[str, float]:
-    """Closed-loop figures of one system at every concurrency."""
-    rounds: dict[str, list[float]] = {}
-    for _ in range(runs):
-        if system.name == "scanflow":
-            _note(rounds, "bare_rps", bare_in_process(scans, seconds, CORES)[0])
-            _note(rounds, "bare_p50_ms", bare_in_process(scans, seconds, 1)[1])
+def measure(system: System, scans: list[Path], seconds: float, rounds: dict[str, list[float]]) -> None:
+    """Note the closed-loop figures of one system at every concurrency, and the most memory seen after any of them."""
+    memory = []
+    with running(system, scans[0]) as (url, started):
         for concurrency in CONCURRENCIES:
             result = generate(url + system.path, scans, seconds, concurrency)
             answered = np.array(result["seconds"].get("200", [])) * 1000
@@ -147,10 +148,12 @@ def measured(system: System, url: str, scans: list[Path], runs: int, seconds: fl
             _note(rounds, f"{key}_rps", len(answered) / result["duration"])
             for percentile in (50, 95, 99):
                 _note(rounds, f"{key}_p{percentile}_ms", float(np.percentile(answered, percentile)))
+            _note(rounds, "client_ms", result["processor"] / len(answered) * 1000)
+            memory.append(resident_mb(started))
             refused = sum(len(values) for status, values in result["seconds"].items() if status != "200")
             if refused or result["lost"]:
                 print(f"  {key}: {refused} refused, {result['lost']} connections lost")
-    return {name: round(statistics.median(values), 2) for name, values in rounds.items()}
+    _note(rounds, "rss_mb" if system.name == "scanflow" else f"{system.name}_rss_mb", max(memory))
 
 
 def overloaded(url: str, process: psutil.Process, scans: list[Path], seconds: float, rate: float) -> dict[str, float]:
@@ -278,7 +281,7 @@ def report(figures: dict[str, float]) -> None:
             print(f"{system.name:10} {concurrency:9} {rate:8.1f} {rate / figures['bare_rps']:8.2f} {times}")
     print()
     for name, value in figures.items():
-        if name.startswith(("cold", "rss", "overload")) or name.endswith("rss_mb"):
+        if name.startswith(("cold", "rss", "client", "overload")) or name.endswith("rss_mb"):
             print(f"{name:28} {value}")
 
 

@@ -147,10 +147,12 @@ def _connect(address: tuple[str, int], selector: selectors.BaseSelector) -> Conn
 if __name__ == "__main__":
     url, seconds, connections, *rate = sys.argv[1:]
     bodies = [Path(line.strip()).read_bytes() for line in sys.stdin]
+    started = time.process_time()
     measured = load(url, bodies, float(seconds), int(connections), float(rate[0]) if rate else 0)
     json.dump(
         {
             "duration": measured.duration,
+            "processor": time.process_time() - started,
             "lost": measured.lost,
             "seconds": measured.seconds,
         },
