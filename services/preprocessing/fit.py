@@ -20,7 +20,7 @@ Product = Callable[[np.ndarray], np.ndarray]
 FEWEST = 50
 """Training scans below which no basis is fitted."""
 
-_MOST_OBJECTS = 256
+_MOST_OBJECTS = 128
 """Prepared objects that a basis is fitted on, some 30,000 scans: more would not move its axes."""
 
 _EXPLAINED = 0.95

@@ -18,7 +18,7 @@ from services.preprocessing.describe import Recipe
 from shared.features import Basis
 from shared.gcp import bases, storage
 
-_DRAWN_OBJECTS = 32
+_DRAWN_OBJECTS = 16
 """Whose scans are drawn, some 5,000: more dots hide one another."""
 
 

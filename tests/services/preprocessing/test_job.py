@@ -26,7 +26,7 @@ from shared.gcp.prepared import batches
 from shared.preprocessing import prepare
 from tests.services.preprocessing.scans import accepted, pictures, stored, write_manifest
 
-GOOD = 240
+GOOD = 340
 """Enough for two parts, and for a basis."""
 
 
@@ -150,13 +150,13 @@ def test_success_says_what_the_report_says(job: Summary) -> None:
 
 def test_parts_cover_a_manifest_and_are_cut_by_bytes(stack) -> None:
     event = stored(config.scans_bucket(), b"never read", "Cancer")
-    sizes = [60 << 20, *[1000] * 320, 60 << 20]
+    sizes = [60 << 20, *[1000] * 640, 60 << 20]
     events = [replace(event, scan_id=f"{number:064x}", size=size) for number, size in enumerate(sizes)]
     manifest = read_manifest(config.prepared_bucket(), write_manifest(config.prepared_bucket(), events))
     parts = [manifest.part(number) for number in range(len(manifest.ranges))]
     assert [scan for part in parts for scan in part] == events
-    assert max(weight(part) for part in parts) < 100 << 20
-    assert max(len(part) for part in parts) > 100
+    assert max(weight(part) for part in parts) < 130 << 20
+    assert max(len(part) for part in parts) > 200
     assert read_manifest(config.prepared_bucket(), manifest.id) == manifest
 
 
