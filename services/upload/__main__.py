@@ -97,7 +97,8 @@ def _report(outcomes: Sequence[Outcome], wrong: int, *, named: bool) -> int:
     for label in Label:
         states = Counter(outcome.state for outcome in outcomes if outcome.label == label)
         if states:
-            counted = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
+            ordered = sorted(states.items(), key=lambda counted: (-counted[1], counted[0] != "sent", counted[0]))
+            counted = ", ".join(f"{count:,} {state}" for state, count in ordered)
             print(f"{label + ':':<12} {states.total():,} files: {counted}")
     objects = {outcome.name: outcome.size for outcome in outcomes if outcome.name}
     twice = len(objects) - len({name.partition("/")[2] for name in objects})
