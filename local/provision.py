@@ -14,7 +14,7 @@ from google.pubsub_v1 import types
 from local.topology import ROOT, declared, schema, seconds, view
 from shared.gcp import bigquery, storage
 from shared.gcp.releases import POINTER
-from shared.model import CARD_FILE, GRAPH_FILE, Card
+from shared.model import CARD_FILE, GRAPH_FILE, TEST_FILE, Card
 
 RELEASE = ROOT / "services" / "inference" / "release"
 
@@ -37,7 +37,7 @@ def make_buckets(buckets: Mapping[str, str]) -> None:
 def make_release(bucket: str, folder: Path) -> None:
     """The bundled release as the first version; a pointer that already stands is left where it points."""
     version = Card.from_json((folder / CARD_FILE).read_bytes()).version
-    for file in (CARD_FILE, GRAPH_FILE):
+    for file in (CARD_FILE, GRAPH_FILE, TEST_FILE):
         storage.create(bucket, f"releases/{version}/{file}", (folder / file).read_bytes(), "application/octet-stream")
     pointer = json.dumps({"version": version, "previous": None}).encode()
     storage.create(bucket, POINTER, pointer, "application/json")

@@ -17,6 +17,8 @@ from shared.preprocessing import PREPROCESSING_VERSION
 
 GRAPH_FILE = "model.tflite"
 CARD_FILE = "card.json"
+TEST_FILE = "test_scans.txt"
+"""Scan ids of the test that the card's figures come from, a line each."""
 
 Verdict = Literal["Cancer", "Non-Cancer", "Not a brain MRI"]
 

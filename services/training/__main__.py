@@ -16,7 +16,7 @@ from services.training.data import inputs
 from services.training.export import Release
 from services.training.study import Study, crossvalidated, read_study, released, without_source
 from services.training.train import Schedule
-from shared.model import GRAPH_FILE, read_release
+from shared.model import GRAPH_FILE, TEST_FILE, read_release
 
 FOLDER = Path(".local/training")
 SHIPPED = Path("services/inference/release")
@@ -42,7 +42,7 @@ def train(arguments: argparse.Namespace) -> None:
         "test_manifest": hashlib.sha256(tested.encode()).hexdigest(),
     }
     card = export.write(release, arguments.folder / "release", figures)
-    (arguments.folder / "release" / registry.TEST_FILE).write_text(tested)
+    (arguments.folder / "release" / TEST_FILE).write_text(tested)
     checks = _checks(study, release, arguments.folder) | _pace(arguments.folder / "fit" / "history.csv", schedule)
     (arguments.folder / "checks.json").write_text(json.dumps(checks, indent=1))
     print(f"Version {card.version}: accuracy on test {figures['test']['accuracy']:.4f}. Next: make report.")

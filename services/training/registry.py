@@ -8,11 +8,9 @@ from pathlib import Path
 from shared import config
 from shared.clock import now
 from shared.gcp import bigquery, storage
-from shared.model import CARD_FILE, GRAPH_FILE, Card, read_release
+from shared.model import CARD_FILE, GRAPH_FILE, TEST_FILE, Card, read_release
 
 POINTER = "current.json"
-TEST_FILE = "test_scans.txt"
-"""Scan ids of the test that a release's figures come from, a line each."""
 
 GATED = {"auc_roc": 1, "sensitivity_at_95_specificity": 1, "ece": -1}
 """Figures on the frozen test that a new version must keep, and whether more (1) or less (-1) of them is better."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from local.provision import make_release
 from services.training import registry
 from shared.gcp import bigquery, storage
 from shared.model import Card
@@ -82,6 +83,13 @@ def test_the_next_release_is_tested_on_what_the_current_one_was(bucket, release)
     assert registry.frozen_test() == frozenset()
     registry.promote(release("1"))
     assert registry.frozen_test() == {"first", "1"}
+
+
+def test_the_release_that_a_new_system_starts_with_can_be_followed(bucket):
+    make_release(bucket, RELEASE)
+    tested = registry.frozen_test()
+    assert len(tested) > 500
+    assert tested == set((RELEASE / "test_scans.txt").read_text().split())
 
 
 def test_a_refused_release_leaves_the_pointer_and_its_decision(bucket, release):
