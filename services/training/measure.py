@@ -93,8 +93,12 @@ def reference(study: Study, test: pd.DataFrame) -> dict:
 
 
 def _share_right(table: pd.DataFrame, threshold: float) -> evaluate.Figures:
-    found = evaluate.with_intervals(table, threshold)
-    return {name: found[name] for name in ("accuracy", "accuracy_low", "accuracy_high")} | {"scans": len(table)}
+    return _some(evaluate.with_intervals(table, threshold), "accuracy") | {"scans": len(table)}
+
+
+def _some(figures: evaluate.Figures, *names: str) -> evaluate.Figures:
+    """These figures alone, with their intervals."""
+    return {f"{name}{end}": figures[f"{name}{end}"] for name in names for end in ("", "_low", "_high")}
 
 
 def _per_source(table: pd.DataFrame, threshold: float) -> dict[str, evaluate.Figures]:
@@ -103,21 +107,18 @@ def _per_source(table: pd.DataFrame, threshold: float) -> dict[str, evaluate.Fig
     found = {}
     for source, tumours in table[table["label"] == 1].groupby("source"):
         figures = evaluate.with_intervals(pd.concat([tumours, table[table["label"] == 0]]), threshold)
-        found[source] = {f"{name}{end}": figures[f"{name}{end}"] for name in wanted for end in ("", "_low", "_high")}
-        found[source] |= {"tumours": len(tumours), "groups": tumours["group"].nunique()}
+        found[source] = _some(figures, *wanted) | {"tumours": len(tumours), "groups": tumours["group"].nunique()}
     return found
 
 
 def _robustness(model: Model, test: Scans, groups: np.ndarray) -> dict[str, evaluate.Figures]:
-    wanted = [
-        f"{name}{end}" for name in ("accuracy", "recall", "specificity", "auc_roc") for end in ("", "_low", "_high")
-    ]
+    wanted = ("accuracy", "recall", "specificity", "auc_roc")
     found = {}
     for name, change in robustness.CHANGES.items():
         table = predictions(model, Scans(test.table, robustness.changed(test.images, change)), groups)
         figures = evaluate.with_intervals(table, model.card.threshold)
         refused = float(np.mean(table["novelty"] > model.card.novelty_limit))
-        found[name] = {key: figures[key] for key in wanted} | {"refused": refused}
+        found[name] = _some(figures, *wanted) | {"refused": refused}
     return found
 
 

@@ -65,10 +65,11 @@ def write(model: Model, study: Study, measured: dict[str, pd.DataFrame], checks:
     metrics = measure.metrics(model, study, measured) | {"checks": checks}
     _json(folder / "metrics.json", metrics)
     _json(folder / "curves.json", {name: measure.curves(table) for name, table in measured.items() if name != "train"})
-    audit.to_review(study.scans, study.groups).to_csv(folder / "review.csv", index=False)
+    review = audit.to_review(study.scans, study.groups)
+    review.to_csv(folder / "review.csv", index=False)
     _json(folder / "reference.json", measure.reference(study, measured["test"]))
     drawings = list(_drawings(model, study, measured, metrics))
-    (folder / "report.html").write_text(_page(metrics, study, drawings))
+    (folder / "report.html").write_text(_page(metrics, study, review, drawings))
     (folder / "model_card.md").write_text(_card(metrics, study))
     return metrics
 
@@ -95,15 +96,15 @@ def _drawings(model: Model, study: Study, measured: dict[str, pd.DataFrame], met
     yield "Sizes and groups", "What the files and the groups of copies look like.", _sizes(study)
     images = study.scans.images[study.parts == "test"]
     wrong = np.flatnonzero((test["probability"] >= threshold) != (test["label"] == 1))
-    if len(wrong):
-        yield (
-            "Failures",
-            "Every error on test, or the first 24: label, then probability.",
-            _gallery(model, images, test, wrong),
-        )
-    right = np.flatnonzero((test["probability"] >= threshold) & (test["label"] == 1))
-    shown = np.random.default_rng(1).choice(right, min(16, len(right)), replace=False)
-    yield "Heat maps", "Sixteen tumours of test that were found, drawn at random.", _gallery(model, images, test, shown)
+    found = np.flatnonzero((test["probability"] >= threshold) & (test["label"] == 1))
+    drawn = np.random.default_rng(1).choice(found, min(16, len(found)), replace=False)
+    galleries = [
+        ("Failures", "Every error on test, or the first 24: label, then probability.", wrong),
+        ("Heat maps", "Sixteen tumours of test that were found, drawn at random.", drawn),
+    ]
+    for title, text, rows in galleries:
+        if len(rows):
+            yield title, text, _gallery(model, images, test, rows)
 
 
 def _confusion(test: pd.DataFrame, threshold: float) -> Figure:
@@ -187,7 +188,7 @@ def _gallery(model: Model, images: np.ndarray, test: pd.DataFrame, rows: np.ndar
     return figure
 
 
-def _page(metrics: dict, study: Study, drawings: list[Drawing]) -> str:
+def _page(metrics: dict, study: Study, review: pd.DataFrame, drawings: list[Drawing]) -> str:
     """The report as one page without anything to fetch."""
     parts = [
         f"<h1>Scanflow, release {escape(metrics['model_version'])}</h1>",
@@ -198,7 +199,7 @@ def _page(metrics: dict, study: Study, drawings: list[Drawing]) -> str:
         "<h2>Per class and source, test</h2>" + _frame(metrics["per_class"]),
         "<h2>Sensitivity per source of tumours</h2><p>Specificity is of all scans without a tumour in the part.</p>"
         + "".join(f"<h3>{TITLES[name]}</h3>" + _frame(found) for name, found in metrics["per_source"].items()),
-        "<h2>Data and split</h2>" + _counts(study).to_html() + _frame({"": metrics["audit"]}) + _audit(study),
+        "<h2>Data and split</h2>" + _counts(study).to_html() + _frame({"": metrics["audit"]}) + _audit(study, review),
         "<h2>Shortcuts</h2><p>Balanced accuracy on test of classifiers that cannot see a tumour.</p>"
         + _frame({"balanced accuracy": metrics["shortcuts"]}),
         "<h2>With the excluded scans, under their published label</h2>" + _frame(metrics["with_excluded_scans"]),
@@ -258,19 +259,15 @@ def _counts(study: Study) -> pd.DataFrame:
     return table.groupby(["class", "part"])["group"].agg(scans="size", groups="nunique").unstack()
 
 
-def _audit(study: Study) -> str:
-    review = (
-        audit.to_review(study.scans, study.groups)
-        .groupby("why")
-        .agg(scans=("scan_id", "size"), groups=("group", "nunique"))
-    )
+def _audit(study: Study, review: pd.DataFrame) -> str:
+    to_review = review.groupby("why").agg(scans=("scan_id", "size"), groups=("group", "nunique"))
     reasons = pd.Series(json.loads(EXCLUDED.read_text())).value_counts().rename("scans").to_frame()
     kinds = study.scans.table.groupby(["label", "source", "format", "mode"]).size().rename("scans").to_frame()
     return (
         "<h3>Formats</h3>"
         + kinds.to_html()
         + "<h3>To be looked at (review.csv lists them)</h3><p>Kept: such scans will arrive.</p>"
-        + review.to_html()
+        + to_review.to_html()
         + "<h3>Excluded, with the reason</h3><p>After a look at them, the model's errors on an earlier test among what "
         "prompted it.</p>" + reasons.to_html()
     )

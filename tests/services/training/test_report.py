@@ -1,9 +1,12 @@
 """From a folder of pictures to a release and its report, by the code that makes the shipped ones."""
 
+import copy
+import dataclasses
 import json
 from pathlib import Path
 
 import cv2
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +15,7 @@ from services.training import export, measure, report
 from services.training.augment import with_lesion
 from services.training.study import Study, read_study, released
 from services.training.train import Schedule
-from shared.model import read_release
+from shared.model import Model, read_release
 
 COUNT = 48
 
@@ -37,13 +40,23 @@ def _head(rng: np.random.Generator) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def written(study, tmp_path_factory) -> Path:
+def model(study, tmp_path_factory) -> Model:
+    keras.utils.set_random_seed(0)  # or the last layer, hardly trained, may find no tumour to draw a map of
     network = study.fitted("fit", study.parts == "train", Schedule(epochs=1, steps=2, batch=4, small=64))
     release, _ = released(study, network)
     folder = tmp_path_factory.mktemp("release")
     export.write(release, folder, {})
-    model, reports = read_release(folder), tmp_path_factory.mktemp("report")
-    measured = measure.parts(model, study)
+    return read_release(folder)
+
+
+@pytest.fixture(scope="module")
+def measured(model, study) -> dict[str, pd.DataFrame]:
+    return measure.parts(model, study)
+
+
+@pytest.fixture(scope="module")
+def written(study, model, measured, tmp_path_factory) -> Path:
+    reports = tmp_path_factory.mktemp("report")
     report.write(model, study, measured | {"cross_validation": measured["test"]}, {"epochs": 1}, reports)
     return reports
 
@@ -76,6 +89,15 @@ def test_the_card_says_where_an_aim_is_missed(written):
     card = (written / "model_card.md").read_text()
     assert "| missed |" in card
     assert "{" not in card
+
+
+def test_a_model_that_finds_no_tumour_has_failures_and_no_heat_maps(study, model, measured, written):
+    deaf = copy.copy(model)
+    deaf.card = dataclasses.replace(model.card, threshold=1.1)
+    metrics = json.loads((written / "metrics.json").read_text())
+    titles = [title for title, _, _ in report._drawings(deaf, study, measured, metrics)]
+    assert "Failures" in titles
+    assert "Heat maps" not in titles
 
 
 def test_what_should_be_looked_at_is_listed(written):
