@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from shared import config
-from shared.gcp import identity
+from shared.gcp import auth
 
 _CONNECT_S, _ANSWER_S = 3, 60
 _BUSY = (429, 503)
@@ -155,7 +155,7 @@ def _detail(response: requests.Response) -> str:
 
 
 def _headers() -> dict[str, str]:
-    return identity.authorization(config.inference_url())
+    return auth.authorization(config.inference_url())
 
 
 @cache

@@ -14,7 +14,7 @@ from local.samples import samples
 from shared import config, scan
 from shared.errors import Reason
 from shared.gcp import bigquery, storage
-from shared.scan import LABEL_MAP, Label, mapped_label
+from shared.labels import LABEL_MAP, Label, mapped_label
 
 _UPLOADS_AT_A_TIME = 8
 _POLL_S = 0.5

@@ -16,8 +16,9 @@ from local import demo
 from local.processes import StackError
 from local.stack import REGION, running
 from local.topology import ROOT
-from shared import config, manifests
+from shared import config
 from shared.gcp import dataproc, storage
+from shared.ml import manifests
 
 _POLL_S = 0.2
 _FINISHED = {dataproc.State.SUCCEEDED, dataproc.State.FAILED, dataproc.State.CANCELLED}

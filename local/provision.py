@@ -14,7 +14,7 @@ from google.pubsub_v1 import types
 from local.topology import ROOT, declared, schema, seconds, view
 from shared.gcp import bigquery, storage
 from shared.gcp.releases import POINTER
-from shared.model import CARD_FILE, GRAPH_FILE, TEST_FILE, Card
+from shared.ml.model import CARD_FILE, GRAPH_FILE, TEST_FILE, Card
 
 RELEASE = ROOT / "services" / "inference" / "release"
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from shared.scan import Label, label_of, source_of
+from shared.labels import Label, label_of
+from shared.scan import source_of
 
 Push = Mapping[str, Any]
 """Body of a Pub/Sub push: `{"message": {"data": <base64>, "attributes": {...}, ...}, "subscription": ...}`."""

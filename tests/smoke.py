@@ -12,7 +12,8 @@ import numpy as np
 
 from shared import config
 from shared.gcp import bigquery, storage
-from shared.scan import Label, file_id
+from shared.labels import Label
+from shared.scan import file_id
 
 DEADLINE_S = 180
 """Enough for every function's and service's cold start."""

@@ -97,13 +97,13 @@ def dead_letters(window: str) -> list[Row]:
 
 @st.cache_data(ttl=60, max_entries=20, show_spinner=False)
 def inputs(window: str) -> list[Row]:
-    """Pixel statistics by time, averaged over scans: `at`, `mean`, `deviation`, `skewness`, `kurtosis`, `scans`.
+    """Pixel statistics by time, averaged over scans: `at`, `mean`, `std`, `skewness`, `kurtosis`, `scans`.
 
     Raises BigQueryError.
     """
     sql = """
     SELECT TIMESTAMP_TRUNC(recorded_at, {unit}) AS at, COUNT(*) AS scans, AVG(mean) AS mean,
-      AVG(deviation) AS deviation, AVG(skewness) AS skewness, AVG(kurtosis) AS kurtosis
+      AVG(std) AS std, AVG(skewness) AS skewness, AVG(kurtosis) AS kurtosis
     FROM `{dataset}.features` WHERE recorded_at >= @since GROUP BY 1 ORDER BY 1
     """
     return _back_to(window, sql)

@@ -13,7 +13,7 @@ from dashboard.queries import operations
 from shared.gcp.bigquery import Row
 
 OUTCOMES = {"Accepted": "#4a7fc1", "Scored": "#2f9e6f", "Rejected": "#c8553d"}
-STATISTICS = ("mean", "deviation", "skewness", "kurtosis")
+STATISTICS = ("mean", "std", "skewness", "kurtosis")
 
 
 def main() -> None:
@@ -161,7 +161,7 @@ def _inputs(rows: list[Row], reference: dict) -> None:
     frame = pd.DataFrame(rows)
     known = [name for name in STATISTICS if name in reference]
     for name in known:
-        frame[name] = (frame[name] - reference[name]["mean"]) / reference[name]["deviation"]
+        frame[name] = (frame[name] - reference[name]["mean"]) / reference[name]["std"]
     lines = frame.melt("at", known or list(STATISTICS), "statistic", "value")
     title = "Standard deviations from training" if known else "Value"
     st.altair_chart(_lines(lines, "value", "statistic", title), alt="Pixel statistics of arriving scans over time")

@@ -8,9 +8,9 @@ import functions_framework
 
 from shared import config
 from shared.gcp import storage
-from shared.gcp.logging import log
+from shared.gcp.logs import log
 from shared.gcp.storage import Blob
-from shared.scan import Label, mapped_label, parse_label_map
+from shared.labels import Label, mapped_label, parse_label_map
 
 
 @functions_framework.http

@@ -10,8 +10,8 @@ from requests.adapters import HTTPAdapter
 from shared import config
 from shared.clock import now, seconds_since
 from shared.events import pushed
-from shared.gcp import bigquery, identity
-from shared.gcp.logging import log
+from shared.gcp import auth, bigquery
+from shared.gcp.logs import log
 
 _TIMEOUT_S = 30
 _CONNECTIONS = 64
@@ -39,7 +39,7 @@ def score_scan(cloud_event: CloudEvent) -> None:
 def _predict(uri: str) -> dict:
     url = config.inference_url()
     response = _session().post(
-        f"{url}/v1/predict", json={"uri": uri}, headers=identity.authorization(url), timeout=_TIMEOUT_S
+        f"{url}/v1/predict", json={"uri": uri}, headers=auth.authorization(url), timeout=_TIMEOUT_S
     )
     response.raise_for_status()
     return response.json()

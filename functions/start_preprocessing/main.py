@@ -5,9 +5,10 @@ import time
 import flask
 import functions_framework
 
-from shared import config, manifests
+from shared import config
 from shared.gcp import dataproc, pubsub, storage
-from shared.gcp.logging import log
+from shared.gcp.logs import log
+from shared.ml import manifests
 
 _SUBSCRIPTION = "preprocessing"
 _MANIFEST_SCANS = 50_000
@@ -40,7 +41,7 @@ def _drain() -> int:
     deadline = time.monotonic() + _DRAIN_S
     scans = 0
     while time.monotonic() < deadline and (messages := pubsub.pull(_SUBSCRIPTION, _MANIFEST_SCANS)):
-        manifest, content = manifests.write(message.event for message in messages)
+        manifest, content = manifests.serialise(message.event for message in messages)
         storage.create(config.prepared_bucket(), manifests.manifest_object(manifest), content, "application/jsonl")
         pubsub.acknowledge(_SUBSCRIPTION, messages)
         scans += len(messages)

@@ -9,11 +9,11 @@ from cloudevents.http import CloudEvent
 
 from shared import config, scan
 from shared.clock import now
-from shared.decoding import decode, encode_png
 from shared.errors import Reason, RejectedScan
 from shared.events import ScanAccepted, ScanRejected, ScanUploaded
 from shared.gcp import pubsub, storage
-from shared.gcp.logging import log
+from shared.gcp.logs import log
+from shared.imaging.decoding import decode, encode_png
 
 
 @functions_framework.cloud_event

@@ -11,12 +11,13 @@ from pathlib import PurePosixPath
 import flask
 import functions_framework
 
-from shared import config, scan
+from shared import config, labels, scan
 from shared.clock import now
 from shared.gcp import bigquery, storage
-from shared.gcp.logging import log
+from shared.gcp.logs import log
 from shared.gcp.storage import Blob
-from shared.scan import MAX_BYTES, Label
+from shared.labels import Label
+from shared.scan import MAX_BYTES
 
 _GRACE_S = 900
 """Uploads younger than this may still be under way, so they are left to the next check."""
@@ -107,7 +108,7 @@ def _checks(before: datetime) -> Iterable[Check]:
 def _by_label(blobs: Iterable[Blob]) -> dict[Label, list[Blob]]:
     grouped = defaultdict(list)
     for blob in blobs:
-        grouped[scan.label_of(blob.name)].append(blob)
+        grouped[labels.label_of(blob.name)].append(blob)
     return grouped
 
 
@@ -116,11 +117,11 @@ def _contents(blobs: Iterable[Blob]) -> set[str]:
 
 
 def _by_source_label(before: datetime) -> dict[Label, set[str]]:
-    label_map = scan.parse_label_map(config.label_map())
+    label_map = labels.parse_label_map(config.label_map())
     grouped = defaultdict(set)
     for blob in storage.objects(config.source_bucket(), config.source_prefix()):
         if blob.time_created < before:
-            grouped[scan.mapped_label(blob.name, label_map) or Label.UNLABELLED].add(storage.fingerprint(blob))
+            grouped[labels.mapped_label(blob.name, label_map) or Label.UNLABELLED].add(storage.fingerprint(blob))
     return grouped
 
 

@@ -3,11 +3,11 @@
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from shared.decoding import decode
 from shared.events import pushed
-from shared.features import describe, feature_version
 from shared.gcp import bases, bigquery, releases, storage
-from shared.preprocessing import prepare
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
+from shared.ml.features import compute_features, feature_version
 
 
 @functions_framework.cloud_event
@@ -21,6 +21,6 @@ def write_features(cloud_event: CloudEvent) -> None:
         "feature_version": feature_version(model.card.version, basis and basis.version),
         "label": event.label,
         "source": event.source,
-        **describe(tensor, model.predict(tensor).embedding, basis and basis.project(tensor)),
+        **compute_features(tensor, model.predict(tensor).embedding, basis and basis.project(tensor)),
     }
     bigquery.append("features", row, key=f"{event.scan_id}/{row['feature_version']}")

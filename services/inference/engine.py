@@ -12,8 +12,8 @@ import numpy as np
 
 from services.inference.metrics import STAGES
 from services.inference.problems import overloaded
-from shared.model import Model
-from shared.preprocessing import SIDE
+from shared.imaging.preprocessing import SIDE
+from shared.ml.model import Model
 
 _SMOOTHING = 0.05
 """Weight of the latest job in the running mean of what a job takes."""

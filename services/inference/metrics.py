@@ -9,7 +9,7 @@ _predictions = Counter("scanflow_predictions", "Scans answered, by prediction", 
 
 # Children are looked up once: a lookup by label takes longer than counting.
 STAGES = {stage: _stage.labels(stage) for stage in ("request", "queue", "decode", "prepare", "network")}
-PREDICTIONS = {verdict: _predictions.labels(verdict) for verdict in ("Cancer", "Non-Cancer", "Not a brain MRI")}
+PREDICTIONS = {name: _predictions.labels(name) for name in ("Cancer", "Non-Cancer", "Not a brain MRI")}
 RESPONSES = Counter("scanflow_responses", "Responses to requests for predictions, by HTTP status", ["status"])
 IN_FLIGHT = Gauge("scanflow_in_flight", "Requests for predictions being answered")
 BODY_BYTES = Gauge("scanflow_body_bytes", "Bytes of request bodies held in memory")

@@ -20,8 +20,8 @@ from services.inference.problems import Problem, malformed
 from services.inference.routes import service_of
 from services.inference.scoring import Scored, score_tensor
 from services.inference.service import MODEL_NAME, Service, in_order
-from shared.model import Model
-from shared.preprocessing import SIDE
+from shared.imaging.preprocessing import SIDE
+from shared.ml.model import Model
 
 router = APIRouter(tags=["Open Inference Protocol"])
 
@@ -32,7 +32,7 @@ _MODEL = f"/v2/models/{MODEL_NAME}"
 
 _OUTPUTS: dict[str, tuple[str, tuple[int, ...], Callable[[Scored], object]]] = {
     "probability": ("FP32", (), lambda scored: scored.prediction.probability),
-    "prediction": ("BYTES", (), lambda scored: scored.verdict),
+    "prediction": ("BYTES", (), lambda scored: scored.predicted_class),
     "scan_id": ("BYTES", (), lambda scored: scored.scan_id),
     "types": ("FP32", (-1,), lambda scored: list(scored.prediction.types.values())),
     "novelty": ("FP32", (), lambda scored: scored.prediction.novelty),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.inference.engine import warm
 from services.inference.metrics import MODEL, REFUSED_RELEASES
-from shared.model import CARD_FILE, GRAPH_FILE, Card, Model, ModelMismatch, read_release
+from shared.ml.model import CARD_FILE, GRAPH_FILE, Card, Model, ModelMismatch, read_release
 
 BUNDLED = Path(__file__).parent / "release"
 POINTER = "current.json"

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from shared.model import Verdict
+from shared.ml.model import PredictedClass
 
 _SCAN = "2f0c" * 16
 
@@ -32,7 +32,7 @@ class Answer(BaseModel):
     scan_id: str = Field(
         description="SHA-256 of the file, with -<page> behind it for a page of several", examples=[_SCAN]
     )
-    prediction: Verdict
+    prediction: PredictedClass
     probability: float = Field(ge=0, le=1, description="Calibrated probability of Cancer", examples=[0.973])
     threshold: float = Field(description="Cancer at or above this probability", examples=[0.5])
     types: dict[str, float] = Field(

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from services.inference.metrics import PREDICTIONS, STAGES
-from shared.decoding import decode, encode_png
-from shared.model import Model, Prediction, Verdict
-from shared.preprocessing import frame, prepare
+from shared.imaging.decoding import decode, encode_png
+from shared.imaging.preprocessing import crop_box, prepare
+from shared.ml.model import Model, PredictedClass, Prediction
 from shared.scan import file_id, scan_id
 
 _OVERLAY_SIDE = 384
@@ -32,15 +32,15 @@ class Scored:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property
-    def verdict(self) -> Verdict:
+    def predicted_class(self) -> PredictedClass:
         """The prediction in words."""
-        return self.model.verdict(self.prediction)
+        return self.model.predicted_class(self.prediction)
 
     def answer(self, explain: bool = False) -> dict[str, object]:
         """The answer as services.inference.schemas.Answer documents it."""
         answer = {
             "scan_id": self.scan_id,
-            "prediction": self.verdict,
+            "prediction": self.predicted_class,
             "probability": self.prediction.probability,
             "threshold": self.model.card.threshold,
             "types": self.prediction.types,
@@ -79,7 +79,7 @@ def explanation(scored: Scored) -> dict[str, object]:
     Beside them the page as decoded, and where in it that square lies: for viewers that show the whole scan.
     """
     image, scale = _picture(scored.page)
-    left, top, side = (value * scale for value in frame(scored.page))
+    left, top, side = (value * scale for value in crop_box(scored.page))
     return {
         "image_png": base64.b64encode(encode_png(image)).decode(),
         "frame": {"left": left, "top": top, "side": side},
@@ -119,7 +119,7 @@ def _scored(name: str, page: np.ndarray, model: Model, decoded: float) -> Scored
 
 
 def _counted(scored: Scored) -> Scored:
-    PREDICTIONS[scored.verdict].inc()
+    PREDICTIONS[scored.predicted_class].inc()
     return scored
 
 

@@ -14,7 +14,7 @@ from services.inference.problems import Problem, overloaded
 from services.inference.releases import Releases, bundled_release, download_release
 from services.inference.scoring import Scored, score
 from services.inference.settings import Settings
-from shared.model import Model
+from shared.ml.model import Model
 from shared.scan import MAX_BYTES
 
 _SCAN_OBJECT = re.compile(r"(?:[A-Za-z-]+/)?([0-9a-f]{64}(?:-\d{4,})?)\.(?:png|jpg|jpeg)")

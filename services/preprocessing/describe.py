@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from ai_edge_litert.interpreter import Interpreter
 
 from services.preprocessing.parts import parquet
-from shared.features import describe, feature_version
 from shared.gcp import bases, releases, storage
-from shared.prepared import FOLDER, tensors
-from shared.preprocessing import PREPROCESSING_VERSION
+from shared.imaging.preprocessing import PREPROCESSING_VERSION
+from shared.ml.dataset import FOLDER, tensors
+from shared.ml.features import compute_features, feature_version
 
 _TEXT, _NUMBER, _TIME = pa.string(), pa.float64(), pa.timestamp("us", tz="UTC")
 _NUMBERS = pa.list_(pa.field("element", _NUMBER, nullable=False))
@@ -35,7 +35,7 @@ FEATURES = _schema(
     label=_TEXT,
     source=_TEXT,
     mean=_NUMBER,
-    deviation=_NUMBER,
+    std=_NUMBER,
     skewness=_NUMBER,
     kurtosis=_NUMBER,
     standardised_quantiles=_NUMBERS,
@@ -103,7 +103,7 @@ def _rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: datetime) 
     components = _components(recipe.basis, images) if recipe.basis else [None] * len(images)
     return [
         scan
-        | describe(image, model.predict(image).embedding, components_of_scan)
+        | compute_features(image, model.predict(image).embedding, components_of_scan)
         | {"feature_version": recipe.feature_version, "recorded_at": now}
         for scan, image, components_of_scan in zip(scans, images, components, strict=True)
     ]

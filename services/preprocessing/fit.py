@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 from pyspark import RDD
 from pyspark.sql import SparkSession
 
-from shared.features import FEATURE_VERSION, Basis, Moments, flatten, fold
 from shared.gcp import storage
-from shared.prepared import tensors
-from shared.preprocessing import PREPROCESSING_VERSION, SIDE
+from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE
+from shared.ml.dataset import tensors
+from shared.ml.features import FEATURE_VERSION, flatten
+from shared.ml.pca import Basis, Moments, fold
 
 Product = Callable[[np.ndarray], np.ndarray]
 
@@ -50,7 +51,7 @@ def fit(spark: SparkSession, bucket: str, names: Iterable[str]) -> Basis | None:
     return Basis(
         version=_digest("".join([FEATURE_VERSION, PREPROCESSING_VERSION, *chosen]))[:12],
         mean=moments.mean.astype(np.float32),
-        deviation=moments.deviation.astype(np.float32),
+        std=moments.std.astype(np.float32),
         axes=axes[:wanted],
         explained=explained[:wanted].astype(np.float32),
         scans=moments.count,
@@ -110,7 +111,7 @@ def _merged(one: Moments | None, other: Moments | None) -> Moments | None:
 def _covariance(objects: RDD[str], bucket: str, moments: Moments) -> Product:
     """Product of the standardised training scans' covariance with a block: a pass over the prepared objects."""
     mean = fold(moments.mean).astype(np.float32)
-    deviation = moments.deviation[::3].astype(np.float32)  # a pixel's channels are equal, and so are their deviations
+    deviation = moments.std[::3].astype(np.float32)  # a pixel's channels are equal, and so are their deviations
 
     def product(block: np.ndarray) -> np.ndarray:
         shared = objects.context.broadcast((mean, deviation, np.ascontiguousarray(block, np.float32)))

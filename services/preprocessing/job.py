@@ -18,10 +18,11 @@ from services.preprocessing.fit import fit
 from services.preprocessing.parts import Manifest, on_executors, parquet, read_manifest
 from services.preprocessing.prepare import prepare_part
 from services.preprocessing.report import Summary, write_report
-from shared import config, prepared
+from shared import config
 from shared.gcp import bases, bigquery, releases, storage
-from shared.manifests import parts_folder, success_object
-from shared.scan import Label
+from shared.labels import Label
+from shared.ml import dataset
+from shared.ml.manifests import partitions_folder, success_object
 
 BACKBONE = Path(__file__).with_name("efficientnet-lite0.tflite")
 
@@ -59,7 +60,7 @@ def refit(spark: SparkSession) -> Summary:
 
 def prepare_parts(spark: SparkSession, manifest: Manifest) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What became of each part of a manifest: of those that were done before, and of those that now are."""
-    records = storage.objects(manifest.bucket, parts_folder(manifest.id))
+    records = storage.objects(manifest.bucket, partitions_folder(manifest.id))
     done = {part["part"]: part for part in (json.loads(storage.read(manifest.bucket, blob.name)) for blob in records)}
     todo = [number for number in range(len(manifest.ranges)) if number not in done]
     return list(done.values()), on_executors(spark, partial(prepare_part, manifest), todo)
@@ -106,7 +107,7 @@ def _described(bucket: str, recipe: Recipe, manifest_id: str) -> set[str]:
 
 
 def _prepared_objects(bucket: str) -> list[str]:
-    return [blob.name for blob in storage.objects(bucket, prepared.FOLDER)]
+    return [blob.name for blob in storage.objects(bucket, dataset.FOLDER)]
 
 
 def _load_errors(bucket: str, summary: Summary) -> None:

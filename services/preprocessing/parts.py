@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from shared import manifests
 from shared.events import ScanAccepted
 from shared.gcp import storage
-from shared.prepared import IMAGE_BYTES
+from shared.ml import manifests
+from shared.ml.dataset import IMAGE_BYTES
 
 _PART_BYTES = 64 << 20
 """Of scans as stored and as prepared together: some 300 small scans, or one as large as they come.
@@ -36,7 +36,7 @@ class Manifest:
     def part(self, number: int) -> list[ScanAccepted]:
         """The scans of one part, in the manifest's order."""
         start, end = self.ranges[number]
-        return manifests.read(storage.read_range(self.bucket, manifests.manifest_object(self.id), start, end))
+        return manifests.parse(storage.read_range(self.bucket, manifests.manifest_object(self.id), start, end))
 
 
 def read_manifest(bucket: str, manifest: str) -> Manifest:

@@ -9,13 +9,13 @@ from enum import StrEnum
 from typing import Any
 
 from services.preprocessing.parts import Manifest, parquet
-from shared.decoding import decode
 from shared.errors import RejectedScan
 from shared.events import ScanAccepted
 from shared.gcp import storage
-from shared.manifests import part_object
-from shared.prepared import SCHEMA, prepared_object, preview, split_of
-from shared.preprocessing import PREPROCESSING_VERSION, prepare
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import PREPROCESSING_VERSION, prepare
+from shared.ml.dataset import SCHEMA, prepared_object, preview, split_of
+from shared.ml.manifests import partition_object
 
 _READERS = 8
 """Objects read at a time, while the task's one core decodes: a read is mostly waiting."""
@@ -64,12 +64,12 @@ def prepare_part(manifest: Manifest, number: int) -> dict[str, Any]:
         "errors": errors,
         "objects": sorted(objects),
     }
-    storage.write(manifest.bucket, part_object(manifest.id, number), json.dumps(done).encode(), "application/json")
+    storage.write(manifest.bucket, partition_object(manifest.id, number), json.dumps(done).encode(), "application/json")
     return done
 
 
 def prepared_row(scan: ScanAccepted, content: bytes) -> dict[str, Any]:
-    """Row of shared.prepared.SCHEMA of a scan from its object's bytes. Raises ChangedScan, RejectedScan."""
+    """Row of shared.ml.dataset.SCHEMA of a scan from its object's bytes. Raises ChangedScan, RejectedScan."""
     if hashlib.sha256(content).hexdigest() != scan.content_sha256:
         raise ChangedScan
     tensor = prepare(decode(content).pages[0])

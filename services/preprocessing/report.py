@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from services.preprocessing.describe import Recipe
-from shared.features import Basis
 from shared.gcp import bases, storage
+from shared.ml.pca import Basis
 
 _DRAWN_OBJECTS = 16
 """Whose scans are drawn, some 5,000: more dots hide one another."""

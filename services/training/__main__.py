@@ -16,7 +16,7 @@ from services.training.data import inputs
 from services.training.export import Release
 from services.training.study import Study, crossvalidated, read_study, released, without_source
 from services.training.train import Schedule
-from shared.model import GRAPH_FILE, TEST_FILE, read_release
+from shared.ml.model import GRAPH_FILE, TEST_FILE, read_release
 
 FOLDER = Path(".local/training")
 SHIPPED = Path("services/inference/release")

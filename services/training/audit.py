@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 
 from services.training.data import Scans
-from shared.preprocessing import SIDE
+from shared.imaging.preprocessing import SIDE
 
 NEAR = 0.87
 """Correlation of two fingerprints from which two images are copies; the report shows pairs on both sides of it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from shared.preprocessing import SIDE, stretched
+from shared.imaging.preprocessing import SIDE, stretched
 
 Operation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

@@ -13,11 +13,13 @@ from PIL import Image
 from pydicom import dcmread
 from tqdm import tqdm
 
-from shared import decoding, prepared
 from shared.errors import RejectedScan
 from shared.gcp import storage
-from shared.preprocessing import PREPROCESSING_VERSION, prepare
-from shared.scan import Label, file_id, scan_id
+from shared.imaging import decoding
+from shared.imaging.preprocessing import PREPROCESSING_VERSION, prepare
+from shared.labels import Label
+from shared.ml import dataset
+from shared.scan import file_id, scan_id
 
 FOLDERS = {
     "glioma": (Label.CANCER, "glioma"),
@@ -43,7 +45,7 @@ class Scans:
     """scan_id, label (1 Cancer, 0 Non-Cancer), type, patient (a hash; both empty where unknown), source, format, mode,
     width, height, files (how many hold the same bytes under the same label)."""
     images: np.ndarray
-    """uint8 (n, 128, 128): what `shared.preprocessing.prepare` answers, one channel of the equal three, times 255."""
+    """uint8 (n, 128, 128): what `preprocessing.prepare` returns, one channel of the equal three, times 255."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -90,7 +92,7 @@ def read_cached(data: str, cache: Path) -> Scans:
 def _listing(data: str) -> list[str]:
     """Names and sizes of what would be read."""
     if data.startswith("gs://"):
-        return [f"{blob.name} {blob.size}" for blob in storage.objects(data.removeprefix("gs://"), prepared.FOLDER)]
+        return [f"{blob.name} {blob.size}" for blob in storage.objects(data.removeprefix("gs://"), dataset.FOLDER)]
     return sorted(f"{path} {path.stat().st_size}" for path in Path(data).rglob("*") if path.is_file())
 
 
@@ -143,7 +145,7 @@ def _patient(content: bytes) -> str:
 
 
 def _bucket_rows(bucket: str) -> list[tuple[dict, np.ndarray]]:
-    parts = [blob.name for blob in storage.objects(bucket, prepared.FOLDER)]
+    parts = [blob.name for blob in storage.objects(bucket, dataset.FOLDER)]
     return [row for part in tqdm(parts, desc="Reading Parquet") for row in _part_rows(storage.read(bucket, part))]
 
 
@@ -151,7 +153,7 @@ def _part_rows(content: bytes) -> list[tuple[dict, np.ndarray]]:
     rows = pq.read_table(io.BytesIO(content))
     return [
         (_parquet_row(row), _stored(tensor))
-        for row, tensor in zip(rows.drop_columns(["image"]).to_pylist(), prepared.tensors(rows), strict=True)
+        for row, tensor in zip(rows.drop_columns(["image"]).to_pylist(), dataset.tensors(rows), strict=True)
         if row["label"] != Label.UNLABELLED
     ]
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from services.training.export import evidence
-from shared.preprocessing import SIDE
+from shared.imaging.preprocessing import SIDE
 
 
 def heat_maps(network: keras.Model, scans: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from services.training.network import TYPES
 from services.training.novelty import Novelty
-from shared.model import CARD_FILE, GRAPH_FILE, Card
-from shared.preprocessing import PREPROCESSING_VERSION, SIDE
+from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE
+from shared.ml.model import CARD_FILE, GRAPH_FILE, Card
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Release:
     offset: float
     threshold: float
     novelty: Novelty
-    novelty_limit: float
+    ood_limit: float
 
 
 def assembled(release: Release) -> keras.Model:
@@ -112,7 +112,7 @@ def write(release: Release, folder: Path, metrics: dict[str, Any]) -> Card:
         version=f"{now:%Y%m%d}-{sha256[:8]}",
         sha256=sha256,
         threshold=round(release.threshold, 6),
-        novelty_limit=round(release.novelty_limit, 6),
+        ood_limit=round(release.ood_limit, 6),
         tumour_types=TYPES,
         preprocessing_version=PREPROCESSING_VERSION,
         created_at=now.isoformat(timespec="seconds"),

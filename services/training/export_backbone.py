@@ -16,7 +16,7 @@ from keras import layers
 
 from services.training.imagenet import imagenet_weights
 from services.training.network import _backbone, _fill
-from shared.preprocessing import SIDE
+from shared.imaging.preprocessing import SIDE
 
 
 def efficientnet_lite0(_weights: Path | None = None) -> keras.Model:

@@ -9,8 +9,8 @@ from services.training.data import Scans, inputs
 from services.training.explain import drawn_lesions, lesion_hits
 from services.training.split import strata
 from services.training.study import Study
-from shared.features import pixel_statistics
-from shared.model import Model, Prediction
+from shared.ml.features import pixel_statistics
+from shared.ml.model import Model, Prediction
 
 SECTIONS = ("validation", "test", "cross_validation", "leave_one_source_out")
 LESIONS = 240
@@ -85,7 +85,7 @@ def reference(study: Study, test: pd.DataFrame) -> dict:
     chosen = images[np.random.default_rng(0).choice(len(images), min(500, len(images)), replace=False)]
     statistics = pd.DataFrame([pixel_statistics(inputs(image[np.newaxis])[0]) for image in chosen])
     known = {
-        name: {"mean": float(column.mean()), "deviation": float(column.std())}
+        name: {"mean": float(column.mean()), "std": float(column.std())}
         for name, column in statistics.select_dtypes(float).items()
     }
     tenths = np.histogram(test["probability"], bins=10, range=(0, 1))[0]
@@ -117,7 +117,7 @@ def _robustness(model: Model, test: Scans, groups: np.ndarray) -> dict[str, eval
     for name, change in robustness.CHANGES.items():
         table = predictions(model, Scans(test.table, robustness.changed(test.images, change)), groups)
         figures = evaluate.with_intervals(table, model.card.threshold)
-        refused = float(np.mean(table["novelty"] > model.card.novelty_limit))
+        refused = float(np.mean(table["novelty"] > model.card.ood_limit))
         found[name] = _some(figures, *wanted) | {"refused": refused}
     return found
 
@@ -129,7 +129,7 @@ def _with_excluded(model: Model, study: Study, test: pd.DataFrame) -> evaluate.F
 
 
 def _refusal(model: Model, heads: np.ndarray, test: pd.DataFrame) -> dict[str, evaluate.Figures]:
-    limit, real = model.card.novelty_limit, test["novelty"].to_numpy()
+    limit, real = model.card.ood_limit, test["novelty"].to_numpy()
     found = {"real test scans": {"refused": float(np.mean(real > limit)), "scans": len(real)}}
     every = []
     for kind, images in strangers.to_test(heads, 100, np.random.default_rng(7)).items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from shared import config
 from shared.clock import now
 from shared.gcp import bigquery, storage
-from shared.model import CARD_FILE, GRAPH_FILE, TEST_FILE, Card, read_release
+from shared.ml.model import CARD_FILE, GRAPH_FILE, TEST_FILE, Card, read_release
 
 POINTER = "current.json"
 

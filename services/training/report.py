@@ -20,7 +20,7 @@ from services.training import audit, measure
 from services.training.data import inputs
 from services.training.split import strata
 from services.training.study import EXCLUDED, Study
-from shared.model import Model
+from shared.ml.model import Model
 
 TITLES = {
     "train": "Train",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from shared.preprocessing import SIDE, prepare
+from shared.imaging.preprocessing import SIDE, prepare
 
 
 def _turned(image: np.ndarray, degrees: float) -> np.ndarray:

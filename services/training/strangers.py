@@ -12,9 +12,9 @@ import pydicom.data
 import skimage.data
 import sklearn.datasets
 
-from shared import decoding
 from shared.errors import RejectedScan
-from shared.preprocessing import SIDE, prepare
+from shared.imaging import decoding
+from shared.imaging.preprocessing import SIDE, prepare
 
 _LEARNT = [
     "astronaut",

@@ -19,7 +19,7 @@ from services.training import augment
 from services.training.data import Scans, inputs
 from services.training.network import TYPES, network
 from services.training.split import strata
-from shared.preprocessing import SIDE
+from shared.imaging.preprocessing import SIDE
 
 DRAWN = 0.25
 """Share of the scans without a tumour that get one drawn in and count as tumours."""

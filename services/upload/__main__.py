@@ -10,7 +10,8 @@ from pathlib import Path
 from services.upload.folders import NoLabel, find
 from services.upload.sending import Outcome, send, unverified
 from shared.gcp.storage import StorageError
-from shared.scan import LABEL_MAP, Label, parse_label_map, source_of
+from shared.labels import LABEL_MAP, Label, parse_label_map
+from shared.scan import source_of
 
 _ABOUT = """
 Send a folder of brain MRI scans to the uploads bucket.

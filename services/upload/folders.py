@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from shared.scan import Label, mapped_label
+from shared.labels import Label, mapped_label
 
 
 class NoLabel(Exception):  # noqa: N818 - a fact, as RejectedScan is

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from shared.decoding import decode
 from shared.errors import Reason, RejectedScan
 from shared.gcp import storage
-from shared.scan import MAX_BYTES, Label, file_id, scan_object
+from shared.imaging.decoding import decode
+from shared.labels import Label
+from shared.scan import MAX_BYTES, file_id, scan_object
 
 _WORKERS = 8
 _TYPES = {

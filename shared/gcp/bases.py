@@ -5,8 +5,8 @@ import time
 from functools import lru_cache
 
 from shared import config
-from shared.features import Basis
 from shared.gcp import storage
+from shared.ml.pca import Basis
 
 _POINTER = "bases/current.json"
 _POINTER_TTL_S = 60

@@ -8,13 +8,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shared.gcp import storage
-from shared.prepared import FOLDER, Split
+from shared.ml.dataset import FOLDER, Split
 
 
 def batches(bucket: str, split: Split) -> Iterator[pa.RecordBatch]:
-    """Rows of one split (columns of shared.prepared.SCHEMA), a prepared object at a time, each scan once.
+    """Rows of one split (columns of shared.ml.dataset.SCHEMA), a prepared object at a time, each scan once.
 
-    A scan lies in two manifests where its message was delivered twice. `shared.prepared.tensors` makes arrays of a
+    A scan lies in two manifests where its message was delivered twice. `shared.ml.dataset.tensors` makes arrays of a
     batch; one object, some 5 MB, is in memory at a time.
     """
     seen: set[tuple[str, str]] = set()

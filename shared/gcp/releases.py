@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from shared import config
 from shared.gcp import storage
-from shared.model import CARD_FILE, GRAPH_FILE, Card, Model
+from shared.ml.model import CARD_FILE, GRAPH_FILE, Card, Model
 
 POINTER = "current.json"
 _POINTER_TTL_S = 60

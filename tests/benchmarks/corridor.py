@@ -21,10 +21,10 @@ from local.provision import RELEASE
 from local.stack import BUCKETS, PROJECT, Stack, running
 from shared import scan
 from shared.clock import now
-from shared.decoding import decode
 from shared.gcp import bigquery, storage
-from shared.model import Model, read_release
-from shared.preprocessing import prepare
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
+from shared.ml.model import Model, read_release
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / ".local" / "bench" / "corridor.json"
@@ -125,7 +125,7 @@ def script(contents: Sequence[bytes], model: Model) -> float:
         row = {
             "scan_id": file_id,
             "model_version": "loop",
-            "prediction": model.verdict(prediction),
+            "prediction": model.predicted_class(prediction),
             "probability": prediction.probability,
             "threshold": model.card.threshold,
             "uploaded_at": now(),

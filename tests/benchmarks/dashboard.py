@@ -224,7 +224,7 @@ def fill(rows: int) -> None:
     answers = {"prediction": np.where(probability >= 0.5, "Cancer", "Non-Cancer"), "probability": probability}
     model = {"scan_id": ids, "model_version": ["1"] * rows, "threshold": np.full(rows, 0.5)}
     _load("predictions", model | answers | dict.fromkeys(("uploaded_at", "predicted_at", "recorded_at"), times))
-    statistics_ = dict.fromkeys(("mean", "deviation", "skewness", "kurtosis"), probability)
+    statistics_ = dict.fromkeys(("mean", "std", "skewness", "kurtosis"), probability)
     vectors = {"standardised_quantiles": [[0.0] * 5] * rows, "embedding": [[0.0] * 16] * rows}
     _load("features", common | {"feature_version": ["1"] * rows} | statistics_ | vectors)
 

@@ -26,9 +26,9 @@ import numpy as np
 import psutil
 
 from services.inference.releases import BUNDLED
-from shared.decoding import decode
-from shared.model import Model, read_release
-from shared.preprocessing import prepare
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
+from shared.ml.model import Model, read_release
 from tests.benchmarks.inference_load import BOUNDARY, request
 
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from pathlib import Path
 import bentoml
 
 from services.inference.releases import BUNDLED
-from shared.decoding import decode
-from shared.model import read_release
-from shared.preprocessing import prepare
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
+from shared.ml.model import read_release
 
 
 @bentoml.service(workers="cpu_count")
@@ -22,4 +22,4 @@ class Scan:
     def predict(self, file: Path) -> dict[str, object]:
         """The answer for one file."""
         prediction = self.model.predict(prepare(decode(file.read_bytes()).pages[0]))
-        return {"prediction": self.model.verdict(prediction), "probability": prediction.probability}
+        return {"prediction": self.model.predicted_class(prediction), "probability": prediction.probability}

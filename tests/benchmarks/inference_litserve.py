@@ -6,9 +6,9 @@ import litserve as ls
 from fastapi import Request
 
 from services.inference.releases import BUNDLED
-from shared.decoding import decode
-from shared.model import Prediction, read_release
-from shared.preprocessing import prepare
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
+from shared.ml.model import Prediction, read_release
 
 
 class ScanAPI(ls.LitAPI):
@@ -28,7 +28,7 @@ class ScanAPI(ls.LitAPI):
 
     def encode_response(self, prediction: Prediction) -> dict[str, object]:
         """The answer."""
-        return {"prediction": self.model.verdict(prediction), "probability": prediction.probability}
+        return {"prediction": self.model.predicted_class(prediction), "probability": prediction.probability}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from fastapi import FastAPI, UploadFile
 from PIL import Image
 
 from services.training.network import network
-from shared.preprocessing import prepare
+from shared.imaging.preprocessing import prepare
 
 model: keras.Model = network()
 app = FastAPI()

@@ -47,9 +47,9 @@ from services.preprocessing.parts import Manifest, on_executors, parquet, read_m
 from services.preprocessing.prepare import prepared_row
 from shared import config
 from shared.events import ScanAccepted
-from shared.features import flatten
 from shared.gcp import bases, releases, storage
-from shared.prepared import SCHEMA, prepared_object, tensors
+from shared.ml.dataset import SCHEMA, prepared_object, tensors
+from shared.ml.features import flatten
 from tests.services.preprocessing.scans import stored, write_manifest
 
 ROOT = Path(__file__).parents[2]

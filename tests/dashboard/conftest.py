@@ -90,7 +90,7 @@ def record_features(scan_id: str, source: str, embedding: list[float]) -> None:
         "label": "Unlabelled",
         "source": source,
         "mean": 0.2,
-        "deviation": 0.2,
+        "std": 0.2,
         "skewness": 1.0,
         "kurtosis": 3.0,
         "standardised_quantiles": [-1.0, -0.5, 0.0, 0.5, 1.0],

@@ -155,7 +155,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metrics |= {"per_source": {"test": {"ward-3": {"recall": 0.83, "groups": 3}}}}
     roc = [{"threshold": t, "sensitivity": 1 - t, "specificity": t} for t in (0.0, 0.2, 0.8, 1.0)]
     curves = {"test": {"roc": roc, "calibration": [{"predicted": 0.1, "observed": 0.2, "count": 9}]}}
-    moments = {name: {"mean": 0.2, "deviation": 0.1} for name in ("mean", "deviation", "skewness", "kurtosis")}
+    moments = {name: {"mean": 0.2, "std": 0.1} for name in ("mean", "std", "skewness", "kurtosis")}
     for name, content in {
         "metrics.json": json.dumps(metrics),
         "curves.json": json.dumps(curves),

@@ -21,7 +21,8 @@ from local.stack import BUCKETS, PROJECT, Stack
 from local.topology import declared
 from shared.errors import Reason
 from shared.gcp import bigquery, storage
-from shared.scan import Label, file_id
+from shared.labels import Label
+from shared.scan import file_id
 from tests.functions.test_record_dead_letter import given_up_by
 
 QUIET = Console(quiet=True)

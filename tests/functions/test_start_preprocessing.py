@@ -13,9 +13,9 @@ from flask.testing import FlaskClient
 from local.provision import make_buckets
 from local.samples import encode, healthy_slices
 from local.stack import BUCKETS, REGION, Stack
-from shared import manifests
 from shared.events import ScanAccepted
 from shared.gcp import bigquery, dataproc, pubsub, storage
+from shared.ml import manifests
 from tests.functions.conftest import accepted, client
 
 SUBSCRIPTION = "preprocessing"
@@ -55,14 +55,14 @@ def test_a_batch_that_is_killed_is_submitted_again_and_finishes(
 ) -> None:
     answer = start_preprocessing.post("/").json
     (manifest,) = answer["submitted"]
-    listed = manifests.read(storage.read(prepared, manifests.manifest_object(manifest)))
+    listed = manifests.parse(storage.read(prepared, manifests.manifest_object(manifest)))
     assert {event.scan_id for event in listed} >= {event.scan_id for event in scans}
     assert len(listed) == len({(event.label, event.scan_id) for event in listed})
 
     # While the batch is under way, nobody starts another.
     assert start_preprocessing.post("/").json["submitted"] == []
 
-    wait(lambda: list(storage.objects(prepared, manifests.parts_folder(manifest))))
+    wait(lambda: list(storage.objects(prepared, manifests.partitions_folder(manifest))))
     os.killpg(driver(manifest).pid, signal.SIGKILL)
     wait(lambda: batch_state(manifest, 1) == dataproc.State.FAILED)
     assert manifests.success_object(manifest) not in names(prepared)

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from local.samples import Sample, dicom, healthy_slices, samples
-from shared.decoding import decode
 from shared.errors import Reason
 from shared.gcp import storage
+from shared.imaging.decoding import decode
 from shared.scan import MAX_BYTES, file_id
 from tests.functions.conftest import Cloud, Push, push
 

@@ -8,10 +8,10 @@ import pytest
 from local.provision import RELEASE
 from local.samples import encode, healthy_slices
 from local.stack import BUCKETS
-from shared.decoding import decode
 from shared.gcp import bigquery
-from shared.model import read_release
-from shared.preprocessing import prepare
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
+from shared.ml.model import read_release
 from tests.functions.conftest import Cloud, Push, accepted, push
 
 
@@ -28,7 +28,7 @@ def test_features_are_those_of_the_prepared_scan(cloud: Cloud, write_features: P
     (row,) = bigquery.query("SELECT * FROM {dataset}.features WHERE scan_id = @id", id=event.scan_id)
     tensor = prepare(next(iter(decode(content).pages)))
     assert row["mean"] == pytest.approx(float(tensor.mean()), abs=1e-6)
-    assert row["deviation"] == pytest.approx(float(tensor.std()), abs=1e-6)
+    assert row["std"] == pytest.approx(float(tensor.std()), abs=1e-6)
     embedding = read_release(RELEASE).predict(tensor).embedding
     np.testing.assert_allclose(row["embedding"], embedding, rtol=1e-4, atol=1e-5)
 

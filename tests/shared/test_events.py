@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from shared.events import ScanAccepted, ScanRejected, ScanUploaded, pushed
-from shared.scan import Label
+from shared.labels import Label
 
 ACCEPTED = ScanAccepted(
     scan_id="a" * 64,

@@ -2,18 +2,8 @@
 
 import pytest
 
-from shared.scan import (
-    LABEL_MAP,
-    Label,
-    file_id,
-    file_id_of,
-    label_of,
-    mapped_label,
-    parse_label_map,
-    scan_id,
-    source_of,
-    unread_file_id,
-)
+from shared.labels import LABEL_MAP, Label, label_of, mapped_label, parse_label_map
+from shared.scan import file_id, file_id_of, scan_id, source_of, unread_file_id
 
 
 def test_same_bytes_are_the_same_file() -> None:

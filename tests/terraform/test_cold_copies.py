@@ -26,7 +26,8 @@ from local.topology import TERRAFORM, declared
 from shared.clock import now
 from shared.events import ScanAccepted
 from shared.gcp import bigquery, storage
-from shared.scan import Label, file_id, scan_object
+from shared.labels import Label
+from shared.scan import file_id, scan_object
 from tests.functions.test_record_dead_letter import given_up_by
 from tests.smoke import synthetic_scan
 from tests.terraform.tools import ROOT, environment

@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 
 from services.inference.problems import rejected
 from services.inference.releases import BUNDLED
-from shared.decoding import decode
 from shared.errors import Reason, RejectedScan
-from shared.model import read_release
-from shared.preprocessing import prepare
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
+from shared.ml.model import read_release
 from tests.services.inference.conftest import Server
 
 PROBLEM = "application/problem+json"
@@ -26,7 +26,7 @@ def test_answer_is_what_decoding_preparing_and_the_released_model_say(client: Te
     prediction = model.predict(prepare(decode(jpeg).pages[0]))
     answer = client.post("/v1/predict", files={"file": ("scan.jpg", jpeg)}).json()
     assert answer["probability"] == prediction.probability
-    assert answer["prediction"] == model.verdict(prediction)
+    assert answer["prediction"] == model.predicted_class(prediction)
     assert answer["types"] == prediction.types
     assert answer["threshold"] == model.card.threshold
     assert answer["model_version"] == model.card.version

@@ -18,7 +18,7 @@ from google.cloud import storage
 
 from local.processes import Service, Supervisor, free_port
 from services.inference.releases import BUNDLED, Releases, bundled_release
-from shared.model import CARD_FILE, GRAPH_FILE, Card, Model, ModelMismatch
+from shared.ml.model import CARD_FILE, GRAPH_FILE, Card, Model, ModelMismatch
 from tests.services.inference.conftest import Server, running, wait_until
 
 PATIENCE = 60

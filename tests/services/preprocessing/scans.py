@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 from local.samples import encode, healthy_slices
-from shared import manifests
 from shared.events import ScanAccepted
 from shared.gcp import storage
+from shared.ml import manifests
 from shared.scan import file_id
 
 
@@ -55,6 +55,6 @@ def stored(bucket: str, content: bytes, label: str) -> ScanAccepted:
 
 def write_manifest(bucket: str, events: list[ScanAccepted]) -> str:
     """Put a manifest of these scans into the prepared bucket; answers its id."""
-    manifest, content = manifests.write(events)
+    manifest, content = manifests.serialise(events)
     storage.create(bucket, manifests.manifest_object(manifest), content, "application/jsonl")
     return manifest

@@ -8,9 +8,10 @@ from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA, KernelPCA
 
 from services.preprocessing.fit import principal_axes
-from shared.decoding import decode
-from shared.features import Moments, flatten, fold
-from shared.preprocessing import prepare
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
+from shared.ml.features import flatten
+from shared.ml.pca import Moments, fold
 from tests.services.preprocessing.scans import pictures
 
 
@@ -50,4 +51,4 @@ def standardised(scans: np.ndarray) -> np.ndarray:
     """Prepared scans as vectors (n, 49152) with every pixel at mean 0 and deviation 1."""
     vectors = flatten(scans)
     moments = Moments.of(vectors)
-    return ((vectors - moments.mean) / moments.deviation).astype(np.float32)
+    return ((vectors - moments.mean) / moments.std).astype(np.float32)

@@ -17,13 +17,14 @@ from services.preprocessing.describe import CNN_FEATURES, ERRORS, FEATURES
 from services.preprocessing.job import preprocess
 from services.preprocessing.parts import read_manifest
 from services.preprocessing.report import Summary
-from shared import config, manifests, prepared
-from shared.decoding import decode
+from shared import config
 from shared.events import ScanAccepted
-from shared.features import describe, feature_version
 from shared.gcp import bases, bigquery, releases, storage
 from shared.gcp.prepared import batches
-from shared.preprocessing import prepare
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
+from shared.ml import dataset, manifests
+from shared.ml.features import compute_features, feature_version
 from tests.services.preprocessing.scans import accepted, pictures, stored, write_manifest
 
 GOOD = 340
@@ -94,7 +95,7 @@ def test_features_have_one_row_a_scan_and_equal_the_online_ones(job: Summary, go
     assert set(rows) >= {event.scan_id for event in good}
     for event in good[::29]:
         tensor = prepare(decode(storage.read(event.bucket, event.name)).pages[0])
-        online = describe(tensor, model.predict(tensor).embedding, basis.project(tensor))
+        online = compute_features(tensor, model.predict(tensor).embedding, basis.project(tensor))
         for name, value in online.items():
             np.testing.assert_allclose(rows[event.scan_id][name], value, rtol=1e-5, atol=1e-4, err_msg=name)
         assert len(online["principal_components"]) == len(basis.axes) > 10
@@ -121,7 +122,7 @@ def test_basis_standardises_the_training_split(job: Summary) -> None:
 
 def test_training_reads_each_scan_once_from_the_bucket(job: Summary, good: list) -> None:
     read = Counter(id for batch in batches(config.prepared_bucket(), "train") for id in batch["scan_id"].to_pylist())
-    wanted = {event.scan_id for event in good if prepared.split_of(event.scan_id) == "train"}
+    wanted = {event.scan_id for event in good if dataset.split_of(event.scan_id) == "train"}
     assert wanted <= set(read)
     assert set(read.values()) == {1}
 
@@ -174,12 +175,12 @@ def test_columns_are_those_of_the_table(columns: pa.Schema, table: str) -> None:
 
 def weight(part: list[ScanAccepted]) -> int:
     """Bytes of a part as stored and as prepared."""
-    return sum(scan.size + prepared.IMAGE_BYTES for scan in part)
+    return sum(scan.size + dataset.IMAGE_BYTES for scan in part)
 
 
 def prepared_names(manifest: str) -> list[str]:
     """Names of a manifest's prepared objects."""
-    return [b.name for b in storage.objects(config.prepared_bucket(), prepared.FOLDER) if manifest in b.name]
+    return [b.name for b in storage.objects(config.prepared_bucket(), dataset.FOLDER) if manifest in b.name]
 
 
 def prepared_rows(manifest: str) -> list[dict]:

@@ -22,11 +22,12 @@ from local.topology import ROOT
 from services.preprocessing import parts
 from services.preprocessing.__main__ import SOME_FAILED
 from services.preprocessing.job import preprocess, refit
-from shared import config, manifests
+from shared import config
 from shared.events import ScanAccepted
-from shared.features import feature_version
 from shared.gcp import bases, bigquery, releases, storage
-from shared.prepared import split_of
+from shared.ml import manifests
+from shared.ml.dataset import split_of
+from shared.ml.features import feature_version
 from tests.services.preprocessing.scans import accepted, pictures, write_manifest
 
 GOOD = 100
@@ -116,7 +117,7 @@ def test_workers_that_are_killed_lose_and_double_nothing(
         killed: list[int] = []
 
         def kill_twice() -> None:
-            for first in (manifests.parts_folder(manifest), "cnn_features/"):
+            for first in (manifests.partitions_folder(manifest), "cnn_features/"):
                 wait(lambda first=first: cloud.names(first))
                 killed.append(kill_workers())
 

@@ -5,7 +5,7 @@ import pytest
 
 from services.training import audit
 from services.training.data import Scans
-from shared.preprocessing import prepare
+from shared.imaging.preprocessing import prepare
 
 
 def head(seed: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from local.provision import make_release
 from services.training import registry
 from shared.gcp import bigquery, storage
-from shared.model import Card
+from shared.ml.model import Card
 
 RELEASE = Path(__file__).parents[3] / "services" / "inference" / "release"
 FIGURES = {

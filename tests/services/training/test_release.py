@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared import decoding
-from shared.model import read_release
-from shared.preprocessing import prepare
+from shared.imaging import decoding
+from shared.imaging.preprocessing import prepare
+from shared.ml.model import read_release
 from shared.scan import file_id
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +24,7 @@ def verdicts(data) -> list[tuple[int, str]]:
         content = path.read_bytes()
         if (scan := file_id(content)) in labels and scan not in found:
             (pixels,) = decoding.decode(content).pages
-            found[scan] = (labels[scan], model.verdict(model.predict(prepare(pixels))))
+            found[scan] = (labels[scan], model.predicted_class(model.predict(prepare(pixels))))
     assert len(found) > 0.9 * len(labels)
     return list(found.values())
 

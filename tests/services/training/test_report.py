@@ -15,7 +15,7 @@ from services.training import export, measure, report
 from services.training.augment import with_lesion
 from services.training.study import Study, read_study, released
 from services.training.train import Schedule
-from shared.model import Model, read_release
+from shared.ml.model import Model, read_release
 
 COUNT = 48
 

@@ -18,8 +18,8 @@ from pydicom.data import get_testdata_file
 
 from local.processes import free_port
 from services.upload.__main__ import main
-from shared.decoding import decode
 from shared.gcp import storage
+from shared.imaging.decoding import decode
 
 BUCKET = "uploads"
 ROOT = Path(__file__).parents[3]

@@ -13,14 +13,14 @@ from typing import Any, Literal, Self
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, SignatureRunner
 
-from shared.preprocessing import PREPROCESSING_VERSION
+from shared.imaging.preprocessing import PREPROCESSING_VERSION
 
 GRAPH_FILE = "model.tflite"
 CARD_FILE = "card.json"
 TEST_FILE = "test_scans.txt"
 """Scan ids of the test that the card's figures come from, a line each."""
 
-Verdict = Literal["Cancer", "Non-Cancer", "Not a brain MRI"]
+PredictedClass = Literal["Cancer", "Non-Cancer", "Not a brain MRI"]
 
 
 class ModelMismatch(Exception):  # noqa: N818 - says what is wrong, like RejectedScan
@@ -36,7 +36,7 @@ class Card:
     """Of the graph's bytes."""
     threshold: float
     """Calibrated probability from which a scan is called Cancer."""
-    novelty_limit: float
+    ood_limit: float
     """Novelty above which an image is not taken for a brain MRI."""
     tumour_types: tuple[str, ...]
     """Names of the graph's type probabilities, in order."""
@@ -109,11 +109,11 @@ class Model:
             embedding=outputs["embedding"],
             types=dict(zip(self.card.tumour_types, outputs["types"].tolist(), strict=True)),
             novelty=novelty,
-            is_brain_mri=novelty <= self.card.novelty_limit,
+            is_brain_mri=novelty <= self.card.ood_limit,
         )
 
-    def verdict(self, prediction: Prediction) -> Verdict:
-        """The prediction in words, at the card's operating threshold."""
+    def predicted_class(self, prediction: Prediction) -> PredictedClass:
+        """Return the predicted class at the card's operating threshold."""
         if not prediction.is_brain_mri:
             return "Not a brain MRI"
         return "Cancer" if prediction.probability >= self.card.threshold else "Non-Cancer"

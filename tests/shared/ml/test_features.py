@@ -4,17 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shared.features import (
-    FEATURE_VERSION,
-    Basis,
-    Moments,
-    describe,
-    feature_version,
-    flatten,
-    fold,
-    pixel_statistics,
-)
-from shared.preprocessing import prepare
+from shared.imaging.preprocessing import prepare
+from shared.ml.features import FEATURE_VERSION, compute_features, feature_version, flatten, pixel_statistics
+from shared.ml.pca import Basis, Moments, fold
 
 RANDOM = np.random.default_rng(7)
 
@@ -28,7 +20,7 @@ def test_pixel_statistics_agree_with_scipy(tensors):
     pixels = tensors[0].astype(float).ravel() ** 2
     answer = pixel_statistics(pixels.reshape(128, 128, 3))
     assert answer["mean"] == pytest.approx(pixels.mean())
-    assert answer["deviation"] == pytest.approx(pixels.std())
+    assert answer["std"] == pytest.approx(pixels.std())
     assert answer["skewness"] == pytest.approx(stats.skew(pixels))
     assert answer["kurtosis"] == pytest.approx(stats.kurtosis(pixels, fisher=False))
     assert answer["standardised_quantiles"] == pytest.approx(
@@ -38,7 +30,7 @@ def test_pixel_statistics_agree_with_scipy(tensors):
 
 def test_pixel_statistics_of_one_grey_level_are_finite():
     answer = pixel_statistics(np.full((128, 128, 3), 0.5, np.float32))
-    assert answer == {"mean": 0.5, "deviation": 0, "skewness": 0, "kurtosis": 0, "standardised_quantiles": [0] * 5}
+    assert answer == {"mean": 0.5, "std": 0, "skewness": 0, "kurtosis": 0, "standardised_quantiles": [0] * 5}
 
 
 def test_flatten_keeps_row_channel_order():
@@ -51,7 +43,7 @@ def test_moments_of_parts_add_up_to_the_moments_of_the_whole(tensors, cut):
     vectors = flatten(tensors)
     merged = Moments.of(vectors[:cut]) + Moments.of(vectors[cut:])
     np.testing.assert_allclose(merged.mean, vectors.mean(axis=0, dtype=float), rtol=1e-12)
-    np.testing.assert_allclose(merged.deviation, vectors.std(axis=0, dtype=float), rtol=1e-12)
+    np.testing.assert_allclose(merged.std, vectors.std(axis=0, dtype=float), rtol=1e-12)
 
 
 def test_moments_stay_exact_far_from_zero():
@@ -60,7 +52,7 @@ def test_moments_stay_exact_far_from_zero():
     merged = Moments.of(vectors[:10])
     for start in range(10, 1000, 90):
         merged = merged + Moments.of(vectors[start : start + 90])
-    np.testing.assert_allclose(merged.deviation, (vectors - 1e9).std(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(merged.std, (vectors - 1e9).std(axis=0), rtol=1e-6)
 
 
 def test_a_pixel_that_never_varies_standardises_to_zero(tensors):
@@ -97,7 +89,7 @@ def test_many_scans_are_projected_as_one_by_one(tensors):
 
 
 def test_describe_without_a_basis_has_no_principal_components(tensors):
-    assert describe(tensors[0], np.ones(2, np.float32), None)["principal_components"] == []
+    assert compute_features(tensors[0], np.ones(2, np.float32), None)["principal_components"] == []
 
 
 def test_feature_version_names_all_that_computes_a_row():
@@ -110,7 +102,7 @@ def _basis(moments):
     return Basis(
         version="test",
         mean=moments.mean.astype(np.float32),
-        deviation=moments.deviation.astype(np.float32),
+        std=moments.std.astype(np.float32),
         axes=axes.astype(np.float32),
         explained=np.array([0.5, 0.3, 0.1], np.float32),
         scans=moments.count,

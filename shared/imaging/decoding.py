@@ -325,7 +325,7 @@ def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:
 
 
 def _dicom(content: bytes) -> tuple[list[np.ndarray], bool]:
-    from shared.dicom import frames  # noqa: PLC0415 - pydicom takes longer to import than all else here together
+    from shared.imaging.dicom import frames  # noqa: PLC0415 - pydicom takes longer to import than all else here together
 
     return list(frames(content)), False
 

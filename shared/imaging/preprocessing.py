@@ -21,7 +21,7 @@ def prepare(pixels: np.ndarray) -> np.ndarray:
     return stacked(stretched(resized(squared(cropped(on_black(upright_tones(trimmed(grey(pixels)))))))))
 
 
-def frame(pixels: np.ndarray) -> tuple[int, int, int]:
+def crop_box(pixels: np.ndarray) -> tuple[int, int, int]:
     """Left, top and side of the square that `prepare` shows to the network, in the image's own pixels.
 
     The square reaches beyond the image where `squared` pads it.

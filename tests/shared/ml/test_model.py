@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.model import Card, Model, ModelMismatch, read_release
-from shared.preprocessing import prepare
+from shared.imaging.preprocessing import prepare
+from shared.ml.model import Card, Model, ModelMismatch, read_release
 
 RELEASE = Path(__file__).parents[2] / "services" / "inference" / "release"
 
@@ -34,14 +34,14 @@ def test_one_pass_answers_everything(model, tensors):
 
 
 def test_noise_is_not_a_brain_mri(model, tensors):
-    assert model.verdict(model.predict(tensors[0])) == "Not a brain MRI"
+    assert model.predicted_class(model.predict(tensors[0])) == "Not a brain MRI"
 
 
 def test_the_verdict_follows_the_threshold(model, tensors):
     answer = dataclasses.replace(model.predict(tensors[0]), is_brain_mri=True)
     threshold = model.card.threshold
-    assert model.verdict(dataclasses.replace(answer, probability=threshold)) == "Cancer"
-    assert model.verdict(dataclasses.replace(answer, probability=threshold - 1e-6)) == "Non-Cancer"
+    assert model.predicted_class(dataclasses.replace(answer, probability=threshold)) == "Cancer"
+    assert model.predicted_class(dataclasses.replace(answer, probability=threshold - 1e-6)) == "Non-Cancer"
 
 
 def test_threads_get_the_answers_of_one_thread(model, tensors):
@@ -71,5 +71,5 @@ def test_the_released_graph_is_at_most_eight_megabytes():
 
 
 def test_serving_loads_no_tensorflow():
-    code = "import sys, shared.model; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    code = "import sys, shared.ml.model; assert not {'tensorflow', 'keras'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=RELEASE.parents[2])

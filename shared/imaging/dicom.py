@@ -17,8 +17,8 @@ from pydicom.pixels import get_decoder, iter_pixels
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
 
-from shared.decoding import MAX_BYTES, MAX_JPEG_SCANS, check_size, decoder_calls, each, scaled
 from shared.errors import Reason, RejectedScan
+from shared.imaging.decoding import MAX_BYTES, MAX_JPEG_SCANS, check_size, decoder_calls, each, scaled
 
 # pydicom quotes what it finds odd, which may be a patient's name. What matters is raised.
 warnings.filterwarnings("ignore", module="pydicom")
@@ -63,7 +63,7 @@ _READ = [
 
 
 def frames(content: bytes) -> Iterator[np.ndarray]:
-    """Every frame as a viewer shows it: uint8 (h, w) or (h, w, 3). Raises RejectedScan as `shared.decoding.decode`."""
+    """Every frame as a viewer shows it: uint8 (h, w) or (h, w, 3). Raises RejectedScan."""
     _check_inflated(content)
     with decoder_calls(*_ERRORS):
         dataset = dcmread(io.BytesIO(content), specific_tags=_READ)

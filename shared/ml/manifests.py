@@ -25,14 +25,14 @@ def manifest_object(manifest: str) -> str:
     return f"{FOLDER}{manifest}/scans.jsonl"
 
 
-def parts_folder(manifest: str) -> str:
+def partitions_folder(manifest: str) -> str:
     """Where the objects lie that say what became of each part of a manifest."""
     return f"parts/{manifest}/"
 
 
-def part_object(manifest: str, part: int) -> str:
+def partition_object(manifest: str, part: int) -> str:
     """Name of the object that says what became of one part of a manifest."""
-    return f"{parts_folder(manifest)}{part:05d}.json"
+    return f"{partitions_folder(manifest)}{part:05d}.json"
 
 
 def success_object(manifest: str) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shared.preprocessing import prepare
+from shared.imaging.preprocessing import prepare
 
 
 def head(height: int = 300, width: int = 260) -> np.ndarray:

@@ -29,8 +29,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from shared.decoding import MAX_JPEG_SCANS, MAX_PAGES, decode, encode_png, scaled
 from shared.errors import Reason, RejectedScan
+from shared.imaging.decoding import MAX_JPEG_SCANS, MAX_PAGES, decode, encode_png, scaled
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:::pydicom")
 
@@ -270,7 +270,7 @@ def test_pydicom_warns_of_nothing_in_a_fresh_process(tmp_path):
     script = """
 import logging, pathlib, sys
 logging.basicConfig(level=logging.DEBUG)
-from shared.decoding import decode
+from shared.imaging.decoding import decode
 from shared.errors import RejectedScan
 for file in pathlib.Path(sys.argv[1]).iterdir():
     try:

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from shared.preprocessing import PREPROCESSING_VERSION, SIDE
-from shared.scan import Label, file_id_of
+from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE
+from shared.labels import Label
+from shared.scan import file_id_of
 
 FOLDER = f"scans/preprocessing={PREPROCESSING_VERSION}/"
 """Under it every label has its folder, `label=Cancer/` and so on."""

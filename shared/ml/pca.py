@@ -1,31 +1,12 @@
-"""Features of prepared scans: pixel statistics, standardised pixels and their principal components."""
+"""Standardised pixels of prepared scans and their principal components."""
 
 import io
-import math
 from dataclasses import dataclass
-from typing import Self, TypedDict
+from typing import Self
 
 import numpy as np
 
-FEATURE_VERSION = "1"
-"""Changes whenever a formula here answers differently."""
-
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
-class PixelStatistics(TypedDict):
-    """Columns of a features row that need nothing but the scan's own pixels."""
-
-    mean: float
-    deviation: float
-    skewness: float
-    kurtosis: float
-    standardised_quantiles: list[float]
-
-
-def flatten(tensors: np.ndarray) -> np.ndarray:
-    """Prepared scans float32 (..., 128, 128, 3) as vectors (..., 49152)."""
-    return tensors.reshape(*tensors.shape[:-3], math.prod(tensors.shape[-3:]))
+from shared.ml.features import flatten
 
 
 def fold(vectors: np.ndarray) -> np.ndarray:
@@ -35,25 +16,6 @@ def fold(vectors: np.ndarray) -> np.ndarray:
     """
     channels = np.full(3, 1 / np.sqrt(3), vectors.dtype)
     return vectors.reshape(*vectors.shape[:-1], vectors.shape[-1] // 3, 3) @ channels
-
-
-def pixel_statistics(tensor: np.ndarray) -> PixelStatistics:
-    """Moments and quantiles of a prepared scan, float32 (128, 128, 3) in [0, 1].
-
-    Skewness and kurtosis are the third and fourth standardised moments (a normal distribution has 0 and 3); for an
-    image of one grey level they and the quantiles are 0.
-    """
-    pixels = flatten(tensor).astype(np.float64)
-    mean, deviation = pixels.mean(), pixels.std()
-    standardised = (pixels - mean) / (deviation or 1)
-    squares = standardised * standardised
-    return {
-        "mean": float(mean),
-        "deviation": float(deviation),
-        "skewness": float((squares * standardised).mean()),
-        "kurtosis": float((squares * squares).mean()),
-        "standardised_quantiles": np.quantile(standardised, _QUANTILES).tolist(),
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +46,7 @@ class Moments:
         return type(self)(count, mean, squares)
 
     @property
-    def deviation(self) -> np.ndarray:
+    def std(self) -> np.ndarray:
         """Standard deviation of each pixel, float64 (49152,); 1 where a pixel never varies, so that it becomes 0."""
         return np.where(self.varies, np.sqrt(self.squares / self.count), 1.0)
 
@@ -101,7 +63,7 @@ class Basis:
     version: str
     mean: np.ndarray
     """float32 (49152,)."""
-    deviation: np.ndarray
+    std: np.ndarray
     """float32 (49152,), never 0."""
     axes: np.ndarray
     """float32 (k, 16384): orthonormal rows for folded vectors, the one with the largest variance first."""
@@ -113,7 +75,7 @@ class Basis:
 
     def standardise(self, vectors: np.ndarray) -> np.ndarray:
         """Vectors float32 (..., 49152) with every pixel at mean 0 and deviation 1 over the training split."""
-        return (vectors - self.mean) / self.deviation
+        return (vectors - self.mean) / self.std
 
     def project(self, tensors: np.ndarray) -> np.ndarray:
         """Principal components float32 (..., k) of prepared scans (..., 128, 128, 3).
@@ -133,27 +95,3 @@ class Basis:
         """The basis from `to_bytes`."""
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return cls(**{name: array if array.ndim else array.item() for name, array in archive.items()})
-
-
-class Features(PixelStatistics):
-    """Columns of a features row that a scan's pixels, the released model and the basis give."""
-
-    embedding: list[float]
-    principal_components: list[float]
-
-
-def describe(tensor: np.ndarray, embedding: np.ndarray, components: np.ndarray | None) -> Features:
-    """Features of one prepared scan (128, 128, 3), with the released model's embedding (d,).
-
-    Online and in batches alike. `components` (k,) are what the basis projects it to; None where no basis is fitted.
-    """
-    return {
-        **pixel_statistics(tensor),
-        "embedding": embedding.tolist(),
-        "principal_components": [] if components is None else components.tolist(),
-    }
-
-
-def feature_version(model_version: str, basis_version: str | None) -> str:
-    """Version of everything that computes a features row: the formulas, the released model and the basis, if any."""
-    return "+".join(filter(None, (FEATURE_VERSION, model_version, basis_version)))
