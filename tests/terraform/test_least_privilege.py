@@ -34,7 +34,7 @@ CALLS: dict[tuple[str, str], Permissions] = {
     },
     ("bigquery", "query"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("dataproc", "submit"): {"dataproc.batches.create", "dataproc.batches.get", "iam.serviceAccounts.actAs"},
-    ("identity", "authorization"): {"run.routes.invoke"},
+    ("auth", "authorization"): {"run.routes.invoke"},
 }
 """What Google asks for when an adapter's function is called: the API's own reference, method by method."""
 
