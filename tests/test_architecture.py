@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local.topology import ROOT, declared
+from local.stack.terraform_config import ROOT, declared
 
 DEPLOYABLES = ("functions", "services", "dashboard", "local")
 
