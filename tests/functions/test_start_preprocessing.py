@@ -20,7 +20,6 @@ from tests.support.events import stored_scan
 from tests.support.waiting import wait_until
 
 SUBSCRIPTION = "preprocessing"
-_WITHIN_S = 300
 
 
 @pytest.fixture(scope="module")
