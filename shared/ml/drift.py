@@ -1,10 +1,10 @@
 """Drift: whether the scans of a window still look like those that the release knows, and what changed.
 
 Within each predicted class, a linear discriminant tries to tell the window's embeddings from the reference's. If it
-separates them better than it does random halves, the inputs have changed, whatever the case mix: a classifier two-sample
-test (Lopez-Paz and Oquab, ICLR 2017) whose p-value comes from permutations (Kim et al., Annals of Statistics 49:411, 2021).
-The share of each predicted class is tested by itself, so that more tumours in a week are reported as case mix and not as
-drift.
+separates them better than it does random halves, the inputs have changed, whatever the case mix: a classifier two-
+sample test (Lopez-Paz and Oquab, ICLR 2017) with a p-value from permutations (Kim et al., Annals of Statistics
+49:411, 2021). The share of each predicted class is tested by itself: more tumours in a week are reported as case mix,
+not as drift.
 """
 
 import io
