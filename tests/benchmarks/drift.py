@@ -1,7 +1,7 @@
 """Whether drift is found, and nothing else taken for it: streams of real scans replayed into the released model.
 
-Prints a table and writes `.local/bench/drift.json`. Beside the permutation test stand two others on the same windows: the
-maximum mean discrepancy of the embeddings, with permutations too, and what the charts of Operations show, a
+Prints a table and writes `.local/bench/drift.json`. Beside the permutation test stand two others on the same windows:
+the maximum mean discrepancy of the embeddings, with permutations too, and what the charts of Operations show, a
 Kolmogorov-Smirnov test on the probabilities.
 """
 
