@@ -83,7 +83,7 @@ variable "imaging_systems" {
 
   validation {
     condition     = alltrue([for member in var.imaging_systems : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):\\S+$", member))])
-    error_message = "IAM members, as in serviceAccount:mri-3@hospital.iam.gserviceaccount.com; never allUsers."
+    error_message = "IAM members, as in serviceAccount:mri-3@hospital.iam.gserviceaccount.com, never everybody."
   }
 }
 
@@ -95,7 +95,7 @@ variable "uploaders" {
 
   validation {
     condition     = alltrue([for member in var.uploaders : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):\\S+$", member))])
-    error_message = "IAM members, as in user:someone@example.org; never allUsers."
+    error_message = "IAM members, as in user:someone@example.org, never everybody."
   }
 }
 
@@ -107,7 +107,7 @@ variable "clinicians" {
 
   validation {
     condition     = alltrue([for member in var.clinicians : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):\\S+$", member))])
-    error_message = "IAM members, as in group:clinicians@example.org; never allUsers."
+    error_message = "IAM members, as in group:clinicians@example.org, never everybody."
   }
 }
 
@@ -119,7 +119,7 @@ variable "researchers" {
 
   validation {
     condition     = alltrue([for member in var.researchers : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):\\S+$", member))])
-    error_message = "IAM members, as in group:researchers@example.org; never allUsers."
+    error_message = "IAM members, as in group:researchers@example.org, never everybody."
   }
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import hcl2
 import pytest
 
-from local.topology import TERRAFORM, declared, plain
+from local.stack.terraform_config import TERRAFORM, declared, plain
 from tests.terraform.tools import ROOT
 
 WAIT = "time_sleep.apis"

@@ -101,7 +101,6 @@ NEEDS: dict[str, dict[str, Permissions]] = {
             "storage.objects.create",
             "storage.objects.delete",
         },
-        "bucket spark": {"storage.objects.get", "storage.objects.create"},  # Dataproc's own, for staging and history
         "repository images": {"artifactregistry.repositories.downloadArtifacts"},
         "table features": {"bigquery.tables.get", "bigquery.tables.update", "bigquery.tables.updateData"},
         "table cnn_features": {"bigquery.tables.get", "bigquery.tables.update", "bigquery.tables.updateData"},
@@ -123,12 +122,6 @@ NEEDS: dict[str, dict[str, Permissions]] = {
 
 ROLES: dict[str, Permissions] = {
     "roles/artifactregistry.reader": {"artifactregistry.repositories.downloadArtifacts"},
-    "roles/bigquery.dataEditor": {
-        "bigquery.tables.get",
-        "bigquery.tables.getData",
-        "bigquery.tables.update",
-        "bigquery.tables.updateData",
-    },
     "roles/bigquery.dataViewer": {"bigquery.tables.get", "bigquery.tables.getData"},
     "roles/bigquery.jobUser": {"bigquery.jobs.create"},
     "roles/dataproc.worker": {"dataproc.agents.create"},

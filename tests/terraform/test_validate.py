@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import pytest
 
-from local.topology import TERRAFORM
+from local.stack.terraform_config import TERRAFORM
 from tests.terraform.mistakes import MISTAKES
 
 FINDS = {
