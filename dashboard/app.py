@@ -7,11 +7,11 @@ NOTICE = "**For research use. Not a medical device.** No answer on these pages m
 st.set_page_config(page_title="Scanflow", page_icon=":material/neurology:", layout="wide")
 page = st.navigation(
     [
-        st.Page("pages/read.py", title="Read a scan", icon=":material/radiology:", default=True),
-        st.Page("pages/worklist.py", title="Worklist", icon=":material/list_alt:"),
-        st.Page("pages/model.py", title="Model", icon=":material/model_training:"),
-        st.Page("pages/data.py", title="Data", icon=":material/dataset:"),
-        st.Page("pages/operations.py", title="Operations", icon=":material/monitor_heart:"),
+        st.Page("views/read.py", title="Read a scan", icon=":material/radiology:", default=True),
+        st.Page("views/worklist.py", title="Worklist", icon=":material/list_alt:"),
+        st.Page("views/model.py", title="Model", icon=":material/model_training:"),
+        st.Page("views/data.py", title="Data", icon=":material/dataset:"),
+        st.Page("views/operations.py", title="Operations", icon=":material/monitor_heart:"),
     ],
     position="top",  # a worklist needs the width
 )

@@ -30,7 +30,7 @@ def page(system: Stack) -> Callable[..., AppTest]:
 
     def opened(view: str, **query: str) -> AppTest:
         app = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=60).run()
-        app.switch_page(f"pages/{view}.py")
+        app.switch_page(f"views/{view}.py")
         app.query_params.update(query)
         return app.run()
 

@@ -148,7 +148,7 @@ def _detail(scan_id: str | None) -> None:
     name.text(f"Scan {scan_id}")
     accepted = any(step["step"] == "Accepted" for step in trail)
     if accepted and read.button("Read this scan", type="primary", width="stretch"):
-        st.switch_page("pages/read.py", query_params={"scan": scan_id})
+        st.switch_page("views/read.py", query_params={"scan": scan_id})
     for start in range(0, len(trail), STEPS_A_LINE):
         for column, step in zip(st.columns(STEPS_A_LINE), trail[start:], strict=False):
             column.markdown(f"**{step['step']}**  \n:gray[{step['at']:%Y-%m-%d %H:%M:%S}]")
