@@ -10,7 +10,7 @@ import pytest
 from dashboard import inference_client
 from dashboard.inference_client import InferenceError, RefusedFile
 from local import samples
-from local.stack import Stack
+from local.stack.system import Stack
 from shared.scan import file_id
 
 Serve = Callable[..., list[str]]
