@@ -8,7 +8,7 @@ import pytest
 from google.api_core.exceptions import Forbidden
 
 from dashboard import evaluation_report
-from local.stack import BUCKETS, Stack
+from local.stack.system import BUCKETS, Stack
 from shared.gcp import storage
 from tests.dashboard.conftest import ROOT
 
