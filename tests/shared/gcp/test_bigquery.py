@@ -155,7 +155,7 @@ def test_answer_that_makes_no_sense_reaches_every_caller(dataset: str, monkeypat
 def test_caller_does_not_wait_for_ever(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(bigquery, "_STORED_WITHIN_S", 0.05)
-    monkeypatch.setattr(bigquery.client(), "insert_rows_json", lambda *_, **__: [] if release.wait(30) else [])
+    monkeypatch.setattr(bigquery.client(), "insert_rows_json", lambda *_, **__: [{}] * release.wait(30))
     with pytest.raises(bigquery.BigQueryError):
         bigquery.append("rejections", row("late"), key="late")
     release.set()
