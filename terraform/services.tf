@@ -183,6 +183,7 @@ resource "google_cloud_run_v2_service" "dashboard" {
           GOOGLE_CLOUD_PROJECT = var.project
           DATASET              = local.dataset
           INFERENCE_URL        = local.inference_url
+          MODELS_BUCKET        = local.buckets.models
           SCANS_BUCKET         = local.buckets.scans
         }
         content {
@@ -287,11 +288,10 @@ resource "google_cloud_run_v2_job" "training" {
 locals {
   release_folder = "${path.module}/../services/inference/release"
   release        = jsondecode(file("${local.release_folder}/card.json")).version
-  release_files  = ["card.json", "model.tflite", "test_scans.txt"] # RELEASE_FILES of shared/ml/model.py
 }
 
 resource "google_storage_bucket_object" "release" {
-  for_each = toset(local.release_files)
+  for_each = fileset(local.release_folder, "*") # all of RELEASE_FILES in shared/ml/model.py, or training has no frozen test
 
   bucket          = google_storage_bucket.this["models"].name
   name            = "releases/${local.release}/${each.value}"
