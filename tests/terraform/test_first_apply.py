@@ -131,7 +131,9 @@ def test_the_builds_wait_for_the_builders_rights(graph):
 def test_an_agent_is_made_before_it_is_given_anything():
     """A service agent's address made of the project's number names nobody until Google has made the agent."""
     text = re.sub(r"#.*", "", "".join(file.read_text() for file in TERRAFORM.rglob("*.tf")))
-    assert set(re.findall(r"service-\$\{[^}]*\}@([\w-]+)", text)) == {"compute-system"}  # there as soon as Compute is on
+    assert set(re.findall(r"service-\$\{[^}]*\}@([\w-]+)", text)) == {
+        "compute-system"
+    }  # there as soon as Compute is on
 
 
 def sizes() -> Iterator[tuple[str, float, float, int]]:
@@ -185,7 +187,9 @@ def test_a_pull_request_cannot_change_its_own_build():
     assert roles == ["roles/logging.logWriter"]
     given = [name for name, grant in _all_grants() if "tester" in str(grant.get("member")) + str(grant.get("for_each"))]
     assert given == ["tester"]
-    assert not any("tester" in declared()[table] for table in ("bucket_access", "table_appends", "publishes", "acts_as"))
+    assert not any(
+        "tester" in declared()[table] for table in ("bucket_access", "table_appends", "publishes", "acts_as")
+    )
 
 
 def test_the_bootstrap_parses_and_asks_for_a_project():
