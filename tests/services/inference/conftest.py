@@ -16,7 +16,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from local.processes import free_port
-from services.inference.main import create_app
+from services.inference.app import create_app
 from services.inference.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -61,8 +61,8 @@ def client() -> Iterator[TestClient]:
 class Server:
     """The service as a process."""
 
-    def __init__(self, url: str, process: subprocess.Popen) -> None:
-        self.url, self.process = url, process
+    def __init__(self, url: str, process: subprocess.Popen, log: Path) -> None:
+        self.url, self.process, self.log = url, process, log
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def running(log: Path, port: int = 0, **environment: str) -> Iterator[Server]:
         process = subprocess.Popen(
             [sys.executable, "-m", "services.inference"], cwd=ROOT, env=variables, stdout=output, stderr=output
         )
-    server = Server(f"http://127.0.0.1:{port}", process)
+    server = Server(f"http://127.0.0.1:{port}", process, log)
     try:
         wait_until(lambda: process.poll() is not None or is_ready(server.url), 180)
         assert process.poll() is None, log.read_text()
