@@ -119,7 +119,7 @@ def _reading(scan: dict[str, Any]) -> Reading:
     return Reading(
         **{name: scan[name] for name in fields},
         heat_map=heat_map["values"],
-        frame=Frame(**heat_map["frame"]),
+        frame=Frame(**heat_map["crop_box"]),
         image_png=base64.b64decode(heat_map["image_png"]),
     )
 

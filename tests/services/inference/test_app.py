@@ -1,5 +1,8 @@
 """The service as a whole: what it logs, counts and says of itself."""
 
+import json
+from pathlib import Path
+
 from starlette.testclient import TestClient
 
 from services.inference.app import create_app
@@ -8,7 +11,7 @@ from services.inference.protocols import open_inference, scanflow, tensorflow_se
 from services.inference.served_models import BUNDLED
 from services.inference.settings import Settings
 from shared.ml.model import read_release
-from tests.services.inference.conftest import Server
+from tests.services.inference.conftest import running
 
 
 def test_metrics_count_predictions_stages_and_name_the_release(client: TestClient, jpeg: bytes):
@@ -37,9 +40,11 @@ def test_readiness_waits_for_the_release():
     assert unstarted.get("/readyz").headers["retry-after"] == "1"
 
 
-def test_the_release_being_served_is_logged(server: Server):
+def test_the_release_being_served_is_logged(tmp_path: Path):
     version = read_release(BUNDLED).card.version
-    assert f"serving release {version}" in server.log.read_text()
+    with running(tmp_path / "log"):
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
+    assert ("INFO", f"serving release {version}") in [(line["severity"], line["message"]) for line in lines]
 
 
 def test_no_two_routes_answer_the_same_request():

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.testclient import TestClient
 
-from local.processes import free_port
+from local.stack.processes import free_port
 from services.inference.app import create_app
 from services.inference.settings import Settings
 

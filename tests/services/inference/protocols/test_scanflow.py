@@ -17,7 +17,8 @@ from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import crop_box, prepare
 from shared.ml.model import read_release
 from shared.ml.prediction import parse_predictions
-from tests.services.inference.conftest import Server, encoded, head
+from tests.support.heads import encoded, head
+from tests.support.servers import Server
 
 
 def test_answer_is_what_decoding_preparing_and_the_released_model_say(client: TestClient, jpeg: bytes):
@@ -59,7 +60,7 @@ def test_heat_map_is_sent_on_request_only(client: TestClient, jpeg: bytes):
 
 
 def test_a_large_page_is_sent_at_screen_size_and_the_crop_box_with_it(client: TestClient):
-    content = encoded(head(2048))
+    content = encoded(head(2048, 2048))
     heat_map = client.post("/v1/predict?explain=true", content=content).json()["heat_map"]
     page = Image.open(io.BytesIO(base64.b64decode(heat_map["image_png"])))
     left, top, side = crop_box(decode(content).pages[0])
