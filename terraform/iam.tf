@@ -67,7 +67,7 @@ locals {
   }
 
   # accounts that call the inference service
-  inference_callers = ["score_scan", "dashboard"]
+  inference_callers = ["score_scan", "dashboard", "deployer"]
 
   # account -> accounts it may start something as
   acts_as = {
