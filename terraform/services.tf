@@ -144,6 +144,7 @@ resource "google_cloud_run_v2_service" "dashboard" {
           GOOGLE_CLOUD_PROJECT = var.project
           DATASET              = local.dataset
           INFERENCE_URL        = local.inference_url
+          MODELS_BUCKET        = local.buckets.models
           SCANS_BUCKET         = local.buckets.scans
         }
         content {

@@ -89,6 +89,7 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "bucket models": {"storage.objects.get"},
     },
     "dashboard": {
+        "bucket models": {"storage.objects.get"},
         "service inference": {"run.routes.invoke"},
         "table feedback": {"bigquery.tables.updateData"},
         "dataset": {"bigquery.tables.getData"},
