@@ -59,9 +59,12 @@ def check_drift(_request: flask.Request) -> dict[str, Any]:
     row = _row(version, rows, verdict)
     bigquery.append("drift_checks", row, key=row["check_id"])
     level = logging.WARNING if verdict.change == "inputs" else logging.INFO
-    told = {name: row[name] for name in ("check_id", "model_version", "change", "cause", "p_value", "scans", "since")}
-    logger.log(level, "drift checked", extra=told)
-    return told
+    logger.log(
+        level,
+        "compared",
+        extra={"check_id": row["check_id"], "change": verdict.change, "cause": verdict.cause, "scans": len(rows)},
+    )
+    return row
 
 
 def _scans(rows: list[Row], reference: drift.Scans) -> drift.Scans:
