@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from services.inference.metrics import PREDICTIONS, STAGES
-from shared.imaging.decoding import decode, encode_png
+from shared.imaging.decoding import decode_scan, encode_png
 from shared.imaging.preprocessing import crop_box, prepare
 from shared.ml.model import Model, PredictedClass, Prediction
 from shared.scan import file_id, scan_id
@@ -57,7 +57,7 @@ def score(content: bytes, model: Model, known_id: str = "") -> list[Scored]:
     Raises RejectedScan.
     """
     start = perf_counter()
-    pages = decode(content).pages
+    pages = decode_scan(content).pages
     decoded = _observed("decode", start) / len(pages)
     whole = known_id or file_id(content)
     ids = [whole] if known_id else [scan_id(whole, page, len(pages)) for page in range(len(pages))]
