@@ -68,7 +68,8 @@ def on_black(image: np.ndarray) -> np.ndarray:
     background = _background(image)
     if background >= 64:
         return image
-    return cv2.subtract(image, background)  # type: ignore[call-overload] # it takes a scalar, its types do not say so
+    darker: np.ndarray = cv2.subtract(image, background)  # type: ignore[call-overload] # a scalar is taken, unsaid
+    return darker
 
 
 def head_box(image: np.ndarray) -> Box:
@@ -130,8 +131,8 @@ def _large_components(mask: np.ndarray) -> np.ndarray:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    kept: np.ndarray = (areas >= max(areas.max() / 10, 1)).astype(np.uint8)
-    return kept[labels]
+    mask = (areas >= max(areas.max() / 10, 1)).astype(np.uint8)[labels]
+    return mask
 
 
 def _whole(image: np.ndarray) -> Box:

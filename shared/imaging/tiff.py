@@ -146,9 +146,9 @@ def _stack(content: bytes, directory: TiffPage, planes: int) -> Values:
     height, width, samples = directory.imagelength, directory.imagewidth, directory.samplesperpixel
     if planes > max(directory.imagedepth, 1):
         kind = np.dtype(directory.dtype).newbyteorder(directory.parent.byteorder)
-        values = np.frombuffer(content, kind, planes * height * width, directory.dataoffsets[0])
-        return values.astype(kind.newbyteorder("=")).reshape(planes, height, width)
-    values = directory.asarray(maxworkers=1)
+        stack = np.frombuffer(content, kind, planes * height * width, directory.dataoffsets[0])
+        return stack.astype(kind.newbyteorder("=")).reshape(planes, height, width)
+    values: Values = directory.asarray(maxworkers=1)
     if directory.planarconfig == 2 and samples > 1:
         values = values.reshape(samples, -1, height, width).transpose(1, 2, 3, 0)
     return values.reshape((planes, height, width) if samples == 1 else (planes, height, width, samples))
