@@ -55,7 +55,7 @@ preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	@$(RUN) --group local python -m local.preprocess --data "$(DATA)" $(if $(LIMIT),--limit $(LIMIT))
 
 bench: $(UV) ## Measure scans a second and latency from the bucket to the prediction: [DATA=folder]
-	@$(RUN) --group dev python -m tests.benchmarks.corridor $(if $(DATA),--data "$(DATA)")
+	@$(RUN) --group dev python -m tests.benchmarks.pipeline $(if $(DATA),--data "$(DATA)")
 
 bench-inference: $(UV) ## Measure the inference service beside what people write first
 	@$(RUN) --group dev --group bench python -m tests.benchmarks.inference
