@@ -11,7 +11,7 @@ from rich.console import Console
 from local import demo
 from local.demo import Upload
 from local.stack.processes import StackError
-from local.stack.signals import stop_on_signals
+from local.stack.signals import interrupted, stop_on_signals
 from local.stack.system import Stack, running
 from local.stack.terraform_config import ROOT
 
@@ -45,6 +45,7 @@ def main() -> int:
         console.print(str(error), soft_wrap=True)
         return 1
     except KeyboardInterrupt:
+        interrupted()
         console.print("Stopped. `make demo` goes on from here, `make clean` deletes local state.")
         return 0
     return 0 if ended_well else 1

