@@ -13,6 +13,7 @@ locals {
     ingestion_checks     = { key = ["check_id", "label"], cluster = ["label"] }
     feedback             = { key = ["feedback_id"], cluster = ["scan_id"] }
     dead_letters         = { key = ["letter_id"], cluster = ["subscription"] }
+    drift_checks         = { key = ["check_id"], cluster = ["model_version"] }
     release_decisions    = { key = ["decision_id"], cluster = ["version"] }
     preprocessing_errors = { key = ["manifest", "scan_id", "label"], cluster = ["label", "reason"] }
   }

@@ -28,6 +28,7 @@ locals {
     write_features      = { scans = ["read"], models = ["read"], prepared = ["read"] }
     ingest_scans        = { uploads = ["read", "create"] }
     verify_ingestion    = { uploads = ["read"], scans = ["read"], quarantine = ["read"] }
+    check_drift         = { models = ["read"] }
     start_preprocessing = { prepared = ["read", "create"] }
     inference           = { scans = ["read"], models = ["read"] }
     dashboard           = { models = ["read"] }
@@ -43,6 +44,7 @@ locals {
     score_scan         = ["predictions"]
     record_scan        = ["scans", "rejections"]
     verify_ingestion   = ["ingestion_checks"]
+    check_drift        = ["drift_checks"]
     record_dead_letter = ["dead_letters"]
     dashboard          = ["feedback"]
     training           = ["release_decisions"]
@@ -54,7 +56,7 @@ locals {
   }
 
   # accounts that query the dataset
-  queries = ["verify_ingestion", "dashboard", "deployer"]
+  queries = ["verify_ingestion", "check_drift", "dashboard", "deployer"]
 
   # account -> topics it publishes to
   publishes = {

@@ -8,7 +8,7 @@ from dataclasses import fields
 import hcl2
 import pytest
 
-from local.stack.provision import dead_letters
+from local.stack.provision import dead_letter_topic
 from local.stack.terraform_config import TERRAFORM, declared, schema
 from shared.events import DeadLetter, ScanAccepted, ScanRejected
 from tests.terraform.code import deployable
@@ -67,7 +67,7 @@ def test_every_topic_is_published_and_read():
 
 def test_every_dead_letter_is_recorded_but_those_of_the_recorder():
     recorder = declared()["steps"]["record_dead_letter"]
-    assert set(recorder["topics"]) == _dead_letter_topics() - {dead_letters("record_dead_letter")}
+    assert set(recorder["topics"]) == _dead_letter_topics() - {dead_letter_topic("record_dead_letter")}
 
 
 def test_every_pull_subscription_is_drained():
@@ -174,7 +174,7 @@ def _service_environment(name: str) -> set[str]:
 
 
 def _dead_letter_topics() -> set[str]:
-    return {dead_letters(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]}
+    return {dead_letter_topic(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]}
 
 
 def _notified_topic() -> str:
