@@ -9,9 +9,6 @@ locals {
   max_instances = merge({ inference = 10, dashboard = 5 }, var.max_instances)
 
   l4_regions = ["asia-southeast1", "europe-west1", "europe-west4", "us-central1", "us-east4"]
-
-  # Cloud Run takes no larger HTTP/1 request. Larger scans go through the uploads bucket.
-  max_request_bytes = 32 * 1024 * 1024
 }
 
 # Images of the services, and those that Cloud Functions builds. All are scanned for known weaknesses, the first by the
@@ -106,7 +103,6 @@ resource "google_cloud_run_v2_service" "inference" {
           GOOGLE_CLOUD_PROJECT = var.project
           SCANS_BUCKET         = local.buckets.scans
           MODELS_BUCKET        = local.buckets.models
-          MAX_REQUEST_BYTES    = local.max_request_bytes
         }
         content {
           name  = env.key
