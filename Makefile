@@ -10,6 +10,8 @@ DATA ?=
 LIMIT ?=
 EPOCHS ?=
 ONCE ?=
+SCAN ?=
+REASON ?=
 SIZES ?=
 RUNS ?=
 # $(call folder,usage): stop with status 2 and a sentence unless DATA names a folder (or a bucket, which is not looked at).
@@ -82,6 +84,12 @@ bench-drift: $(UV) ## Measure what drift is found in replayed streams, and what 
 
 screenshots: $(UV) ## Take the README's screenshots of every page in both themes
 	@$(RUN) --group dev python -m tests.dashboard.screenshots
+
+erase: $(UV) ## Erase a file and all that was made of it: SCAN=id REASON="why" [DRY_RUN=1]
+	@$(RUN) --group erase python -m services.erase "$(SCAN)" --reason "$(REASON)" $(if $(DRY_RUN),--dry-run)
+
+cost: $(UV) ## Compute docs/operations/cost.md from the prices and the usage beside it
+	@$(RUN) --group local python -m tests.benchmarks.cost --write
 
 requirements: $(UV) ## Write each deployable's requirements.txt from the lock
 	@for file in functions/*/requirements.txt services/*/requirements.txt dashboard/requirements.txt; do \

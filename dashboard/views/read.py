@@ -79,7 +79,7 @@ def _from_reader() -> list[Item]:
         files = st.file_uploader(
             "Drop scans here",
             accept_multiple_files=True,
-            help="JPEG, PNG, BMP, TIFF or DICOM, single or multi-page, up to 64 MiB each. They are read, not stored.",
+            help="JPEG, PNG, BMP, TIFF or DICOM, single or multi-page, up to 32 MiB each. They are read, not stored.",
             key="files",
         )
     with right:
