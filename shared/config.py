@@ -71,3 +71,13 @@ def batch_template() -> str:
 def backbone() -> str:
     """Path of the exported network for CNN features; empty for EfficientNet-Lite0, which ships with the job."""
     return os.environ.get("BACKBONE", "")
+
+
+def pseudonym_key() -> bytes:
+    """Return the key that makes study and series ids of DICOM's UIDs: 32 bytes, in the environment as hexadecimal."""
+    return bytes.fromhex(os.environ["PSEUDONYM_KEY"])
+
+
+def series_quiet_seconds() -> float:
+    """Return how long a series must have been quiet before it is summarised."""
+    return float(os.environ.get("SERIES_QUIET_SECONDS", "30"))
