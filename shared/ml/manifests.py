@@ -8,14 +8,14 @@ from shared.events import ScanAccepted
 FOLDER = "manifests/"
 
 
-def write(events: Iterable[ScanAccepted]) -> tuple[str, bytes]:
+def serialise(events: Iterable[ScanAccepted]) -> tuple[str, bytes]:
     """Id and content of the manifest of these scans. Order and duplicates change neither."""
     lines = {(event.label, event.scan_id): event.to_json() for event in events}
     content = b"".join(lines[key] + b"\n" for key in sorted(lines))
     return hashlib.sha256(content).hexdigest()[:32], content
 
 
-def read(content: bytes) -> list[ScanAccepted]:
+def parse(content: bytes) -> list[ScanAccepted]:
     """The scans of a manifest, or of whole lines of it."""
     return [ScanAccepted.from_json(line) for line in content.splitlines()]
 

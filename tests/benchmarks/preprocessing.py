@@ -35,11 +35,11 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table
 
-from local import stack
-from local.dataproc import spark_environment
+from local.emulators.dataproc import spark_environment
 from local.java import java_home
-from local.processes import Supervisor
-from local.provision import RELEASE, make_buckets, make_release
+from local.stack import system as stack
+from local.stack.processes import Supervisor
+from local.stack.provision import RELEASE, make_buckets, make_release
 from services.preprocessing.describe import Recipe, backbone_embeddings, describe_object
 from services.preprocessing.fit import fit
 from services.preprocessing.job import fit_all, prepare_parts, recipe_for

@@ -10,7 +10,7 @@ import pytest
 from dashboard import api
 from dashboard.api import ApiError, Refused
 from local import samples
-from local.stack import Stack
+from local.stack.system import Stack
 from shared.scan import file_id
 
 Serve = Callable[..., list[str]]

@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from local import samples
-from local.stack import BUCKETS, Stack
+from local.stack.system import BUCKETS, Stack
 from shared.gcp import bigquery, storage
 from shared.scan import file_id
 from tests.dashboard.browser import CHROMIUM, choose_first_row, chromium, new_page, settled

@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import findings
 from dashboard.queries import collection, operations, releases, scans
-from local.stack import Stack
-from local.topology import declared
+from local.stack.system import Stack
+from local.stack.terraform_config import declared
 from shared.gcp import bigquery
 from tests.dashboard.conftest import (
     NOW,

@@ -12,7 +12,7 @@ from typing import Any
 
 import hcl2
 
-from local.topology import plain
+from local.stack.terraform_config import plain
 from tests.terraform.provider_schema import PACKAGES, Schema, provider_schema
 
 _OF_TERRAFORM = {"for_each", "count", "provider", "depends_on", "lifecycle", "dynamic", "timeouts"}

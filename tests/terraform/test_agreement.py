@@ -8,8 +8,8 @@ from dataclasses import fields
 import hcl2
 import pytest
 
-from local.provision import dead_letters
-from local.topology import TERRAFORM, declared, schema
+from local.stack.provision import dead_letters
+from local.stack.terraform_config import TERRAFORM, declared, schema
 from shared.events import DeadLetter, ScanAccepted, ScanRejected
 from tests.terraform.code import deployable
 from tests.terraform.tools import ROOT

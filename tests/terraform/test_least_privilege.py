@@ -6,7 +6,7 @@ from functools import cache
 import hcl2
 import pytest
 
-from local.topology import TERRAFORM, declared
+from local.stack.terraform_config import TERRAFORM, declared
 from tests.terraform.code import deployable
 
 Permissions = set[str]

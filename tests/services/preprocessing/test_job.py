@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from local.samples import encode
-from local.topology import schema
+from local.stack.terraform_config import schema
 from services.preprocessing.describe import CNN_FEATURES, ERRORS, FEATURES
 from services.preprocessing.job import preprocess
 from services.preprocessing.parts import read_manifest

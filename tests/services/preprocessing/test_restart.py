@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +15,9 @@ import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from local.provision import make_buckets, make_tables
-from local.stack import PROJECT, Stack
-from local.topology import ROOT
+from local.stack.provision import make_buckets, make_tables
+from local.stack.system import PROJECT, Stack
+from local.stack.terraform_config import ROOT
 from services.preprocessing import parts
 from services.preprocessing.__main__ import SOME_FAILED
 from services.preprocessing.job import preprocess, refit
@@ -29,6 +28,7 @@ from shared.ml import manifests
 from shared.ml.dataset import split_of
 from shared.ml.features import feature_version
 from tests.services.preprocessing.scans import accepted, pictures, write_manifest
+from tests.support.waiting import wait_until
 
 GOOD = 100
 """Enough for a basis."""
@@ -118,7 +118,7 @@ def test_workers_that_are_killed_lose_and_double_nothing(
 
         def kill_twice() -> None:
             for first in (manifests.partitions_folder(manifest), "cnn_features/"):
-                wait(lambda first=first: cloud.names(first))
+                wait_until(lambda first=first: cloud.names(first))
                 killed.append(kill_workers())
 
         killer = threading.Thread(target=kill_twice)
@@ -149,7 +149,7 @@ def test_a_job_that_is_killed_while_it_describes_goes_on_and_its_status_tells_of
     with empty_cloud(spark) as cloud:
         manifest = write_manifest(cloud.bucket, listed)
         job = submit("--manifest", manifest)
-        wait(lambda: cloud.names("cnn_features/") or job.poll() is not None)
+        wait_until(lambda: cloud.names("cnn_features/") or job.poll() is not None)
         os.killpg(job.pid, signal.SIGKILL)
         assert job.wait() == -signal.SIGKILL
         assert manifests.success_object(manifest) not in cloud.names(manifests.FOLDER)
@@ -276,11 +276,3 @@ def assert_equal(value: object, expected: object) -> None:
         assert value == expected
     else:
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=0.02)
-
-
-def wait(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds, with a deadline."""
-    deadline = time.monotonic() + _WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.05)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from local.provision import make_tables
-from local.stack import PROJECT, Stack
+from local.stack.provision import make_tables
+from local.stack.system import PROJECT, Stack
 from shared.gcp import bigquery
 
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from local.provision import make_buckets
-from local.stack import Stack
+from local.stack.provision import make_buckets
+from local.stack.system import Stack
 from shared.gcp import storage
 
 

@@ -1,6 +1,6 @@
 """A stand-in for Google Cloud Pub/Sub on one machine, for the official clients with PUBSUB_EMULATOR_HOST set.
 
-    python -m local.pubsub --host 127.0.0.1 --port 8085 --data-dir .local/pubsub
+    python -m local.emulators.pubsub --host 127.0.0.1 --port 8085 --data-dir .local/emulators/pubsub
 
 This is the door: gRPC in, gRPC out. Behind it, `broker.py` has the topics and subscriptions, `queue.py`
 what each subscription owes, `push.py` posts it, and `store.py` keeps it across restarts.
@@ -21,9 +21,9 @@ import grpc
 from google.protobuf.message import Message as Proto
 from google.pubsub_v1 import types
 
-from local.pubsub.broker import Broker, Refused
-from local.pubsub.queue import Delivery, Queue
-from local.pubsub.store import Store
+from local.emulators.pubsub.broker import Broker, Refused
+from local.emulators.pubsub.queue import Delivery, Queue
+from local.emulators.pubsub.store import Store
 
 _PULL_WAIT = 5.0  # seconds that an empty Pull waits for a message; of Pub/Sub only "a bounded amount of time" is known
 _BATCH = 1000  # messages in one response; also Pub/Sub's limit
@@ -231,14 +231,16 @@ async def serve(host: str, port: int, store: Store) -> None:
     except RuntimeError as error:
         sys.exit(f"Can't listen on {host}:{port}, which another process may use: {error}")
     await server.start()
-    logging.getLogger("local.pubsub").info("listening on %s:%d", host, bound)
+    logging.getLogger("local.emulators.pubsub").info("listening on %s:%d", host, bound)
     await stopped.wait()
     await server.stop(_GRACE)
     await store.committed()
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local.pubsub", description="Stand-in for Google Cloud Pub/Sub.")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.emulators.pubsub", description="Stand-in for Google Cloud Pub/Sub."
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 takes a free one and logs it")
     parser.add_argument("--data-dir", type=Path, required=True, help="folder that keeps everything across restarts")

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from google.pubsub_v1 import types
 
-from local.pubsub.filters import parse_filter
-from local.pubsub.store import Store
+from local.emulators.pubsub.filters import parse_filter
+from local.emulators.pubsub.store import Store
 
 Message = types.PubsubMessage.pb()  # plain protobuf: proto-plus costs more than all the rest of a delivery
 Subscription = types.Subscription.pb()

@@ -9,7 +9,7 @@ _EXTENSIONS = ("icu", "ducklake", "httpfs", "spatial")
 
 def main() -> None:
     """Install the extensions under a home of our own, then become the server."""
-    parser = argparse.ArgumentParser(prog="python -m local.bigquery", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m local.emulators.bigquery", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--grpc-port", type=int, required=True)
     parser.add_argument("--data-dir", type=Path, required=True)

@@ -1,14 +1,14 @@
 """The supervisor starts, restarts and ends real processes."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from local.processes import Service, StackError, Supervisor, free_port
+from local.stack.processes import Service, StackError, Supervisor, free_port
+from tests.support.waiting import wait_until
 
 SERVER = """
 import http.server, sys
@@ -19,13 +19,6 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRe
 def server(name: str) -> Service:
     port = free_port()
     return Service(name=name, port=port, command=[sys.executable, "-c", SERVER, str(port)], environment={}, health="/")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -63,7 +56,7 @@ def test_stop_ends_every_process_and_starts_none_again(supervisor: Supervisor) -
 def test_process_that_does_not_come_up_is_named_with_its_log(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.processes._READY_WITHIN_S", 1)
+    monkeypatch.setattr("local.stack.processes._READY_WITHIN_S", 1)
     broken = Service(
         name="broken", port=free_port(), command=[sys.executable, "-c", "raise SystemExit"], environment={}
     )

@@ -11,7 +11,7 @@ from google.cloud import pubsub_v1
 from google.protobuf.duration_pb2 import Duration
 from google.pubsub_v1 import types
 
-from local.topology import ROOT, declared, schema, seconds, view
+from local.stack.terraform_config import ROOT, declared, schema, seconds, view
 from shared.gcp import bigquery, storage
 from shared.gcp.releases import POINTER
 from shared.ml.model import CARD_FILE, GRAPH_FILE, TEST_FILE, Card

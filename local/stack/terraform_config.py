@@ -9,7 +9,7 @@ from typing import Any
 
 import hcl2
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TERRAFORM = ROOT / "terraform"
 
 

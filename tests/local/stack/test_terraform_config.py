@@ -2,8 +2,8 @@
 
 import pytest
 
-from local.stack import _doors
-from local.topology import declared, environment, schema, seconds, view
+from local.stack.system import _doors
+from local.stack.terraform_config import declared, environment, schema, seconds, view
 
 
 def test_declarations_are_plain_values() -> None:

@@ -1,6 +1,6 @@
 """A stand-in for Dataproc Serverless on one machine: a batch is a process that runs the Spark job here.
 
-    python -m local.dataproc --port 8086 --directory .local/state/dataproc
+    python -m local.emulators.dataproc --port 8086 --directory .local/state/dataproc
 
 It answers CreateBatch, GetBatch and ListBatches as `google-cloud-dataproc` asks them, and keeps what became of each
 batch across restarts. Container image, service account and runtime version are accepted and ignored.
@@ -23,7 +23,7 @@ from google.longrunning.operations_pb2 import Operation
 from google.protobuf.message import Message
 
 from local.java import java_home
-from local.topology import ROOT
+from local.stack.terraform_config import ROOT
 
 State = dataproc_v1.Batch.State
 

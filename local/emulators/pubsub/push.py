@@ -11,7 +11,7 @@ import logging
 import re
 from urllib.parse import urlsplit
 
-from local.pubsub.queue import Delivery, Queue
+from local.emulators.pubsub.queue import Delivery, Queue
 
 CONCURRENCY = 100
 """Requests that may be under way to one endpoint; Pub/Sub itself grows its window from about there."""

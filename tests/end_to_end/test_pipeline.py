@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,26 +14,18 @@ from rich.console import Console
 
 from local import demo
 from local.demo import Drop, Outcome
-from local.provision import dead_letters as keeper
 from local.samples import dicom, encode, healthy_slices, lesion_slices, multi_page_tiff, sixteen_bit_tiff
-from local.stack import BUCKETS, PROJECT, Stack
-from local.topology import declared
+from local.stack.provision import dead_letters as keeper
+from local.stack.system import BUCKETS, PROJECT, Stack
+from local.stack.terraform_config import declared
 from shared.errors import Reason
 from shared.gcp import bigquery, storage
 from shared.labels import Label
 from shared.scan import file_id
 from tests.functions.test_record_dead_letter import given_up_by
+from tests.support.waiting import wait_until
 
 QUIET = Console(quiet=True)
-DEADLINE_S = 120
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition of the running system, with a deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "the system did not get there in time"
-        time.sleep(0.2)
 
 
 def recorded() -> set[str]:

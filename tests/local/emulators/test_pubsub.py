@@ -25,7 +25,9 @@ from google.api_core import exceptions, retry
 from google.cloud import pubsub_v1
 from google.cloud.pubsub_v1.types import BatchSettings, PublisherOptions
 
-ROOT = Path(__file__).parents[2]
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[3]
 PROJECT = "scanflow-test"
 PATIENCE = 60  # seconds before a condition that should come true is given up; loaded machines are slow
 PUBLISHING = PublisherOptions(
@@ -169,7 +171,7 @@ def process(*command: str | Path, **environment: str) -> Iterator[subprocess.Pop
 @contextmanager
 def stand_in(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The stand-in's process, and its address once it listens."""
-    command = (sys.executable, "-m", "local.pubsub", "--port", str(port), "--data-dir", folder)
+    command = (sys.executable, "-m", "local.emulators.pubsub", "--port", str(port), "--data-dir", folder)
     with process(*command) as started:
         log = started.stdout.readline()
         assert "listening on" in log, log + started.stdout.read()
@@ -761,25 +763,18 @@ def test_no_acknowledged_publish_is_lost_by_kill_9(tmp_path):
         topic = service.topic()
         subscription = service.subscription(topic)
         publishing = [pool.submit(publish_on_and_on, service, topic) for _ in range(8)]
-        _wait_until(lambda: len(acknowledged) > 300)
+        wait_until(lambda: len(acknowledged) > 300)
         running.kill()
         running.wait()
         before = len(acknowledged)
         processes.enter_context(stand_in(tmp_path, int(address.rpartition(":")[2])))
-        _wait_until(lambda: len(acknowledged) > before + 100)
+        wait_until(lambda: len(acknowledged) > before + 100)
         enough.set()
         for each in publishing:
             each.result(PATIENCE)
         kept = {each.message.message_id for each in service.pull(subscription, len(acknowledged))}
         kept |= {each.message.message_id for each in service.ready(subscription)}
     assert set(acknowledged) <= kept
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.005)
 
 
 def test_restart_keeps_settings_attempts_and_order_and_forgets_what_was_acknowledged(tmp_path):
@@ -833,7 +828,7 @@ def test_one_ctrl_c_ends_it_with_a_stream_open(tmp_path):
 
 def test_folder_and_port_are_used_by_one_process(tmp_path):
     with stand_in(tmp_path / "one") as (_, address):
-        command = (sys.executable, "-m", "local.pubsub", "--port", address.rpartition(":")[2], "--data-dir")
+        command = (sys.executable, "-m", "local.emulators.pubsub", "--port", address.rpartition(":")[2], "--data-dir")
         with process(*command, tmp_path / "one") as same_folder, process(*command, tmp_path / "two") as same_port:
             assert "Does another process use it?" in same_folder.stdout.read()
             assert "another process may use" in same_port.stdout.read()
