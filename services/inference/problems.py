@@ -16,6 +16,8 @@ _REJECTED = {
     Reason.CORRUPT: (422, "The file is damaged. Export the scan again from where it came from."),
     Reason.UNSUPPORTED_FORMAT: (415, "This kind of image is not read. Send a JPEG, PNG, BMP, TIFF or DICOM file."),
     Reason.TOO_LARGE: (413, "The file is over 64 MiB. Send fewer pages at a time, or a smaller export."),
+    Reason.TOO_LARGE_VOLUME: (413, "The file is over 192 MiB. Send a part of the volume, or a compressed one."),
+    Reason.TOO_MANY_PIXELS_IN_ALL: (413, "The pages have over 100 million pixels together. Send fewer at a time."),
     Reason.TOO_MANY_PIXELS: (
         413,
         "The image has over 50 million pixels. Send fewer pages at a time, or a smaller one.",
@@ -24,6 +26,11 @@ _REJECTED = {
     Reason.ANIMATED: (422, "The image is animated. Send a still one."),
     Reason.TOO_SMALL: (422, "The image is under 32 pixels a side. Send the scan itself, not its thumbnail."),
     Reason.BLANK: (422, "The image is blank. Choose a slice that shows the head."),
+    Reason.NO_PICTURE: (422, "This DICOM object holds no picture of a patient. Send the images it was made from."),
+    Reason.NOT_MR: (422, "The file says of itself that it is not magnetic resonance. Send a brain MRI."),
+    Reason.OTHER_BODY_PART: (422, "The file says of itself that it shows another part of the body. Send a brain MRI."),
+    Reason.LOCALIZER: (422, "The file says of itself that it is a localizer. Send the series planned on it."),
+    Reason.PARAMETRIC_MAP: (422, "The file says of itself that it is a phase or parametric map. Send the images."),
 }
 
 
