@@ -157,11 +157,8 @@ class ScanScored(_Fact):
     """The release's operating threshold: Cancer at or above it."""
     uploaded_at: str
     predicted_at: str
-    name: str = ""
-    """Of the object in the scans bucket, made of label and scan id."""
     study_id: str | None = None
     series_id: str | None = None
-    slice_position_mm: float | None = None
     source: str = "unknown"
     tumour_type: str | None = None
     """The most probable type, given that there is a tumour."""

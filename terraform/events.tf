@@ -1,7 +1,7 @@
 # The topics and the steps they drive. The local stack reads these same declarations, so it cannot drift from the cloud.
 
 locals {
-  topics = ["scan-uploaded", "scan-accepted", "scan-rejected"]
+  topics = ["scan-uploaded", "scan-accepted", "scan-rejected", "scan-scored", "series-summarised"]
 
   # Every step is a function behind one push subscription per topic, named <step>-on-<topic>. Its size is given where
   # the module's default does not fit.
@@ -16,6 +16,7 @@ locals {
         SCANS_BUCKET      = local.buckets.scans
         QUARANTINE_BUCKET = local.buckets.quarantine
       }
+      secrets = { PSEUDONYM_KEY = "pseudonym-key" }
     }
     write_features = {
       topics        = ["scan-accepted"]
@@ -37,7 +38,7 @@ locals {
       }
     }
     record_scan = {
-      topics = ["scan-accepted", "scan-rejected"]
+      topics = ["scan-accepted", "scan-rejected", "scan-scored", "series-summarised"]
       environment = {
         DATASET = local.dataset
       }
@@ -66,6 +67,15 @@ locals {
         SOURCE_BUCKET  = var.source_bucket
         SOURCE_PREFIX  = var.source_prefix
         LABEL_MAP      = var.label_map
+      }
+    }
+    summarise_series = {
+      schedule      = "* * * * *"
+      timeout       = 60
+      max_instances = 1
+      environment = {
+        DATASET              = local.dataset
+        SERIES_QUIET_SECONDS = "30"
       }
     }
     verify_ingestion = {
@@ -106,9 +116,14 @@ locals {
     max_delivery_attempts = 10
   }
 
-  # Drained in batches by start_preprocessing.
+  # `preprocessing` is drained in batches by start_preprocessing. The others are the gateway's, one for each destination, so
+  # that one that is down holds up none of the others.
   pull_subscriptions = {
-    preprocessing = { topic = "scan-accepted", ack_deadline_seconds = 600 }
+    preprocessing    = { topic = "scan-accepted", ack_deadline_seconds = 600 }
+    deliver-dicom    = { topic = "series-summarised", ack_deadline_seconds = 60 }
+    deliver-dicomweb = { topic = "series-summarised", ack_deadline_seconds = 60 }
+    deliver-fhir     = { topic = "series-summarised", ack_deadline_seconds = 60 }
+    deliver-hl7      = { topic = "series-summarised", ack_deadline_seconds = 60 }
   }
 }
 
@@ -155,6 +170,11 @@ resource "google_pubsub_subscription" "pull" {
   topic                      = google_pubsub_topic.this[each.value.topic].id
   ack_deadline_seconds       = each.value.ack_deadline_seconds
   message_retention_duration = "2678400s" # 31 days, the most there is
+
+  retry_policy {
+    minimum_backoff = local.delivery.minimum_backoff
+    maximum_backoff = local.delivery.maximum_backoff
+  }
 
   expiration_policy {
     ttl = ""

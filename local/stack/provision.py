@@ -46,7 +46,11 @@ def make_release(bucket: str, folder: Path) -> None:
 def _topics(project: str, urls: Mapping[str, str]) -> None:
     publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
     with subscriber:
-        for topic in [*declared()["topics"], *(dead_letters(step) for step in declared()["steps"])]:
+        for topic in [
+            *declared()["topics"],
+            *(dead_letters(step) for step in declared()["steps"]),
+            *(dead_letters(name) for name in declared()["pull_subscriptions"]),
+        ]:
             _topic(publisher, project, topic)
         for step, settings in declared()["steps"].items():
             _subscribe(subscriber, _pull(project, dead_letters(step), dead_letters(step)))
@@ -54,7 +58,10 @@ def _topics(project: str, urls: Mapping[str, str]) -> None:
                 push = _push(project, f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letters(step))
                 _subscribe(subscriber, push)
         for name, settings in declared()["pull_subscriptions"].items():
-            _subscribe(subscriber, _pull(project, name, settings["topic"], settings["ack_deadline_seconds"]))
+            _subscribe(subscriber, _pull(project, dead_letters(name), dead_letters(name)))
+            pull = _pull(project, name, settings["topic"], settings["ack_deadline_seconds"])
+            pull.retry_policy, pull.dead_letter_policy = _retry(), _dead_letter(project, dead_letters(name))
+            _subscribe(subscriber, pull)
 
 
 def dead_letters(step: str) -> str:
@@ -74,14 +81,23 @@ def _push(project: str, name: str, topic: str, url: str, dead_letter: str) -> ty
         topic=f"projects/{project}/topics/{topic}",
         push_config=types.PushConfig(push_endpoint=url),
         ack_deadline_seconds=delivery["ack_deadline_seconds"],
-        retry_policy=types.RetryPolicy(
-            minimum_backoff=Duration(seconds=seconds(delivery["minimum_backoff"])),
-            maximum_backoff=Duration(seconds=seconds(delivery["maximum_backoff"])),
-        ),
-        dead_letter_policy=types.DeadLetterPolicy(
-            dead_letter_topic=f"projects/{project}/topics/{dead_letter}",
-            max_delivery_attempts=delivery["max_delivery_attempts"],
-        ),
+        retry_policy=_retry(),
+        dead_letter_policy=_dead_letter(project, dead_letter),
+    )
+
+
+def _retry() -> types.RetryPolicy:
+    delivery = declared()["delivery"]
+    return types.RetryPolicy(
+        minimum_backoff=Duration(seconds=seconds(delivery["minimum_backoff"])),
+        maximum_backoff=Duration(seconds=seconds(delivery["maximum_backoff"])),
+    )
+
+
+def _dead_letter(project: str, topic: str) -> types.DeadLetterPolicy:
+    return types.DeadLetterPolicy(
+        dead_letter_topic=f"projects/{project}/topics/{topic}",
+        max_delivery_attempts=declared()["delivery"]["max_delivery_attempts"],
     )
 
 

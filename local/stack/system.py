@@ -1,6 +1,7 @@
 """The same system on one machine: stand-ins for the cloud, the functions and the services, wired as Terraform says."""
 
 import os
+import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ def running(directory: Path) -> Iterator[Stack]:
         backends = _backends(state)
         supervisor.start(backends)
         dataproc = free_port()
+        os.environ["PSEUDONYM_KEY"] = pseudonym_key(state)
         os.environ.update(_client_environment({service.name: service for service in backends}, dataproc))
         for client in (storage.client, bigquery.client):
             client.cache_clear()  # one of an earlier system looks for that one's ports
@@ -56,6 +58,16 @@ def running(directory: Path) -> Iterator[Stack]:
         yield Stack(supervisor, {service.name: service for service in [*backends, *doors]})
     finally:
         supervisor.stop()
+
+
+def pseudonym_key(state: Path) -> str:
+    """Return the key of study and series ids, as hexadecimal: made once, and kept beside the data."""
+    file = state / "pseudonym-key"
+    if not file.exists():
+        state.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32))
+    return file.read_text()
 
 
 def _backends(state: Path) -> list[Service]:
@@ -107,7 +119,7 @@ def _client_environment(backends: Mapping[str, Service], dataproc: int) -> dict[
 
 def _doors() -> list[Service]:
     """The inference service, the dashboard, and a process for each function."""
-    inference, dashboard = free_port(), free_port()
+    inference, dashboard, gateway = free_port(), free_port(), free_port()
     values = {f"local.buckets.{name}": bucket for name, bucket in BUCKETS.items()} | {
         "local.dataset": declared()["dataset"],
         "local.inference_url": f"http://127.0.0.1:{inference}",
@@ -132,6 +144,15 @@ def _doors() -> list[Service]:
         ),
         *events,
         *scheduled,
+        _python(
+            "gateway",
+            gateway,
+            ["-m", "services.gateway"],
+            health="/healthz",
+            PORT=str(gateway),
+            DICOM_PORT=os.environ.get("DICOM_PORT") or str(free_port()),
+            INFERENCE_URL=f"http://127.0.0.1:{inference}",
+        ),
         _python(
             "dashboard",
             dashboard,
