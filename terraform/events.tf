@@ -75,7 +75,7 @@ locals {
       max_instances = 1
       environment = {
         DATASET              = local.dataset
-        SERIES_QUIET_SECONDS = "30"
+        SERIES_QUIET_SECONDS = var.series_quiet_seconds
       }
     }
     verify_ingestion = {

@@ -22,9 +22,9 @@ async function answer(request, body) {
   if (resource) {
     validateResource(resource); // a bundle's entries with it
   }
-  const pathname = url.pathname;
   const query = Object.fromEntries(url.searchParams);
-  return router.handleRequest({ method: request.method, url: request.url, pathname, body: resource, params: {}, query }, repository);
+  const asked = { method: request.method, url: request.url, pathname: '', body: resource, params: {}, query };
+  return router.handleRequest(asked, repository);
 }
 
 function statusOf(outcome) {

@@ -128,6 +128,7 @@ def _doors() -> list[Service]:
         "var.source_bucket": SOURCE_BUCKET,
         "var.source_prefix": "",
         "var.label_map": "",
+        "var.series_quiet_seconds": os.environ.get("SERIES_QUIET_SECONDS", "30"),
     }
     events = [_function(step, "cloudevent", values) for step in declared()["steps"]]
     scheduled = [_function(step, "http", values) for step in declared()["scheduled"]]

@@ -2,7 +2,6 @@
 
 import base64
 from functools import cached_property
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +12,8 @@ from services.gateway import inbox
 from shared import config
 from shared.events import ScoredSlice, SeriesSummarised
 from shared.gcp import auth
+from shared.ml.prediction import HeatMap as Explanation
+from shared.ml.prediction import parse_predictions
 from shared.results.headers import read_header
 from shared.results.heat_map_image import HeatMap, heat_map_images
 from shared.results.structured_report import structured_report
@@ -50,19 +51,22 @@ def _heat_map(one: ScoredSlice) -> HeatMap:
         timeout=_TIMEOUT_S,
     )
     response.raise_for_status()
-    return _parsed(response.json()["heat_map"])
+    (prediction,) = parse_predictions(response.json())
+    if prediction.heat_map is None:
+        raise ValueError("The inference service was asked to explain, and did not.")
+    return _drawn(prediction.heat_map)
 
 
-def _parsed(explanation: dict[str, Any]) -> HeatMap:
-    png = np.frombuffer(base64.b64decode(explanation["image_png"]), np.uint8)
+def _drawn(explanation: Explanation) -> HeatMap:
+    png = np.frombuffer(base64.b64decode(explanation.image_png), np.uint8)
     image = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ValueError("The inference service's picture is no PNG.")
-    box = explanation["frame"]
+    box = explanation.crop_box
     return HeatMap(
         image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image,
-        values=np.array(explanation["values"], np.float32),
-        left=box["left"],
-        top=box["top"],
-        side=box["side"],
+        values=np.array(explanation.values, np.float32),
+        left=box.left,
+        top=box.top,
+        side=box.side,
     )
