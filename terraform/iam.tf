@@ -31,6 +31,7 @@ locals {
     verify_ingestion    = { uploads = ["read"], scans = ["read"], quarantine = ["read"] }
     start_preprocessing = { prepared = ["read", "create"] }
     inference           = { scans = ["read"], models = ["read"] }
+    dashboard           = { models = ["read"] }
     preprocessing       = { scans = ["read"], models = ["read"], prepared = ["write"], spark = ["write"] }
     training            = { prepared = ["read"], models = ["write"] }
     spark_history       = { spark = ["read"] }

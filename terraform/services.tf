@@ -144,6 +144,7 @@ resource "google_cloud_run_v2_service" "dashboard" {
           GOOGLE_CLOUD_PROJECT = var.project
           DATASET              = local.dataset
           INFERENCE_URL        = local.inference_url
+          MODELS_BUCKET        = local.buckets.models
           SCANS_BUCKET         = local.buckets.scans
         }
         content {
@@ -240,7 +241,7 @@ locals {
 }
 
 resource "google_storage_bucket_object" "release" {
-  for_each = toset(["card.json", "model.tflite"])
+  for_each = fileset(local.release_folder, "*") # all of RELEASE_FILES in shared/ml/model.py, or training has no frozen test
 
   bucket          = google_storage_bucket.this["models"].name
   name            = "releases/${local.release}/${each.value}"

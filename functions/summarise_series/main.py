@@ -70,9 +70,10 @@ def summarise_series(request: flask.Request) -> dict[str, int]:
 def _states(now: datetime) -> Iterator[SeriesState]:
     """Yield what is known of each series that something arrived for lately."""
     touched = {row["series_id"]: row["last"] for row in bigquery.query(_TOUCHED, since=now - _LOOK_BACK)}
-    if not touched:
+    quiet = timedelta(seconds=config.series_quiet_seconds())
+    ids = sorted(series_id for series_id, last in touched.items() if now - last >= quiet)
+    if not ids:
         return
-    ids = sorted(touched)
     slices, scores = _by_series(bigquery.query(_SLICES, ids=ids)), _by_series(bigquery.query(_SCORES, ids=ids))
     said = _by_series(bigquery.query(_REVISIONS, ids=ids))
     for series_id in ids:

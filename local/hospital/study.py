@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from local.lesions import Lesion, draw
 from shared.results.identity import uid_of
@@ -18,7 +18,7 @@ _TEMPLATE = Path("datasets", "data", "mni_icbm152_t1_tal_nlin_sym_09a_converted.
 _DARKENED = 0.7
 """So that the rim of a lesion can be brighter than white matter."""
 _SPACING_MM = 3
-_LOWEST, _HIGHEST = 20, 165
+_LOWEST, _HIGHEST = 20, 150
 """Slices from the cerebellum to the vertex."""
 LESION = Lesion(centre=(132, 120, 98), radius=17)
 
@@ -28,8 +28,9 @@ def head() -> np.ndarray:
     spec = importlib.util.find_spec("nilearn")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("nilearn ships the template; `make hospital` installs it.")
-    volume = nibabel.load(Path(spec.submodule_search_locations[0]) / _TEMPLATE)  # type: ignore[attr-defined]
-    return (np.asanyarray(volume.dataobj) * _DARKENED).astype(np.uint8)
+    file = Path(spec.submodule_search_locations[0]) / _TEMPLATE
+    volume = np.asanyarray(nibabel.Nifti1Image.from_filename(file).dataobj)
+    return np.asarray((volume * _DARKENED).astype(np.uint8))
 
 
 def with_lesion() -> np.ndarray:
@@ -53,7 +54,7 @@ def _file(volume: np.ndarray, level: int, number: int, name: str, at: datetime) 
     pixels = np.rot90(volume[:, :, level]).astype("<u2") * 16
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.MediaStorageSOPInstanceUID = uid_of("sample", name, str(number))
+    meta.MediaStorageSOPInstanceUID = UID(uid_of("sample", name, str(number)))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID

@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 def main() -> int:
     """Receive and deliver until SIGTERM or SIGINT."""
     logs.configure()
-    logging.getLogger("pynetdicom").setLevel(logging.ERROR)  # it quotes what peers send
+    for library in ("highdicom", "pydicom", "pynetdicom", "dicomweb_client"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # they quote headers, which may name a patient
     try:
         settings = Settings.from_environment()
     except BadSetting as problem:

@@ -5,24 +5,24 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from dashboard.api import Reading
+from dashboard.inference_client import PredictionResult
 from shared.gcp import bigquery
 from shared.gcp.bigquery import Row, query
 
 
-def give_feedback(reader: str, reading: Reading, seen: str, reason: str) -> None:
+def give_feedback(reader: str, result: PredictionResult, seen: str, reason: str) -> None:
     """Store what a reader sees in a scan; the same reader's next opinion on it replaces this one.
 
     Raises BigQueryError.
     """
-    feedback_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{reader}/{reading.scan_id}/{reading.model_version}"))
+    feedback_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{reader}/{result.scan_id}/{result.model_version}"))
     row = {
         "feedback_id": feedback_id,
-        "scan_id": reading.scan_id,
-        "model_version": reading.model_version,
-        "prediction": reading.prediction,
-        "probability": reading.probability,
-        "agrees": seen == reading.prediction,
+        "scan_id": result.scan_id,
+        "model_version": result.model_version,
+        "prediction": result.prediction,
+        "probability": result.probability,
+        "agrees": seen == result.prediction,
         "reading": seen,
         "reason": reason or None,
         "given_at": datetime.now(UTC).isoformat(),

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import altair as alt
 import streamlit as st
 
-from dashboard.api import ApiError
+from dashboard.inference_client import InferenceError
 from shared.gcp.bigquery import BigQueryError
+from shared.gcp.storage import StorageError
 
 PREDICTIONS = ("Cancer", "Non-Cancer", "Not a brain MRI")
 LABELS = ("Cancer", "Non-Cancer", "Unlabelled")
@@ -38,7 +39,9 @@ def asking(key: str) -> Iterator[None]:
         yield
     except BigQueryError:
         _failed(key, "BigQuery does not answer. Try again in a moment.")
-    except ApiError as error:
+    except StorageError:
+        _failed(key, "The models bucket does not answer. Try again in a moment.")
+    except InferenceError as error:
         _failed(key, str(error))
 
 

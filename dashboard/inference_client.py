@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import requests
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
@@ -30,16 +32,16 @@ _RETRY = Retry(
 """Prediction changes nothing, so a refused one may be sent again; a service that hangs is not asked twice."""
 
 
-class ApiError(Exception):
+class InferenceError(Exception):
     """The service gave no answer. Its text is a sentence for the reader that says what to do."""
 
 
-class Refused(ApiError):  # noqa: N818 - what happened, not a fault
+class RefusedFile(InferenceError):  # noqa: N818 - what happened, not a fault
     """The service has read the file, and no retry will make it a scan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class CropBox:
     """The square that the network saw, in the image's pixels; it may reach beyond the image."""
 
     left: float
@@ -48,7 +50,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class PredictionResult:
     """The service's answer for one scan: a file, or a page of one."""
 
     scan_id: str
@@ -63,8 +65,8 @@ class Reading:
     model_version: str
     timings_ms: dict[str, float]
     heat_map: list[list[float]]
-    """16 x 16 cells of the frame: evidence for Cancer (positive) or against it (negative)."""
-    frame: Frame
+    """16 x 16 cells of the crop box: evidence for Cancer (positive) or against it (negative)."""
+    crop_box: CropBox
     image_png: bytes
 
     @property
@@ -77,18 +79,18 @@ class Reading:
         return {name: value for name, value in asdict(self).items() if name != "image_png"}
 
 
-def read_file(content: bytes) -> list[Reading]:
-    """The answer for every page of a file. Raises ApiError."""
-    return _readings({"files": {"file": ("scan", content)}})
+def read_file(content: bytes) -> list[PredictionResult]:
+    """The answer for every page of a file. Raises InferenceError."""
+    return _results({"files": {"file": ("scan", content)}})
 
 
-def read_uri(uri: str) -> list[Reading]:
-    """The answer for an object of the scans bucket. Raises ApiError."""
-    return _readings({"json": {"uri": uri}})
+def read_uri(uri: str) -> list[PredictionResult]:
+    """The answer for an object of the scans bucket. Raises InferenceError."""
+    return _results({"json": {"uri": uri}})
 
 
 def model() -> dict[str, Any]:
-    """The served release: `version`, `threshold`, and `metrics` as its card holds them. Raises ApiError."""
+    """The served release: `version`, `threshold`, and `metrics` as its card holds them. Raises InferenceError."""
     answer = _call("GET", "/v1/models/scanflow/metadata").json()
     card = answer["metadata"]
     return {"version": answer["model_spec"]["version"], "threshold": card["threshold"], "metrics": card["metrics"]}
@@ -102,24 +104,24 @@ def is_ready() -> bool:
         return False
 
 
-def metrics() -> dict[str, float]:
-    """What the service counts, by name and labels as in Prometheus' text format. Raises ApiError."""
-    lines = (line for line in _call("GET", "/metrics").text.splitlines() if line and not line.startswith("#"))
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+def metrics() -> list[Sample]:
+    """Return what the service counts, as Prometheus reads it. Raises InferenceError."""
+    families = text_string_to_metric_families(_call("GET", "/metrics").text)
+    return [sample for family in families for sample in family.samples]
 
 
-def _readings(body: dict[str, Any]) -> list[Reading]:
+def _results(body: dict[str, Any]) -> list[PredictionResult]:
     answer = _call("POST", "/v1/predict", params={"explain": "true"}, **body).json()
-    return [_reading(scan) for scan in answer.get("scans", [answer])]
+    return [_result(scan) for scan in answer.get("scans", [answer])]
 
 
-def _reading(scan: dict[str, Any]) -> Reading:
+def _result(scan: dict[str, Any]) -> PredictionResult:
     heat_map = scan["heat_map"]
     fields = ("scan_id", "prediction", "probability", "threshold", "types", "model_version", "timings_ms")
-    return Reading(
+    return PredictionResult(
         **{name: scan[name] for name in fields},
         heat_map=heat_map["values"],
-        frame=Frame(**heat_map["frame"]),
+        crop_box=CropBox(**heat_map["frame"]),
         image_png=base64.b64decode(heat_map["image_png"]),
     )
 
@@ -129,20 +131,20 @@ def _call(method: str, path: str, **request: Any) -> requests.Response:  # noqa:
     try:
         response = _session().request(method, url, headers=_headers(), timeout=(_CONNECT_S, _ANSWER_S), **request)
     except requests.Timeout as error:
-        raise ApiError("The inference service took too long to answer. Try again in a moment.") from error
+        raise InferenceError("The inference service took too long to answer. Try again in a moment.") from error
     except requests.RequestException as error:
-        raise ApiError("The inference service cannot be reached. Try again in a moment.") from error
+        raise InferenceError("The inference service cannot be reached. Try again in a moment.") from error
     if not response.ok:
         raise _error(response)
     return response
 
 
-def _error(response: requests.Response) -> ApiError:
+def _error(response: requests.Response) -> InferenceError:
     if response.status_code in _BUSY:
-        return ApiError("The inference service is busy. Try again in a few seconds.")
+        return InferenceError("The inference service is busy. Try again in a few seconds.")
     if response.status_code in (401, 403):
-        return ApiError("The inference service does not let this dashboard in. Tell its operators.")
-    kind = Refused if response.status_code in (413, 415, 422) else ApiError
+        return InferenceError("The inference service does not let this dashboard in. Tell its operators.")
+    kind = RefusedFile if response.status_code in (413, 415, 422) else InferenceError
     return kind(_detail(response))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboard.panels import COLOURS, QUIET
+from dashboard.components import COLOURS, QUIET
 
 Figures = Mapping[str, Any]
 """Values by name; `<name>_low` and `<name>_high` are a value's interval."""

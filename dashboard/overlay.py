@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dashboard.api import Frame, Reading
+from dashboard.inference_client import CropBox, PredictionResult
 
 COLOUR_MAPS = {
     "Inferno": ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)),
@@ -40,29 +40,29 @@ class Look:
     evidence: str = "for cancer"
 
 
-def original(reading: Reading, look: Look) -> np.ndarray:
+def original(result: PredictionResult, look: Look) -> np.ndarray:
     """uint8 (h, w) grey or (h, w, 3) RGB: the scan, windowed and zoomed."""
-    return _scaled(_zoomed(_windowed(reading.image, look), look))
+    return _scaled(_zoomed(_windowed(result.image, look), look))
 
 
-def overlay(reading: Reading, look: Look) -> np.ndarray:
+def overlay(result: PredictionResult, look: Look) -> np.ndarray:
     """uint8 (h, w, 3): the same with the heat map over it, the stronger the evidence the less transparent."""
-    image = _windowed(_rgb(reading.image), look)
-    heat = heat_over(image.shape[:2], np.asarray(reading.heat_map) * EVIDENCE[look.evidence], reading.frame)
+    image = _windowed(_rgb(result.image), look)
+    heat = heat_over(image.shape[:2], np.asarray(result.heat_map) * EVIDENCE[look.evidence], result.crop_box)
     weight = look.opacity * heat[..., np.newaxis]
     blended = image * (1 - weight) + coloured(heat, look.colours) * weight
     return _scaled(_zoomed(np.rint(blended).astype(np.uint8), look))
 
 
-def heat_over(shape: tuple[int, int], heat_map: np.ndarray, frame: Frame) -> np.ndarray:
-    """float (h, w) in [0, 1]: positive cells laid over an image of this shape, 0 outside the frame.
+def heat_over(shape: tuple[int, int], heat_map: np.ndarray, crop_box: CropBox) -> np.ndarray:
+    """float (h, w) in [0, 1]: positive cells laid over an image of this shape, 0 outside the crop box.
 
     1 is the strongest evidence of either sign, so that a faint trace stays faint.
     """
     cells = np.clip(heat_map / max(float(np.abs(heat_map).max()), 1e-12), 0, 1).astype(np.float32)
     height, width = shape
-    corners = (-frame.left, -frame.top, width - frame.left, height - frame.top)
-    cells_a_pixel = len(cells) / frame.side
+    corners = (-crop_box.left, -crop_box.top, width - crop_box.left, height - crop_box.top)
+    cells_a_pixel = len(cells) / crop_box.side
     padded = Image.fromarray(np.pad(cells, 1))  # so that the outer cells have nothing to fade into
     box = tuple(value * cells_a_pixel + 1 for value in corners)
     placed = padded.transform((width, height), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)

@@ -1,4 +1,4 @@
-"""The REST client: answers become readings, and every failure becomes a sentence."""
+"""The REST client: answers become results, and every failure becomes a sentence."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from dashboard import api
-from dashboard.api import ApiError, Refused
+from dashboard import inference_client
+from dashboard.inference_client import InferenceError, RefusedFile
 from local import samples
 from local.stack.system import Stack
 from shared.scan import file_id
@@ -59,36 +59,36 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         server.server_close()
 
 
-def test_a_file_becomes_a_reading(system: Stack) -> None:
+def test_a_file_becomes_a_result(system: Stack) -> None:
     content = samples.encode(samples.healthy_slices()[0], "PNG")
-    (reading,) = api.read_file(content)
-    assert reading.scan_id == file_id(content)
-    assert 0 <= reading.probability <= 1
-    assert reading.image.shape == samples.healthy_slices()[0].shape
-    assert len(reading.heat_map) == 16
-    assert "image_png" not in reading.record()
+    (result,) = inference_client.read_file(content)
+    assert result.scan_id == file_id(content)
+    assert 0 <= result.probability <= 1
+    assert result.image.shape == samples.healthy_slices()[0].shape
+    assert len(result.heat_map) == 16
+    assert "image_png" not in result.record()
 
 
-def test_a_file_of_pages_becomes_a_reading_each(system: Stack) -> None:
-    readings = api.read_file(samples.multi_page_tiff(samples.healthy_slices()[:3]))
-    assert [reading.scan_id[64:] for reading in readings] == ["-0001", "-0002", "-0003"]
+def test_a_file_of_pages_becomes_a_result_each(system: Stack) -> None:
+    results = inference_client.read_file(samples.multi_page_tiff(samples.healthy_slices()[:3]))
+    assert [result.scan_id[64:] for result in results] == ["-0001", "-0002", "-0003"]
 
 
 def test_no_scan_is_refused_for_good(system: Stack) -> None:
-    with pytest.raises(Refused, match="not an image"):
-        api.read_file(b"no scan")
+    with pytest.raises(RefusedFile, match="not an image"):
+        inference_client.read_file(b"no scan")
 
 
 def test_the_service_tells_its_release_and_its_counts(system: Stack) -> None:
-    assert 0 < api.model()["threshold"] < 1
-    assert api.is_ready()
-    assert any(name.startswith("scanflow_stage_seconds") for name in api.metrics())
+    assert 0 < inference_client.model()["threshold"] < 1
+    assert inference_client.is_ready()
+    assert any(sample.name == "scanflow_stage_seconds_count" for sample in inference_client.metrics())
 
 
 def test_a_busy_service_is_asked_again(serve: Serve) -> None:
     requests = serve(503, 503, 422, body=b'{"detail": "The file is empty."}')
-    with pytest.raises(Refused, match="The file is empty"):
-        api.read_file(b"x")
+    with pytest.raises(RefusedFile, match="The file is empty"):
+        inference_client.read_file(b"x")
     assert len(requests) == 3
 
 
@@ -104,14 +104,14 @@ def test_a_busy_service_is_asked_again(serve: Serve) -> None:
 )
 def test_every_failure_is_a_sentence(serve: Serve, status: int, body: bytes, sentence: str) -> None:
     serve(status, body=body)
-    with pytest.raises(ApiError, match=sentence) as failure:
-        api.read_file(b"x")
-    assert not isinstance(failure.value, Refused)
+    with pytest.raises(InferenceError, match=sentence) as failure:
+        inference_client.read_file(b"x")
+    assert not isinstance(failure.value, RefusedFile)
 
 
 def test_a_slow_service_is_not_asked_twice(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(inference_client, "_ANSWER_S", 0.1)
     requests = serve(0)
-    with pytest.raises(ApiError, match="too long"):
-        api.read_file(b"x")
+    with pytest.raises(InferenceError, match="too long"):
+        inference_client.read_file(b"x")
     assert len(requests) == 1
