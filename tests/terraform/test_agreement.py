@@ -8,15 +8,16 @@ from dataclasses import fields
 import hcl2
 import pytest
 
-from local.stack.provision import dead_letters
+from local.stack.provision import dead_letter_topic
 from local.stack.terraform_config import TERRAFORM, declared, schema
-from shared.events import DeadLetter, ScanAccepted, ScanRejected
+from shared.events import DeadLetter, ScanAccepted, ScanRejected, ScanScored, SeriesSummarised
 from tests.terraform.code import deployable
 from tests.terraform.tools import ROOT
 
 FUNCTIONS = sorted(folder.name for folder in (ROOT / "functions").iterdir() if (folder / "main.py").exists())
 SERVICES = ("inference", "dashboard", "training")
 STEPS = declared()["steps"] | declared()["scheduled"]
+EVENTS = (ScanAccepted, ScanRejected, ScanScored, SeriesSummarised)
 GIVEN_TO_ALL = {"GOOGLE_CLOUD_PROJECT"}
 """What modules/step sets for every function."""
 
@@ -59,7 +60,7 @@ def test_a_function_is_called_as_it_expects(name):
 
 
 def test_every_topic_is_published_and_read():
-    published = {ScanAccepted.TOPIC, ScanRejected.TOPIC, _notified_topic()}
+    published = {event.TOPIC for event in EVENTS} | {_notified_topic()}
     pushed = {topic for step in declared()["steps"].values() for topic in step["topics"]}
     pulled = {subscription["topic"] for subscription in declared()["pull_subscriptions"].values()}
     assert set(declared()["topics"]) == published == (pushed | pulled) - _dead_letter_topics()
@@ -67,12 +68,13 @@ def test_every_topic_is_published_and_read():
 
 def test_every_dead_letter_is_recorded_but_those_of_the_recorder():
     recorder = declared()["steps"]["record_dead_letter"]
-    assert set(recorder["topics"]) == _dead_letter_topics() - {dead_letters("record_dead_letter")}
+    assert set(recorder["topics"]) == _dead_letter_topics() - {dead_letter_topic("record_dead_letter")}
 
 
 def test_every_pull_subscription_is_drained():
     names = [argument.value for name in FUNCTIONS for argument in deployable(name).calls.get(("pubsub", "pull"), [])]
-    assert sorted(names) == sorted(declared()["pull_subscriptions"])
+    delivered = {text for text in deployable("gateway").strings() if text.startswith("deliver-")}
+    assert sorted([*names, *delivered]) == sorted(declared()["pull_subscriptions"])
 
 
 def test_every_bucket_has_a_setting_and_every_setting_a_bucket():
@@ -140,10 +142,13 @@ def test_the_dashboard_is_json_of_metrics_that_there_are():
 def test_the_logs_that_are_counted_are_written():
     """A metric counts entries by their message and fields; each must be one that the function logs."""
     for metric in _resources("google_logging_metric").values():
-        (step,) = re.findall(r"module\.step\[\\?\"(\w+)", metric["filter"])
-        (message,) = re.findall(r"jsonPayload\.message=\\*\"(\w+)", metric["filter"])
+        steps = re.findall(r"module\.step\[\\?\"(\w+)", metric["filter"])
+        messages = re.findall(r"jsonPayload\.message=\\*\"([\w ]+)", metric["filter"])
         wanted = set(re.findall(r"jsonPayload\.(\w+)\)", json.dumps(metric)))
-        assert wanted <= _logged(step, message)
+        first, *others = [_logged(*pair) for pair in zip(steps, messages, strict=True)]
+        assert wanted <= first
+        value = set(re.findall(r"jsonPayload\.(\w+)\)", metric.get("value_extractor", "")))
+        assert all(value <= logged for logged in others)
 
 
 def _logged(step: str, message: str) -> set[str]:
@@ -171,7 +176,7 @@ def _service_environment(name: str) -> set[str]:
 
 
 def _dead_letter_topics() -> set[str]:
-    return {dead_letters(step) for step in declared()["steps"]}
+    return {dead_letter_topic(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]}
 
 
 def _notified_topic() -> str:
