@@ -16,6 +16,7 @@ locals {
     ingestion_checks     = { key = ["check_id", "label"], cluster = ["label"] }
     feedback             = { key = ["feedback_id"], cluster = ["scan_id"] }
     dead_letters         = { key = ["letter_id"], cluster = ["subscription"] }
+    drift_checks         = { key = ["check_id"], cluster = ["model_version"] }
     release_decisions    = { key = ["decision_id"], cluster = ["version"] }
     series_slices        = { key = ["series_id", "scan_id"], cluster = ["series_id"] }
     slice_scores         = { key = ["series_id", "scan_id", "model_version"], cluster = ["series_id"] }

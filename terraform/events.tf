@@ -99,6 +99,16 @@ locals {
         DATASET           = local.dataset
       }
     }
+    check_drift = {
+      schedule      = "20 */3 * * *"
+      timeout       = 300
+      memory        = "1Gi"
+      max_instances = 1
+      environment = {
+        MODELS_BUCKET = local.buckets.models
+        DATASET       = local.dataset
+      }
+    }
     start_preprocessing = {
       schedule      = "0 * * * *"
       timeout       = 540

@@ -29,6 +29,7 @@ locals {
     write_features      = { scans = ["read"], models = ["read"], prepared = ["read"] }
     ingest_scans        = { uploads = ["read", "create"] }
     verify_ingestion    = { uploads = ["read"], scans = ["read"], quarantine = ["read"] }
+    check_drift         = { models = ["read"] }
     start_preprocessing = { prepared = ["read", "create"] }
     inference           = { scans = ["read"], models = ["read"] }
     dashboard           = { models = ["read"] }
@@ -45,6 +46,7 @@ locals {
     score_scan         = ["predictions"]
     record_scan        = ["scans", "rejections", "series_slices", "slice_scores", "series"]
     verify_ingestion   = ["ingestion_checks"]
+    check_drift        = ["drift_checks"]
     record_dead_letter = ["dead_letters"]
     dashboard          = ["feedback"]
     training           = ["release_decisions"]
@@ -56,7 +58,7 @@ locals {
   }
 
   # accounts that query the dataset
-  queries = ["verify_ingestion", "summarise_series", "dashboard", "deployer"]
+  queries = ["verify_ingestion", "summarise_series", "check_drift", "dashboard", "deployer"]
 
   # account -> topics it publishes to
   publishes = {
@@ -75,7 +77,7 @@ locals {
   pseudonym_makers = ["validate_scan", "gateway"]
 
   # accounts that call the inference service
-  inference_callers = ["score_scan", "dashboard", "gateway"]
+  inference_callers = ["score_scan", "dashboard", "deployer", "gateway"]
 
   # account -> accounts it may start something as
   acts_as = {

@@ -29,7 +29,7 @@ def test_every_function_is_a_step_and_every_step_a_function():
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_given_the_settings_it_reads(name):
     required, optional = deployable(name).settings()
-    given = STEPS[name]["environment"].keys() | GIVEN_TO_ALL
+    given = STEPS[name]["environment"].keys() | STEPS[name].get("secrets", {}).keys() | GIVEN_TO_ALL
     assert required - given == set(), "the code cannot do without them"
     assert given - required - optional - GIVEN_TO_ALL == set(), "nobody reads them"
 

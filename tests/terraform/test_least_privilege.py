@@ -102,6 +102,12 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "dataset": {"bigquery.tables.getData"},
         "project": {"bigquery.jobs.create"},
     },
+    "check_drift": {
+        "bucket models": {"storage.objects.get"},
+        "table drift_checks": {"bigquery.tables.updateData"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
+    },
     "start_preprocessing": {
         "bucket prepared": {"storage.objects.list", "storage.objects.create", "storage.objects.delete"},
         "subscription preprocessing": {"pubsub.subscriptions.consume"},
