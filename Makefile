@@ -97,8 +97,9 @@ cost: $(UV) ## Compute docs/operations/cost.md from the prices and the usage bes
 requirements: $(UV) ## Write each deployable's requirements.txt from the lock
 	@for file in functions/*/requirements.txt services/*/requirements.txt dashboard/requirements.txt; do \
 		group=$$(basename $$(dirname $$file) | tr _ -); \
-		$(UV) export --quiet --frozen --no-hashes --no-annotate --no-header --only-group $$group --output-file $$file >/dev/null; \
+		$(UV) export --quiet --frozen --no-annotate --no-header --only-group $$group --output-file $$file >/dev/null; \
 	done
+	@$(UV) export --quiet --frozen --no-annotate --no-header --only-group training-cuda --output-file services/training/requirements-cuda.txt >/dev/null
 
 clean: ## End what runs here, then delete local state: uploads, rows, logs, benchmarks
 	@if [ -e .local/lock ]; then $(RUN) --no-sync --group local python -m local.clean; fi
