@@ -143,8 +143,8 @@ def _dollars(value: float) -> str:
 def page() -> str:
     """Return the page with its tables computed again."""
     return re.sub(
-        r"(<!-- computed by make cost -->\n).*?(\n<!-- end -->)",
-        lambda found: f"{found[1]}\n{tables()}\n{found[2]}",
+        r"(<!-- computed by make cost -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}\n{tables()}\n\n{found[2]}",
         PAGE.read_text(),
         flags=re.DOTALL,
     )
