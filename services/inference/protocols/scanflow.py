@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from functools import partial
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import TypeAdapter
 from starlette.responses import StreamingResponse
 
-from services.inference.http.dependencies import PredictorOfApp
-from services.inference.http.payloads import FileOfRequest, FilesOfRequest
+from services.inference.http.payloads import file_of, files_of
 from services.inference.http.problems import FILE_ERRORS, problem_of
+from services.inference.http.requests import predictor_of
 from services.inference.http.schemas import MANY_FILES, ONE_FILE, PREDICTION_PROBLEMS, ProblemDetails, json_schema
 from services.inference.predictor import PredictionResult, Predictor, ScanFile
 from services.inference.worker_pool import in_order
@@ -38,14 +38,14 @@ _LINE = TypeAdapter(BatchLine)
     openapi_extra=ONE_FILE,
 )
 async def predict(
-    predictor: PredictorOfApp, file: FileOfRequest, explain: bool = False, embedding: bool = False
+    request: Request, explain: bool = False, embedding: bool = False
 ) -> PredictionResponse | PagePredictions:
     """A file in a form, as the raw body, or named by a `gs://` uri; several pages answer `scans`.
 
     `explain` adds the heat map, `embedding` the network's pooled features.
     """
     respond = partial(PredictionResult.response, with_heat_map=explain, with_embedding=embedding)
-    return answer_of(await predictor.predict(file, respond))
+    return answer_of(await predictor_of(request).predict(await file_of(request), respond))
 
 
 @router.post(
@@ -55,9 +55,10 @@ async def predict(
     responses=PREDICTION_PROBLEMS | {200: {"content": {"application/x-ndjson": {"schema": json_schema(BatchLine)}}}},
     openapi_extra=MANY_FILES,
 )
-async def predict_batch(predictor: PredictorOfApp, files: FilesOfRequest, explain: bool = False) -> StreamingResponse:
+async def predict_batch(request: Request, explain: bool = False) -> StreamingResponse:
     """A line of JSON for each file as soon as it and those before it are done: `result` or `error`."""
-    lines = [_line(predictor, index, file, explain) for index, file in enumerate(files)]
+    predictor = predictor_of(request)
+    lines = [_line(predictor, index, file, explain) for index, file in enumerate(await files_of(request))]
     return StreamingResponse(in_order(lines, predictor.pool.workers + 1), media_type="application/x-ndjson")
 
 
