@@ -1,7 +1,7 @@
 """What every protocol's routes have in common.
 
-Routes call these functions instead of declaring them as dependencies: FastAPI resolves three of those in the time that all
-else of a request outside the worker takes.
+Routes call these functions instead of declaring them as dependencies: FastAPI resolves three of those in the time that
+all else of a request outside the worker takes.
 """
 
 from fastapi import Request
