@@ -1,33 +1,20 @@
 """Scanflow's own protocol: one file, or many."""
 
-from dataclasses import dataclass
 from functools import partial
 
 from fastapi import APIRouter, Request
-from pydantic import TypeAdapter
+from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 
 from services.inference.http.payloads import file_of, files_of
 from services.inference.http.problems import FILE_ERRORS, problem_of
 from services.inference.http.requests import predictor_of
-from services.inference.http.schemas import MANY_FILES, ONE_FILE, PREDICTION_PROBLEMS, ProblemDetails, json_schema
+from services.inference.http.schemas import MANY_FILES, ONE_FILE, PREDICTION_PROBLEMS
 from services.inference.predictor import PredictionResult, Predictor, ScanFile
 from services.inference.worker_pool import in_order
 from shared.ml.prediction import PagePredictions, PredictionResponse, answer_of
 
 router = APIRouter(tags=["Scanflow"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchLine:
-    """One line of a batch's answer: result or error."""
-
-    index: int
-    result: PredictionResponse | PagePredictions | None = None
-    error: ProblemDetails | None = None
-
-
-_LINE = TypeAdapter(BatchLine)
 
 
 @router.post(
@@ -52,11 +39,14 @@ async def predict(
     "/v1/predict:batch",
     summary="Predict many files",
     response_class=StreamingResponse,
-    responses=PREDICTION_PROBLEMS | {200: {"content": {"application/x-ndjson": {"schema": json_schema(BatchLine)}}}},
+    responses=PREDICTION_PROBLEMS | {200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
     openapi_extra=MANY_FILES,
 )
 async def predict_batch(request: Request, explain: bool = False) -> StreamingResponse:
-    """A line of JSON for each file as soon as it and those before it are done: `result` or `error`."""
+    """A line of JSON for each file as soon as it and those before it are done: its `index` and its `result` or `error`.
+
+    A `result` is what /v1/predict answers, an `error` is problem details.
+    """
     predictor = predictor_of(request)
     lines = [_line(predictor, index, file, explain) for index, file in enumerate(await files_of(request))]
     return StreamingResponse(in_order(lines, predictor.pool.workers + 1), media_type="application/x-ndjson")
@@ -65,7 +55,7 @@ async def predict_batch(request: Request, explain: bool = False) -> StreamingRes
 async def _line(predictor: Predictor, index: int, file: ScanFile, explain: bool) -> bytes:
     try:
         pages = await predictor.predict(file, partial(PredictionResult.response, with_heat_map=explain))
-        line = BatchLine(index=index, result=answer_of(pages))
+        line: dict[str, object] = {"index": index, "result": answer_of(pages)}
     except FILE_ERRORS as error:
-        line = BatchLine(index=index, error=problem_of(error).details)
-    return _LINE.dump_json(line, exclude_none=True) + b"\n"
+        line = {"index": index, "error": problem_of(error).details}
+    return to_json(line, exclude_none=True) + b"\n"
