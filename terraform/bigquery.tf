@@ -13,6 +13,7 @@ locals {
     ingestion_checks     = { key = ["check_id", "label"], cluster = ["label"] }
     feedback             = { key = ["feedback_id"], cluster = ["scan_id"] }
     dead_letters         = { key = ["letter_id"], cluster = ["subscription"] }
+    drift_checks         = { key = ["check_id"], cluster = ["model_version"] }
     release_decisions    = { key = ["decision_id"], cluster = ["version"] }
     preprocessing_errors = { key = ["manifest", "scan_id", "label"], cluster = ["label", "reason"] }
   }
@@ -32,7 +33,7 @@ resource "google_bigquery_dataset" "this" {
     }
   }
 
-  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agents]
+  depends_on = [time_sleep.apis, google_kms_crypto_key_iam_member.agents]
 }
 
 resource "google_bigquery_table" "raw" {
