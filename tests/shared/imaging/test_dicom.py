@@ -263,7 +263,9 @@ def test_an_unknown_transfer_syntax_is_unsupported():
 
 
 def test_a_deflated_file_is_not_inflated_beyond_the_limit():
-    bomb = dicom(np.zeros((15000, 15000), np.uint8), syntax=DeflatedExplicitVRLittleEndian)
+    made = dataset(GREY, syntax=DeflatedExplicitVRLittleEndian)
+    made.PixelData = bytes(200 * 2**20)
+    bomb = written(made)
     assert reason(bomb) is Reason.TOO_LARGE_VOLUME
 
 
