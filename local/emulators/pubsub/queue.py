@@ -8,6 +8,7 @@ from typing import Protocol
 
 from google.pubsub_v1 import types
 
+from local.emulators.pubsub.faults import Faults
 from local.emulators.pubsub.filters import parse_filter
 from local.emulators.pubsub.store import Store
 
@@ -31,6 +32,8 @@ class Delivery:
     timer: asyncio.TimerHandle | None = None
     """End of the acknowledgement deadline while it is held, of the back-off while it waits."""
     settled: bool = False
+    repeated: bool = False
+    """Whether it was delivered once more although it had been acknowledged."""
 
     @property
     def id(self) -> int:
@@ -74,9 +77,12 @@ class Queue:
     then runs once at the end of the event loop's turn. With message ordering, a key has one message out at a time.
     """
 
-    def __init__(self, resource: Subscription, store: Store, dead_letter: Callable[["Queue", Delivery], bool]) -> None:
+    def __init__(
+        self, resource: Subscription, store: Store, faults: Faults, dead_letter: Callable[["Queue", Delivery], bool]
+    ) -> None:
         self.deliveries: dict[int, Delivery] = {}
         self._store = store
+        self._faults = faults
         self._dead_letter = dead_letter
         self._ready: deque[Delivery] = deque()
         self._behind: dict[str, deque[Delivery]] = {}
@@ -139,7 +145,13 @@ class Queue:
     def acknowledge(self, ack_id: str) -> None:
         """Owe the message of this hand-out no longer. Late is better than never; an unknown id is ignored."""
         delivery = self._find(ack_id)
-        if delivery and delivery.lease:
+        if not delivery or not delivery.lease:
+            return
+        if not delivery.repeated and delivery.holder and self._faults.forgets_acknowledgement():
+            delivery.repeated = True
+            self._release(delivery)
+            self._make_ready(delivery)
+        else:
             self._settle(delivery)
 
     def modify_deadline(self, ack_id: str, seconds: float) -> None:
@@ -202,6 +214,9 @@ class Queue:
             return
         if key:
             self._behind[key] = deque()
+        elif pause := self._faults.pause():
+            self._start_timer(delivery, pause, self._make_ready)
+            return
         self._make_ready(delivery)
 
     def _make_ready(self, delivery: Delivery) -> None:
