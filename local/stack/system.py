@@ -212,7 +212,7 @@ def _function(step: str, signature: str, values: Mapping[str, str]) -> Service:
     port = free_port()
     command = ["-m", "functions_framework", "--source", f"functions/{step}/main.py", "--target", step]
     command += ["--signature-type", signature, "--host", "127.0.0.1", "--port", str(port)]
-    return _python(step, port, command, THREADS=str(_THREADS), **environment(step, values))
+    return _python(step, port, command, "", None, THREADS=str(_THREADS), **environment(step, values))
 
 
 def _python(

@@ -19,11 +19,11 @@ from pathlib import Path
 from random import Random
 
 import grpc
-from google.protobuf.message import Message as Proto
 from google.pubsub_v1 import types
 
 from local.emulators.pubsub.broker import Broker, Refused
 from local.emulators.pubsub.faults import Faults
+from local.emulators.pubsub.messages import Proto
 from local.emulators.pubsub.queue import Delivery, Queue
 from local.emulators.pubsub.store import Store
 
@@ -133,8 +133,8 @@ class Servicer:
             grpc.method_handlers_generic_handler("google.pubsub.v1.Subscriber", subscriber),
         ]
 
-    def _unary(self, act: Callable[[Proto], Proto], request_type: type[Proto]) -> grpc.RpcMethodHandler:
-        async def answer(request: Proto, context: grpc.aio.ServicerContext) -> Proto:
+    def _unary(self, act: Callable[[Proto], Proto], request_type: Proto) -> grpc.RpcMethodHandler[Proto, Proto]:
+        async def answer(request: Proto, context: grpc.aio.ServicerContext[Proto, Proto]) -> Proto:
             try:
                 response = act(request)
             except Refused as refusal:
@@ -144,7 +144,7 @@ class Servicer:
 
         return _unary_handler(answer, request_type)
 
-    async def _pull(self, request: Proto, context: grpc.aio.ServicerContext) -> Proto:
+    async def _pull(self, request: Proto, context: grpc.aio.ServicerContext[Proto, Proto]) -> Proto:
         queue = await self._queue(request.subscription, context)
         if request.max_messages <= 0:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "A pull asks for at least one message.")
@@ -155,7 +155,7 @@ class Servicer:
         return types.PullResponse.pb()(received_messages=_received(queue, deliveries))
 
     async def _streaming_pull(
-        self, requests: AsyncIterator[Proto], context: grpc.aio.ServicerContext
+        self, requests: AsyncIterator[Proto], context: grpc.aio.ServicerContext[Proto, Proto]
     ) -> AsyncIterator[Proto]:
         opening = await anext(aiter(requests))
         queue = await self._queue(opening.subscription, context)
@@ -172,14 +172,14 @@ class Servicer:
             listening.cancel()
         await self._queue(opening.subscription, context)
 
-    async def _queue(self, name: str, context: grpc.aio.ServicerContext) -> Queue:
+    async def _queue(self, name: str, context: grpc.aio.ServicerContext[Proto, Proto]) -> Queue:
         try:
             return self._broker.queue(name)
         except Refused as refusal:
             await context.abort(refusal.code, str(refusal))
 
 
-def _unary_handler(answer: Callable[..., Awaitable[Proto]], request_type: type[Proto]) -> grpc.RpcMethodHandler:
+def _unary_handler(answer: Callable[..., Awaitable[Proto]], request_type: Proto) -> grpc.RpcMethodHandler[Proto, Proto]:
     return grpc.unary_unary_rpc_method_handler(answer, request_type.FromString, _SERIALISE)
 
 

@@ -9,13 +9,13 @@ from datetime import timedelta
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import Message as Proto
 from google.pubsub_v1 import types
 
 from local.emulators.pubsub.faults import Faults
 from local.emulators.pubsub.filters import parse_filter
+from local.emulators.pubsub.messages import Message, Proto, Subscription
 from local.emulators.pubsub.push import Push
-from local.emulators.pubsub.queue import Delivery, Message, Queue, Subscription
+from local.emulators.pubsub.queue import Delivery, Queue
 from local.emulators.pubsub.store import Store
 
 _NAME = r"projects/[^/]+/{}/(?!goog)[A-Za-z][\w.~+%-]{{2,254}}"
@@ -200,7 +200,7 @@ class Broker:
             serialised = message.SerializeToString()
             for queue in queues:
                 queue.add(message, serialised)
-        return message.message_id
+        return str(message.message_id)
 
     def _dead_letter(self, queue: Queue, delivery: Delivery) -> bool:
         """Publish to the dead-letter topic, as https://cloud.google.com/pubsub/docs/dead-letter-topics tells it."""

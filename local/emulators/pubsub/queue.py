@@ -6,14 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from google.pubsub_v1 import types
-
 from local.emulators.pubsub.faults import Faults
 from local.emulators.pubsub.filters import parse_filter
+from local.emulators.pubsub.messages import Message, Proto
 from local.emulators.pubsub.store import Store
-
-Message = types.PubsubMessage.pb()  # plain protobuf: proto-plus costs more than all the rest of a delivery
-Subscription = types.Subscription.pb()
 
 _PUSH_BACKOFF = (0.1, 60.0)  # seconds; what Pub/Sub uses for push where the subscription names no retry policy
 _LONGEST_DOUBLING = 30
@@ -24,7 +20,7 @@ _BATCH_BYTES = 3 << 20  # the official client reads at most 4 MiB a response fro
 class Delivery:
     """A message owed to one subscription, until it is acknowledged or dead-lettered."""
 
-    message: Message
+    message: Proto
     failures: int = 0
     lease: int = 0
     """How often this process has handed it out; an older hand-out may still acknowledge, but no longer fail it."""
@@ -43,7 +39,7 @@ class Delivery:
     @property
     def size(self) -> int:
         """Bytes of the serialised message."""
-        return self.message.ByteSize()
+        return int(self.message.ByteSize())
 
     @property
     def ack_id(self) -> str:
@@ -78,7 +74,7 @@ class Queue:
     """
 
     def __init__(
-        self, resource: Subscription, store: Store, faults: Faults, dead_letter: Callable[["Queue", Delivery], bool]
+        self, resource: Proto, store: Store, faults: Faults, dead_letter: Callable[["Queue", Delivery], bool]
     ) -> None:
         self.deliveries: dict[int, Delivery] = {}
         self._store = store
@@ -90,7 +86,7 @@ class Queue:
         self._woken = False
         self.configure(resource)
 
-    def configure(self, resource: Subscription) -> None:
+    def configure(self, resource: Proto) -> None:
         """Take over changed settings."""
         self.resource = resource
         self.name = resource.name
@@ -107,7 +103,7 @@ class Queue:
         for failures, message in rows:
             self._enqueue(Delivery(Message.FromString(message), failures))
 
-    def add(self, message: Message, serialised: bytes) -> None:
+    def add(self, message: Proto, serialised: bytes) -> None:
         """Owe a newly published message, unless the filter rejects it."""
         if not self.matches(message.attributes):
             return
@@ -255,10 +251,10 @@ class Queue:
         return self.deliveries.get(int(message_id)) if message_id.isdecimal() else None
 
     def _ordering_key(self, delivery: Delivery) -> str:
-        return delivery.message.ordering_key if self.resource.enable_message_ordering else ""
+        return str(delivery.message.ordering_key) if self.resource.enable_message_ordering else ""
 
 
-def _backoff(resource: Subscription) -> tuple[float, float]:
+def _backoff(resource: Proto) -> tuple[float, float]:
     """Shortest and longest pause before a message is tried again, in seconds."""
     if resource.HasField("retry_policy"):
         policy = resource.retry_policy
