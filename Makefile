@@ -35,6 +35,9 @@ $(UV):
 demo: $(UV) ## Run everything here and upload scans to it: [DATA=folder] [LIMIT=n] [ONCE=1 to stop at the end]
 	@$(RUN) --group local python -m local $(if $(DATA),--data "$(DATA)") $(if $(LIMIT),--limit $(LIMIT)) $(if $(ONCE),--once)
 
+hospital: $(UV) ## Run everything beside a PACS, a FHIR server, an HL7 interface and a viewer: [ONCE=1 to stop at the end]
+	@$(RUN) --group local python -m local.hospital $(if $(ONCE),--once)
+
 serve: $(UV) ## Run the inference service alone with the released model: [PORT=8080]
 	@PORT=$(PORT) $(RUN) --group inference python -m services.inference
 

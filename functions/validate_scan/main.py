@@ -39,7 +39,7 @@ def validate_scan(cloud_event: CloudEvent) -> None:
 
 def _store(upload: ScanUploaded, content: bytes) -> Iterator[ScanAccepted]:
     """Write every page of a file, once the whole of it has proved good."""
-    for event, stored in validated(upload, content, config.scans_bucket()):
+    for event, stored in validated(upload, content, config.scans_bucket(), config.pseudonym_key()):
         extension = event.name.rpartition(".")[2]
         storage.create(event.bucket, event.name, stored, f"image/{extension}", metadata=_origin(upload))
         yield event

@@ -64,6 +64,7 @@ def _topics(project: str, urls: Mapping[str, str]) -> None:
                 _subscribe(subscriber, push)
         for name, settings in declared()["pull_subscriptions"].items():
             pull = _pull(project, name, settings["topic"], settings["ack_deadline_seconds"])
+            pull.retry_policy = _retry_policy()
             pull.dead_letter_policy = _dead_letter_policy(project, dead_letter_topic(name))
             _subscribe(subscriber, pull)
 
@@ -85,11 +86,16 @@ def _push(project: str, name: str, topic: str, url: str, dead_letter: str) -> ty
         topic=f"projects/{project}/topics/{topic}",
         push_config=types.PushConfig(push_endpoint=url),
         ack_deadline_seconds=delivery["ack_deadline_seconds"],
-        retry_policy=types.RetryPolicy(
-            minimum_backoff=Duration(seconds=seconds(delivery["minimum_backoff"]) // _FASTER),
-            maximum_backoff=Duration(seconds=seconds(delivery["maximum_backoff"]) // _FASTER),
-        ),
+        retry_policy=_retry_policy(),
         dead_letter_policy=_dead_letter_policy(project, dead_letter),
+    )
+
+
+def _retry_policy() -> types.RetryPolicy:
+    delivery = declared()["delivery"]
+    return types.RetryPolicy(
+        minimum_backoff=Duration(seconds=seconds(delivery["minimum_backoff"]) // _FASTER),
+        maximum_backoff=Duration(seconds=seconds(delivery["maximum_backoff"]) // _FASTER),
     )
 
 

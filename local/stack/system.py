@@ -1,6 +1,7 @@
 """The same system on one machine: stand-ins for the cloud, the functions and the services, wired as Terraform says."""
 
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -86,6 +87,7 @@ def _started(supervisor: Supervisor, directory: Path, options: Options) -> Stack
     backends = _backends(state, ports, public, options)
     supervisor.start(backends)
     dataproc = free_port()
+    os.environ["PSEUDONYM_KEY"] = pseudonym_key(state)
     os.environ.update(_client_environment(public, dataproc))
     for client in (storage.client, bigquery.client):
         client.cache_clear()  # one of an earlier system looks for that one's ports
@@ -105,7 +107,20 @@ def endpoints(services: Mapping[str, Service]) -> dict[str, object]:
     functions = declared()["steps"] | declared()["scheduled"]
     named = {name: service.url for name, service in services.items() if name not in functions}
     named |= {"pubsub": f"127.0.0.1:{services['pubsub'].port}", "dataproc": f"127.0.0.1:{services['dataproc'].port}"}
+    gateway = services["gateway"].environment
+    named["dicom"], named["dicom_ae_title"] = f"127.0.0.1:{gateway['DICOM_PORT']}", gateway["DICOM_AE_TITLE"]
+    named["dicomweb"] = str(named.pop("gateway"))
     return named | {"functions": {name: services[name].url for name in functions}}
+
+
+def pseudonym_key(state: Path) -> str:
+    """Return the key of study and series ids, as hexadecimal: made once, and kept beside the data."""
+    file = state / "pseudonym-key"
+    if not file.exists():
+        state.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32))
+    return file.read_text()
 
 
 def _backends(state: Path, ports: Mapping[str, int], public: Mapping[str, int], options: Options) -> list[Service]:
@@ -166,7 +181,7 @@ def _client_environment(public: Mapping[str, int], dataproc: int) -> dict[str, s
 
 def _entry_points() -> list[Service]:
     """The inference service, the dashboard, and a process for each function."""
-    inference, dashboard = free_port(), free_port()
+    inference, dashboard, gateway = free_port(), free_port(), free_port()
     values = {f"local.buckets.{name}": bucket for name, bucket in BUCKETS.items()} | {
         "local.dataset": declared()["dataset"],
         "local.inference_url": f"http://127.0.0.1:{inference}",
@@ -175,6 +190,7 @@ def _entry_points() -> list[Service]:
         "var.source_bucket": SOURCE_BUCKET,
         "var.source_prefix": "",
         "var.label_map": "",
+        "var.series_quiet_seconds": os.environ.get("SERIES_QUIET_SECONDS", "30"),
     }
     events = [_function(step, "cloudevent", values) for step in declared()["steps"]]
     scheduled = [_function(step, "http", values) for step in declared()["scheduled"]]
@@ -191,6 +207,16 @@ def _entry_points() -> list[Service]:
         ),
         *events,
         *scheduled,
+        _python(
+            "gateway",
+            gateway,
+            ["-m", "services.gateway"],
+            health="/healthz",
+            PORT=str(gateway),
+            DICOM_PORT=os.environ.get("DICOM_PORT") or str(free_port()),
+            DICOM_AE_TITLE=os.environ.get("DICOM_AE_TITLE", "SCANFLOW"),
+            INFERENCE_URL=f"http://127.0.0.1:{inference}",
+        ),
         _python(
             "dashboard",
             dashboard,

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from shared import scan
 from shared.clock import now
@@ -11,6 +12,7 @@ from shared.events import ScanAccepted, ScanRejected, ScanUploaded
 from shared.imaging.decoding import Decoded, decode_scan, encode_png
 from shared.imaging.formats import HEAD_BYTES, VOLUMES, format_of
 from shared.imaging.limits import check_bytes
+from shared.pseudonyms import pseudonym
 
 __all__ = ["HEAD_BYTES", "check_readable", "content_md5", "rejection", "validated"]
 
@@ -25,18 +27,21 @@ def check_readable(size: int, read_head: Callable[[], bytes]) -> None:
         check_bytes(size, volume=_is_volume(read_head()))
 
 
-def validated(upload: ScanUploaded, content: bytes, scans_bucket: str) -> Iterator[tuple[ScanAccepted, bytes]]:
+def validated(
+    upload: ScanUploaded, content: bytes, scans_bucket: str, pseudonym_key: bytes
+) -> Iterator[tuple[ScanAccepted, bytes]]:
     """Yield each page of a file with the bytes to store of it, once the whole of it has proved good.
 
-    A JPEG or PNG of one plain picture is stored as it is but for its metadata, everything else as PNG. Raises
-    RejectedScan before the first page.
+    A JPEG or PNG of one plain picture is stored as it is but for its metadata, everything else as PNG. DICOM's study
+    and series become pseudonyms under the key. Raises RejectedScan before the first page.
     """
     decoded = decode_scan(content)
     file_id = scan.file_id(content)
     md5 = content_md5(content)
     for number in range(len(decoded.pages)):
         stored, extension = _stored(decoded, number)
-        yield _accepted(upload, decoded, number, scans_bucket, stored, extension, file_id, md5), stored
+        event = _accepted(upload, decoded, number, scans_bucket, stored, extension, file_id, md5)
+        yield replace(event, **_membership(decoded, file_id, pseudonym_key)), stored
 
 
 def rejection(upload: ScanUploaded, content: bytes | None, reason: Reason) -> ScanRejected:
@@ -58,6 +63,14 @@ def rejection(upload: ScanUploaded, content: bytes | None, reason: Reason) -> Sc
 def content_md5(content: bytes) -> str:
     """Return the MD5 of a file as Cloud Storage gives it: in base64."""
     return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+
+
+def _membership(decoded: Decoded, file_id: str, key: bytes) -> dict[str, str]:
+    """Return `study_id` and `series_id`: of a DICOM file its own; a volume, or a stack of pages, is a series itself."""
+    said = decoded.attributes
+    named = {"study_id": said.study_uid, "series_id": said.series_uid}
+    ids = {name: pseudonym(key, uid) for name, uid in named.items() if uid}
+    return ids if "series_id" in ids or len(decoded.pages) == 1 else ids | {"series_id": file_id}
 
 
 def _is_volume(head: bytes) -> bool:
@@ -104,7 +117,6 @@ def _accepted(  # noqa: PLR0913, PLR0917 - what an event says of a page
         accepted_at=now(),
         content_md5=md5,
         generation=upload.generation,
-        series_id=file_id if pages > 1 and decoded.format != "DICOM" else None,
         slice_position_mm=said.slice_position_mm(number),
         modality=said.modality,
         body_part=said.body_part,
