@@ -144,7 +144,10 @@ def _handler(batches: Batches) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(_SERVICE, methods)
 
 
-def _method(answer: Callable[..., Any], request: Any) -> grpc.RpcMethodHandler[Any, Any]:  # noqa: ANN401 - any message
+type _Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+def _method(answer: Callable[..., Any], request: Any) -> _Handler:  # noqa: ANN401 - any message
     return grpc.unary_unary_rpc_method_handler(answer, request.deserialize, _serialise)
 
 

@@ -23,7 +23,7 @@ from google.pubsub_v1 import types
 
 from local.emulators.pubsub.broker import Broker, Refused
 from local.emulators.pubsub.faults import Faults
-from local.emulators.pubsub.messages import Proto
+from local.emulators.pubsub.messages import Context, Handler, Proto
 from local.emulators.pubsub.queue import Delivery, Queue
 from local.emulators.pubsub.store import Store
 
@@ -133,8 +133,8 @@ class Servicer:
             grpc.method_handlers_generic_handler("google.pubsub.v1.Subscriber", subscriber),
         ]
 
-    def _unary(self, act: Callable[[Proto], Proto], request_type: Proto) -> grpc.RpcMethodHandler[Proto, Proto]:
-        async def answer(request: Proto, context: grpc.aio.ServicerContext[Proto, Proto]) -> Proto:
+    def _unary(self, act: Callable[[Proto], Proto], request_type: Proto) -> Handler:
+        async def answer(request: Proto, context: Context) -> Proto:
             try:
                 response = act(request)
             except Refused as refusal:
@@ -144,7 +144,7 @@ class Servicer:
 
         return _unary_handler(answer, request_type)
 
-    async def _pull(self, request: Proto, context: grpc.aio.ServicerContext[Proto, Proto]) -> Proto:
+    async def _pull(self, request: Proto, context: Context) -> Proto:
         queue = await self._queue(request.subscription, context)
         if request.max_messages <= 0:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "A pull asks for at least one message.")
@@ -154,9 +154,7 @@ class Servicer:
             deliveries = await _first_to_come(queue, call)
         return types.PullResponse.pb()(received_messages=_received(queue, deliveries))
 
-    async def _streaming_pull(
-        self, requests: AsyncIterator[Proto], context: grpc.aio.ServicerContext[Proto, Proto]
-    ) -> AsyncIterator[Proto]:
+    async def _streaming_pull(self, requests: AsyncIterator[Proto], context: Context) -> AsyncIterator[Proto]:
         opening = await anext(aiter(requests))
         queue = await self._queue(opening.subscription, context)
         if not 10 <= opening.stream_ack_deadline_seconds <= 600:
@@ -172,14 +170,14 @@ class Servicer:
             listening.cancel()
         await self._queue(opening.subscription, context)
 
-    async def _queue(self, name: str, context: grpc.aio.ServicerContext[Proto, Proto]) -> Queue:
+    async def _queue(self, name: str, context: Context) -> Queue:
         try:
             return self._broker.queue(name)
         except Refused as refusal:
             await context.abort(refusal.code, str(refusal))
 
 
-def _unary_handler(answer: Callable[..., Awaitable[Proto]], request_type: Proto) -> grpc.RpcMethodHandler[Proto, Proto]:
+def _unary_handler(answer: Callable[..., Awaitable[Proto]], request_type: Proto) -> Handler:
     return grpc.unary_unary_rpc_method_handler(answer, request_type.FromString, _SERIALISE)
 
 
