@@ -17,8 +17,9 @@ _ABOUT = """
 Send a folder of brain MRI scans to the uploads bucket.
 
 Every file is checked here first (JPEG, PNG, BMP, TIFF, DICOM or NIfTI, decoded whole), sent under a name made of its
-label and the SHA-256 of its bytes, and compared with the bucket by checksum at the end. Run the same command again after
-an interruption: what has arrived is not sent twice. A file's own name never leaves this machine and is not printed.
+label and the SHA-256 of its bytes, and compared with the bucket by checksum at the end. Run the same command again
+after an interruption: what has arrived is not sent twice. A file's own name never leaves this machine and is not
+printed.
 
 A file's label is that of the deepest folder it lies in that has one, whatever the case of its letters.
 """
