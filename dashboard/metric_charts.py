@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from dashboard.components import COLOURS, QUIET
+from dashboard.components import COLOURS, quiet
 
 Figures = Mapping[str, Any]
 """Values by name; `<name>_low` and `<name>_high` are a value's interval."""
@@ -111,6 +111,6 @@ def calibration(points: list[dict[str, float]]) -> alt.LayerChart:
         alt.Y("observed:Q", title="Share that was Cancer", axis=alt.Axis(format="%")),
         tooltip=["count", alt.Tooltip("predicted", format=".3f"), alt.Tooltip("observed", format=".3f")],
     )
-    diagonal = alt.Chart(ideal).mark_line(strokeDash=[4, 4], color=QUIET).encode(x="predicted", y="observed")
+    diagonal = alt.Chart(ideal).mark_line(strokeDash=[4, 4], color=quiet()).encode(x="predicted", y="observed")
     points_drawn = axes.mark_circle(color=COLOURS["Cancer"], opacity=1).encode(alt.Size("count:Q", legend=None))
     return (diagonal + axes.mark_line(color=COLOURS["Cancer"]) + points_drawn).properties(height=340)

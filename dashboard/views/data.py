@@ -18,7 +18,7 @@ def main() -> None:
             "Scans": lambda: _scans(collection.composition()),
             "Features": lambda: _projection(collection.embeddings()),
             "Ingestion checks": lambda: _checks(collection.ingestion_checks()),
-            "Readers' corrections": lambda: _disputed(feedback.disagreements()),
+            "Readers' corrections": lambda: _corrections(feedback.disagreements()),
         },
     )
 
@@ -151,7 +151,7 @@ def _checks(rows: list[Row]) -> None:
     )
 
 
-def _disputed(rows: list[Row]) -> None:
+def _corrections(rows: list[Row]) -> None:
     if not rows:
         st.info("No reader has corrected an answer yet. Corrections are given on Read a scan.")
         return

@@ -33,12 +33,15 @@ OUTCOMES = {"promoted": "Promoted", "kept back": "Kept back", "rolled back to": 
 def main() -> None:
     """The page."""
     served: dict[str, Any] = {}
+    first = st.container()
     with asking("model"):
         served = inference_client.model()
         st.markdown(f"Served now: **{served['version']}**, which says Cancer from {served['threshold']:.1%} on.")
     report = None
     with asking("report"):
         report = _report(served.get("version", ""))
+    if report and (abilities := report.abilities()):
+        first.markdown(f"**{abilities}** It names no other disease, and scans unlike these may fare worse.")
     tabs(
         "part",
         {
@@ -187,7 +190,7 @@ def _decisions(decisions: list[Row]) -> None:
     if not decisions:
         st.caption(
             "No release has been decided on yet: what is served came with the code. "
-            "`python -m services.training promote` asks the gate and records what it says."
+            "`python -m services.training promote` applies the promotion criteria and records the decision."
         )
         return
     table = {
@@ -204,7 +207,7 @@ def _decisions(decisions: list[Row]) -> None:
             "Decided": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC", help="UTC"),
             "Why": st.column_config.TextColumn(width="large"),
         },
-        alt="Decisions of the release gate and of people, newest first",
+        alt="Decisions of the promotion criteria and of people, newest first",
     )
 
 
@@ -213,7 +216,7 @@ def _scorers(versions: list[Row]) -> None:
     if not versions:
         st.caption("No model has scored a scan of the bucket yet.")
         return
-    table = pd.DataFrame(versions).assign(agreement=lambda frame: frame["agreed"] / frame["opinions"])
+    table = pd.DataFrame(versions).assign(agreement=lambda frame: frame["agreed"] / frame["feedback"])
     st.dataframe(
         table.drop(columns=["agreed"]),
         hide_index=True,
@@ -225,7 +228,7 @@ def _scorers(versions: list[Row]) -> None:
             "threshold": st.column_config.NumberColumn("Threshold", format="%.3f"),
             "called_cancer": st.column_config.NumberColumn("Called Cancer", format="percent"),
             "refused": st.column_config.NumberColumn("Not a brain MRI", format="percent"),
-            "opinions": st.column_config.NumberColumn("Readers' opinions", format="localized"),
+            "feedback": st.column_config.NumberColumn("Readers' feedback", format="localized"),
             "agreement": st.column_config.NumberColumn("Readers agree", format="percent"),
         },
         alt="Versions that have scored scans of the bucket",
@@ -247,11 +250,11 @@ def _comparison(decisions: list[Row], versions: list[Row]) -> None:
     known = {version: tested[version] for version in dict.fromkeys((one, other)) if version in tested}
     if known:
         st.table(metric_charts.measured(known))
-        st.caption("On the frozen test, as the release gate saw them.")
-    _answers(one, other)
+        st.caption("On the frozen test, as the promotion criteria saw them.")
+    _agreement(one, other)
 
 
-def _answers(one: str, other: str) -> None:
+def _agreement(one: str, other: str) -> None:
     rows = releases.compared(one, other)
     if not rows:
         st.caption("No scan of the bucket was scored by both.")

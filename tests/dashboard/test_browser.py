@@ -89,7 +89,7 @@ def test_every_page_and_part_opens_by_its_address(browser: Browser, stack: Stack
         ("model?part=Heat+maps", "Failures"),
         ("model?part=Versions", "Release decisions"),
         ("data?part=Ingestion+checks", "ngestion check"),
-        ("operations?window=Last+week", "Waiting and given up"),
+        ("operations?window=Last+week", "Waiting, and out of retries"),
     ):
         page.goto(f"{stack.url('dashboard')}/{address}")
         expect(page.get_by_text(seen).first).to_be_visible()

@@ -115,13 +115,13 @@ def test_dead_letters_are_counted_and_those_that_a_replay_has_done_are_told_apar
     record_dead_letter("validate-scan-on-scan-uploaded", None, generation=17)
     app = page("operations")
     assert not app.exception
-    letters = next(table.value for table in app.dataframe if "Given up" in table.value)
+    letters = next(table.value for table in app.dataframe if "Out of retries" in table.value)
     found = dict(zip(letters["Scan"], letters["Done since"], strict=True))
     assert (found[waiting], found[done]) == ("no", "yes")
     assert "cannot be told" in set(letters["Done since"])
-    counted = next(metric for metric in app.metric if metric.label == "Dead letters")
+    counted = next(metric for metric in app.metric if metric.label == "Dead-letter messages")
     assert int(counted.value) == len(letters)
-    assert "Given up" in [step["step"] for step in scans.trail(waiting)]
+    assert "Out of retries" in [step["step"] for step in scans.trail(waiting)]
 
 
 def test_the_dashboard_knows_every_subscription_that_gives_up() -> None:
