@@ -13,8 +13,8 @@ from google.pubsub_v1 import types
 
 from local.stack.terraform_config import ROOT, declared, schema, seconds, view
 from shared.gcp import bigquery, storage
-from shared.gcp.releases import POINTER
-from shared.ml.model import CARD_FILE, GRAPH_FILE, TEST_FILE, Card
+from shared.gcp.registry import RELEASES
+from shared.ml.model import CARD_FILE, RELEASE_FILES, Card
 
 RELEASE = ROOT / "services" / "inference" / "release"
 
@@ -37,10 +37,11 @@ def make_buckets(buckets: Mapping[str, str]) -> None:
 def make_release(bucket: str, folder: Path) -> None:
     """The bundled release as the first version; a pointer that already stands is left where it points."""
     version = Card.from_json((folder / CARD_FILE).read_bytes()).version
-    for file in (CARD_FILE, GRAPH_FILE, TEST_FILE):
-        storage.create(bucket, f"releases/{version}/{file}", (folder / file).read_bytes(), "application/octet-stream")
+    for file in RELEASE_FILES:
+        content = (folder / file).read_bytes()
+        storage.create(bucket, RELEASES.object(version, file), content, "application/octet-stream")
     pointer = json.dumps({"version": version, "previous": None}).encode()
-    storage.create(bucket, POINTER, pointer, "application/json")
+    storage.create(bucket, RELEASES.pointer, pointer, "application/json")
 
 
 def _topics(project: str, urls: Mapping[str, str]) -> None:

@@ -102,6 +102,7 @@ def _client_environment(backends: Mapping[str, Service], dataproc: int) -> dict[
         "BIGQUERY_EMULATOR_HOST": backends["bigquery"].url,
         "DATAPROC_EMULATOR_HOST": f"127.0.0.1:{dataproc}",
         "DATASET": declared()["dataset"],
+        "FEWEST_BASIS_SCANS": "50",  # a demonstration has few scans, and shall have principal components all the same
     } | {f"{name.upper()}_BUCKET": bucket for name, bucket in BUCKETS.items()}
 
 

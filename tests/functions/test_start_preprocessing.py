@@ -15,6 +15,7 @@ from local.stack.system import BUCKETS, REGION, Stack
 from shared.events import ScanAccepted
 from shared.gcp import bigquery, dataproc, pubsub, storage
 from shared.ml import manifests
+from shared.ml.dataset import partitions_folder
 from tests.functions.conftest import client
 from tests.support.events import stored_scan
 from tests.support.waiting import wait_until
@@ -62,7 +63,7 @@ def test_a_batch_that_is_killed_is_submitted_again_and_finishes(
     # While the batch is under way, nobody starts another.
     assert start_preprocessing.post("/").json["submitted"] == []
 
-    wait_until(lambda: list(storage.objects(prepared, manifests.partitions_folder(manifest))))
+    wait_until(lambda: list(storage.objects(prepared, partitions_folder(manifest))))
     os.killpg(driver(manifest).pid, signal.SIGKILL)
     wait_until(lambda: batch_state(manifest, 1) == dataproc.State.FAILED)
     assert manifests.success_object(manifest) not in names(prepared)

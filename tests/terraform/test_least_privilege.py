@@ -13,6 +13,7 @@ Permissions = set[str]
 
 CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "read"): {"storage.objects.get"},
+    ("storage", "stat"): {"storage.objects.get"},
     ("storage", "read_range"): {"storage.objects.get"},
     ("storage", "objects"): {"storage.objects.list"},
     ("storage", "fingerprint"): set(),  # of what was listed
@@ -34,7 +35,8 @@ CALLS: dict[tuple[str, str], Permissions] = {
     },
     ("bigquery", "query"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("dataproc", "submit"): {"dataproc.batches.create", "dataproc.batches.get", "iam.serviceAccounts.actAs"},
-    ("identity", "authorization"): {"run.routes.invoke"},
+    ("auth", "authorization"): {"run.routes.invoke"},
+    ("auth", "session"): {"run.routes.invoke"},
 }
 """What Google asks for when an adapter's function is called: the API's own reference, method by method."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ai_edge_litert.interpreter import Interpreter
 
-from services.preprocessing.parts import parquet
-from shared.gcp import bases, releases, storage
+from services.preprocessing.partitions import parquet
+from shared.gcp import registry, storage
 from shared.imaging.preprocessing import PREPROCESSING_VERSION
 from shared.ml.dataset import FOLDER, tensors
 from shared.ml.features import compute_features, feature_version
@@ -55,15 +56,18 @@ _BATCH = 16
 """Scans that the backbone and the basis take at a time."""
 
 
+BACKBONE = Path(__file__).with_name("efficientnet-lite0.tflite")
+"""The exported ImageNet network for CNN features, which ships with the job (services.training.export_backbone)."""
+
+
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class FeatureSpec:
     """What computes the features: settled once by the driver, so that a release half-way changes nothing."""
 
     model: str
     """Version of the released model."""
     basis: str | None
-    backbone: str
-    """Path of the exported network."""
+    """Version of the PCA basis; None if none is fitted."""
 
     @property
     def feature_version(self) -> str:
@@ -73,7 +77,7 @@ class Recipe:
     @property
     def backbone_version(self) -> str:
         """Version of a CNN features row."""
-        return f"{Path(self.backbone).stem}+{PREPROCESSING_VERSION}"
+        return f"{BACKBONE.stem}-{_backbone_digest()}+{PREPROCESSING_VERSION}"
 
     @property
     def folders(self) -> tuple[str, str]:
@@ -86,45 +90,45 @@ class Recipe:
         return features, cnn_features
 
 
-def describe_object(bucket: str, prepared: str, recipe: Recipe) -> int:
-    """Compute and write the features of the scans in a prepared object. Answers how many there are."""
+def write_features_of(bucket: str, prepared: str, spec: FeatureSpec) -> int:
+    """Compute and write the features of the scans in a prepared object. Return how many scans there are."""
     table = pq.read_table(io.BytesIO(storage.read(bucket, prepared)), columns=["scan_id", "label", "source", "image"])
     images = tensors(table)
     scans = table.drop_columns("image").to_pylist()
     now = datetime.now(UTC)
-    features, cnn_features = recipe.objects(prepared)
-    storage.write(bucket, cnn_features, *parquet(_cnn_rows(scans, images, recipe, now), CNN_FEATURES))
-    storage.write(bucket, features, *parquet(_rows(scans, images, recipe, now), FEATURES))
+    features, cnn_features = spec.objects(prepared)
+    storage.write(bucket, cnn_features, *parquet(_cnn_rows(scans, images, spec, now), CNN_FEATURES))
+    storage.write(bucket, features, *parquet(_rows(scans, images, spec, now), FEATURES))
     return len(scans)
 
 
-def _rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: datetime) -> list[dict[str, Any]]:
-    model = releases.load(recipe.model)
-    components = _components(recipe.basis, images) if recipe.basis else [None] * len(images)
+def _rows(scans: list[dict], images: np.ndarray, spec: FeatureSpec, now: datetime) -> list[dict[str, Any]]:
+    model = registry.load_model(spec.model)
+    components = _components(spec.basis, images) if spec.basis else [None] * len(images)
     return [
         scan
         | compute_features(image, model.predict(image).embedding, components_of_scan)
-        | {"feature_version": recipe.feature_version, "recorded_at": now}
+        | {"feature_version": spec.feature_version, "recorded_at": now}
         for scan, image, components_of_scan in zip(scans, images, components, strict=True)
     ]
 
 
 def _components(basis: str, images: np.ndarray) -> Iterator[np.ndarray]:
-    project = bases.load(basis).project
+    project = registry.load_basis(basis).project
     return itertools.chain.from_iterable(project(batch) for batch in _batches(images))
 
 
-def _cnn_rows(scans: list[dict], images: np.ndarray, recipe: Recipe, now: datetime) -> list[dict[str, Any]]:
-    embeddings = backbone_embeddings(recipe.backbone, images)
+def _cnn_rows(scans: list[dict], images: np.ndarray, spec: FeatureSpec, now: datetime) -> list[dict[str, Any]]:
+    embeddings = backbone_embeddings(images)
     return [
-        scan | {"backbone": recipe.backbone_version, "embedding": embedding, "recorded_at": now}
+        scan | {"backbone": spec.backbone_version, "embedding": embedding, "recorded_at": now}
         for scan, embedding in zip(scans, embeddings, strict=True)
     ]
 
 
-def backbone_embeddings(path: str, images: np.ndarray) -> np.ndarray:
-    """Features float32 (n, d) of an exported network for prepared scans (n, 128, 128, 3), a batch at a time."""
-    network = _backbone(path)
+def backbone_embeddings(images: np.ndarray) -> np.ndarray:
+    """Return features float32 (n, d) of the backbone for prepared scans (n, 128, 128, 3), computed batch by batch."""
+    network = _backbone()
     embeddings = [_run(network, batch) for batch in _batches(images)]
     return np.concatenate(embeddings) if embeddings else np.empty((0, 0), np.float32)
 
@@ -134,9 +138,14 @@ def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 @cache
-def _backbone(path: str) -> Interpreter:
-    """The network, loaded once a process."""
-    return Interpreter(model_path=path, num_threads=1)
+def _backbone() -> Interpreter:
+    """Return the network, loaded once per process."""
+    return Interpreter(model_path=str(BACKBONE), num_threads=1)
+
+
+@cache
+def _backbone_digest() -> str:
+    return sha256(BACKBONE.read_bytes()).hexdigest()[:8]
 
 
 def _run(network: Interpreter, batch: np.ndarray) -> np.ndarray:
