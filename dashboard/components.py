@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import altair as alt
+import pandas as pd
 import streamlit as st
 from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ctx
 
@@ -57,6 +58,11 @@ def plain(text: str) -> str:
 def is_phone() -> bool:
     """Return whether the browser says that it is one of a phone."""
     return "Mobi" in (st.context.headers.get("User-Agent") or "")
+
+
+def table(frame: pd.DataFrame, rows: str) -> None:
+    """Show a small table whose first column, called `rows`, is the frame's index."""
+    st.table(frame.rename_axis(rows).rename_axis(None, axis=1).reset_index(), hide_index=True)
 
 
 def tabs(key: str, parts: Mapping[str, Callable[[], None]]) -> None:

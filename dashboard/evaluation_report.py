@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from dashboard.export import percent
 from shared import config
 from shared.gcp import storage
 
@@ -57,7 +58,7 @@ class EvaluationReport:
         for name, scans in _ABILITIES.items():
             split = self.metrics.get(name, {})
             if split.get("recall") is not None and split.get("specificity") is not None:
-                found, cleared = f"{split['recall']:.0%}", f"{split['specificity']:.0%}"
+                found, cleared = percent(split["recall"]), percent(split["specificity"])
                 said.append(f"{scans} it finds {found} of the tumours and clears {cleared} of the scans without one")
         return "; ".join(said) + "." if said else ""
 

@@ -39,12 +39,12 @@ def _scans(rows: list[Row]) -> None:
         column.metric(name, f"{value:,}", border=True)
     left, right = st.columns(2, gap="large")
     with left:
-        st.markdown("#### Folder and source")
+        st.markdown("## Folder and source")
         st.altair_chart(_stacked(groups, "source"), alt="Scans by source and folder")
     with right:
-        st.markdown("#### Format")
+        st.markdown("## Format")
         st.altair_chart(_stacked(groups, "format"), alt="Scans by format and folder")
-    st.markdown("#### Size in pixels")
+    st.markdown("## Size in pixels")
     st.altair_chart(_sizes(collection.sizes()), alt="Scans by width and height, the 300 most frequent sizes")
 
 

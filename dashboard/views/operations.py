@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _waiting(rows: list[Row], letters: list[Row]) -> None:
-    st.markdown("#### Waiting, and out of retries")
+    st.markdown("## Waiting, and out of retries")
     *steps, late, lost = st.columns(len(rows) + 2)
     for column, row in zip(steps, rows, strict=True):
         age = (datetime.now(UTC) - row["oldest"]).total_seconds() if row["oldest"] else 0
@@ -112,7 +112,7 @@ def _lines(
 
 
 def _throughput(rows: list[Row]) -> None:
-    st.markdown("#### Files")
+    st.markdown("## Files")
     if not rows:
         st.info("No file has arrived in this time.")
         return
@@ -121,7 +121,7 @@ def _throughput(rows: list[Row]) -> None:
 
 
 def _rejections(rows: list[Row]) -> None:
-    st.markdown("#### Rejected, by reason")
+    st.markdown("## Rejected, by reason")
     if not rows:
         st.info("No file was rejected in this time.")
         return
@@ -140,7 +140,7 @@ def _rejections(rows: list[Row]) -> None:
 
 
 def _latency(rows: list[Row]) -> None:
-    st.markdown("#### Seconds from upload to answer")
+    st.markdown("## Seconds from upload to answer")
     if not rows:
         st.info("No scan was scored in this time.")
         return
@@ -152,7 +152,7 @@ def _latency(rows: list[Row]) -> None:
 def _drift(inputs: list[Row], probabilities: list[Row]) -> None:
     report = evaluation_report.of_release(inference_client.model()["version"])
     reference = report.reference if report else {}
-    st.markdown("#### Drift")
+    st.markdown("## Drift")
     if not reference:
         st.caption("The served release has no training reference in its report, so the curves stand alone.")
     left, right = st.columns(2, gap="large")
@@ -204,7 +204,7 @@ def _probabilities(rows: list[Row], reference: list[float] | None) -> None:
 
 
 def _health() -> None:
-    st.markdown("#### Health")
+    st.markdown("## Health")
     api_column, table_column, own = st.columns(3)
     ready = inference_client.is_ready()
     api_column.metric("Inference service", "ready" if ready else "not ready", border=True)

@@ -65,7 +65,8 @@ def _from_worklist(scan_id: str) -> list[Upload]:
 
 
 def _from_person(sample: str) -> list[Upload]:
-    left, right = st.columns([2, 3], gap="large")
+    with st.container(key="drop"):
+        left, right = st.columns([2, 3], gap="large")
     with left:
         files = st.file_uploader(
             "Drop scans, a series or a zip of a study. JPEG, PNG, BMP, TIFF or DICOM, up to 32 MiB each.",
@@ -76,7 +77,7 @@ def _from_person(sample: str) -> list[Upload]:
         )
         if not files:
             session.keep()
-    with right:
+    with right, st.container(key="samples"):
         st.markdown("Or try a sample")
         chosen = viewer.gallery({name: (FOLDER / file).with_suffix(".webp") for name, file in SAMPLES.items()})
     if chosen and chosen != sample:
@@ -124,7 +125,7 @@ def _chosen(read: Sequence[Read]) -> int:
     if len(read) == 1:
         return 0
     worst = [results[_most_urgent(results)] for _, results in read]
-    st.markdown("#### File to look at")
+    st.markdown("## File to look at")
     table = pd.DataFrame(
         {
             "File": [upload.title for upload, _ in read],
@@ -226,7 +227,7 @@ def _types(shares: dict[str, float]) -> None:
 
 
 def _feedback(result: PredictionResponse) -> None:
-    st.markdown("#### Do you agree?")
+    st.markdown("## Do you agree?")
     place = st.container()
     key, own = f"{result.scan_id} {result.model_version}", None
     try:
@@ -272,7 +273,7 @@ def _known_feedback(place: st.delta_generator.DeltaGenerator, result: Prediction
 
 
 def _downloads(result: PredictionResponse, look: Look) -> None:
-    st.markdown("#### Take this slice along")
+    st.markdown("## Take this slice along")
     name = f"scanflow-{result.scan_id[:12]}{result.scan_id[64:]}"
     picture = "PNG" if is_refused(result) else "PNG with heat map"
     pdf, png = st.columns(2)
@@ -292,7 +293,7 @@ def _downloads(result: PredictionResponse, look: Look) -> None:
 def _whole_drop(read: Sequence[Read]) -> None:
     """All answers on the page in one file."""
     total = sum(len(results) for _, results in read)
-    st.markdown("#### Take all answers along")
+    st.markdown("## Take all answers along")
     names, left, right = st.columns([2, 1, 1], vertical_alignment="center")
     with_names = names.checkbox("With the files' names", key="export names", help="A name may tell who the patient is.")
     results = [(upload.title if with_names else None, result) for upload, each in read for result in each]

@@ -72,7 +72,7 @@ def _table(sort: str, status: str | None, filters: dict[str, str]) -> None:
         _shown(rows),
         key="worklist",
         hide_index=True,
-        height=36 * min(len(rows) + 1, 15) + 2,
+        height=36 * min(max(len(rows), 1) + 1, 15) + 2,
         selection_mode="single-row",
         on_select=lambda: _select(rows),
         column_config=_columns(),
@@ -164,7 +164,7 @@ def _columns() -> dict[str, Any]:
 
 def _detail(scan_id: str | None) -> None:
     """When each step of the chosen scan was done."""
-    st.markdown("#### Chosen scan")
+    st.markdown("## Chosen scan")
     if not scan_id:
         st.caption("Choose a row to see when each step was done, and to read the scan.")
         return

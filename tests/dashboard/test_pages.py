@@ -196,7 +196,7 @@ def test_the_report_that_ships_has_its_heat_maps(page: Page) -> None:
         assert min(gallery.size) > 100
     app = page("model", part="Heat maps")
     assert not app.exception
-    assert "#### Heat maps" in words(app)
+    assert "## Heat maps" in words(app)
 
 
 def test_another_releases_figures_are_never_shown_for_the_served_one(
@@ -215,7 +215,7 @@ def test_every_shipped_figure_is_shown(page: Page) -> None:
     assert not app.exception
     assert {table.value.shape[0] > 0 for table in app.table} == {True}
     assert {"By class and source", "Without seeing a tumour"} <= {
-        heading.value.removeprefix("#### ") for heading in app.markdown
+        heading.value.removeprefix("## ") for heading in app.markdown
     }
 
 
