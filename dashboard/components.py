@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import altair as alt
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ctx
 
 from dashboard.export import percent
@@ -89,13 +90,18 @@ def patiently[T](ask: Callable[[], T], known: str) -> T:
         except TimeoutError:
             if waiting.done():
                 raise
-            place.info("BigQuery has not answered for 5 seconds. It is still asked.", icon=":material/hourglass:")
+            slow_sentence(place)
             answer = waiting.result()
     finally:
         pool.shutdown(wait=False)
         place.empty()
     st.session_state[known] = True
     return answer
+
+
+def slow_sentence(place: DeltaGenerator) -> None:
+    """Say what is waited for."""
+    place.info("BigQuery has not answered for 5 seconds. It is still asked.", icon=":material/hourglass:")
 
 
 @contextmanager

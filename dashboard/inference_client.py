@@ -68,12 +68,7 @@ def metrics() -> list[Sample]:
 
 
 def _results(body: dict[str, Any]) -> list[PredictionResponse]:
-    answer = _call("POST", "/v1/predict", params={"explain": "true"}, **body).json()
-    for scan in answer.get("scans", [answer]):  # until the service speaks the shared shape
-        if "frame" in scan["heat_map"]:
-            scan["heat_map"]["crop_box"] = scan["heat_map"].pop("frame")
-            scan["ood_score"] = scan.pop("novelty")
-    return parse_predictions(answer)
+    return parse_predictions(_call("POST", "/v1/predict", params={"explain": "true"}, **body).json())
 
 
 def _call(method: str, path: str, **request: Any) -> requests.Response:  # noqa: ANN401 - handed on to requests

@@ -93,7 +93,8 @@ def signed_heat(result: PredictionResponse) -> np.ndarray | None:
     small = CropBox(left=box.left * scale, top=box.top * scale, side=box.side * scale)
     cells = np.asarray(result.heat_map.values)
     signed = heat_over((height, width), cells, small) - heat_over((height, width), -cells, small)
-    return signed * head_mask(_resized(_grey(image), (height, width)))
+    inside: np.ndarray = signed * head_mask(_resized(_grey(image), (height, width)))
+    return inside
 
 
 def heat_over(shape: tuple[int, int], heat_map: np.ndarray, crop_box: CropBox) -> np.ndarray:
@@ -108,7 +109,8 @@ def heat_over(shape: tuple[int, int], heat_map: np.ndarray, crop_box: CropBox) -
     padded = Image.fromarray(np.pad(cells, 1))  # so that the outer cells have nothing to fade into
     box = tuple(value * cells_per_pixel + 1 for value in corners)
     placed = padded.transform((width, height), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(placed), 0, 1)
+    heat: np.ndarray = np.clip(np.asarray(placed), 0, 1)
+    return heat
 
 
 def head_mask(grey: np.ndarray) -> np.ndarray:
@@ -118,7 +120,8 @@ def head_mask(grey: np.ndarray) -> np.ndarray:
     contrast = np.abs(grey.astype(np.float32) - float(np.median([corner.mean() for corner in corners])))
     smooth = _resized(_resized(contrast, (max(grey.shape[0] // 3, 1), max(grey.shape[1] // 3, 1))), grey.shape)
     tissue = smooth > max(0.1 * float(np.percentile(contrast, 99)), 4)
-    return _between(tissue, 0) & _between(tissue, 1)
+    mask: np.ndarray = _between(tissue, 0) & _between(tissue, 1)
+    return mask
 
 
 def _between(mask: np.ndarray, axis: int) -> np.ndarray:
@@ -172,7 +175,8 @@ def _grey(image: np.ndarray) -> np.ndarray:
 def _windowed(image: np.ndarray, look: Look) -> np.ndarray:
     """Return the image between level - width / 2 (black) and level + width / 2 (white), as viewers of DICOM do."""
     levels = (np.arange(256) - look.level) / look.width + 0.5
-    return np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)[image]
+    shown: np.ndarray = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)[image]
+    return shown
 
 
 def _zoomed(image: np.ndarray, look: Look) -> np.ndarray:

@@ -50,7 +50,7 @@ def _scans(rows: list[Row]) -> None:
 
 def _stacked(groups: pd.DataFrame, by: str) -> alt.Chart:
     totals = groups.groupby([by, "label"], as_index=False)["scans"].sum()
-    return (
+    chart: alt.Chart = (
         alt.Chart(totals)
         .mark_bar()
         .encode(
@@ -61,10 +61,11 @@ def _stacked(groups: pd.DataFrame, by: str) -> alt.Chart:
         )
         .properties(height=130 + 36 * totals[by].nunique())
     )
+    return chart
 
 
 def _sizes(rows: list[Row]) -> alt.Chart:
-    return (
+    chart: alt.Chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_circle(opacity=0.6)
         .encode(
@@ -76,6 +77,7 @@ def _sizes(rows: list[Row]) -> alt.Chart:
         )
         .properties(height=360)
     )
+    return chart
 
 
 def _projection(rows: list[Row]) -> None:

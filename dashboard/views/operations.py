@@ -2,20 +2,19 @@
 
 import resource
 from datetime import UTC, datetime
+from typing import Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 from prometheus_client.samples import Sample
 
-from dashboard import evaluation_report, inference_client
+from dashboard import evaluation_report, inference_client, metric_charts
 from dashboard.components import asking, quiet
 from dashboard.queries import operations
 from shared.gcp.bigquery import Row
 
 OUTCOMES = {"Accepted": "#4a7fc1", "Scored": "#2f9e6f", "Rejected": "#c8553d"}
-SHAPES = ["circle", "square", "triangle-up", "diamond"]
-DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 STATISTICS = ("mean", "std", "skewness", "kurtosis")
 
 
@@ -88,27 +87,10 @@ def _duration(seconds: float) -> str:
 def _lines(
     frame: pd.DataFrame, value: str, by: str, title: str, colours: dict[str, str] | None = None
 ) -> alt.LayerChart:
-    """A value over the time looked back on: points of a shape per kind, and a line if there are three or more.
-
-    Each kind has its own dashes too, so that lines that lie on each other are told apart.
-    """
-    kinds = list(colours) if colours else sorted(frame[by].unique())
-    scale = alt.Scale(domain=kinds, range=list(colours.values())) if colours else alt.Scale(domain=kinds)
+    """A value over the time looked back on."""
     now = datetime.now(UTC)
-    looked_at = [(now - operations.WINDOWS[st.session_state["window"]][0]).isoformat(), now.isoformat()]
-    axis = alt.Axis(format="%d %b %H:%M", labelAngle=0, tickCount=6)
-    legend = alt.Legend(orient="top")
-    base = alt.Chart(frame).encode(
-        alt.X("at:T", title=None, scale=alt.Scale(domain=looked_at), axis=axis),
-        alt.Y(f"{value}:Q", title=title),
-        alt.Color(f"{by}:N", scale=scale, title=None, legend=legend),
-        tooltip=[alt.Tooltip("at:T", format="%d %b %H:%M"), by, alt.Tooltip(f"{value}:Q", format=",.3~f")],
-    )
-    shapes = alt.Shape(f"{by}:N", scale=alt.Scale(domain=kinds, range=SHAPES), title=None, legend=legend)
-    dashes = alt.StrokeDash(f"{by}:N", scale=alt.Scale(domain=kinds, range=DASHES), title=None, legend=legend)
-    trend = alt.Chart(frame[frame.groupby(by)["at"].transform("size") >= 3]).mark_line(strokeWidth=2)
-    lines = trend.encode(x="at:T", y=f"{value}:Q", color=f"{by}:N", strokeDash=dashes)
-    return (lines + base.mark_point(filled=True, size=55, opacity=0.9).encode(shapes)).properties(height=280)
+    looked_at = (now - operations.WINDOWS[st.session_state["window"]][0], now)
+    return metric_charts.over_time(frame, value, by, title, looked_at, colours=colours)
 
 
 def _throughput(rows: list[Row]) -> None:
@@ -162,7 +144,7 @@ def _drift(inputs: list[Row], probabilities: list[Row]) -> None:
         _probabilities(probabilities, reference.get("probability"))
 
 
-def _inputs(rows: list[Row], reference: dict) -> None:
+def _inputs(rows: list[Row], reference: dict[str, Any]) -> None:
     """How far each pixel statistic has moved, in standard deviations of the training scans if these are known."""
     st.markdown("Prepared pixels of arriving scans")
     if not rows:

@@ -208,7 +208,8 @@ def _probability(result: PredictionResponse) -> alt.LayerChart:
     rule = alt.Chart(mark).mark_tick(thickness=3, size=40, color=quiet()).encode(alt.X("threshold:Q", scale=domain))
     align = "left" if result.threshold < 0.8 else "right"
     name = rule.mark_text(align=align, dx=6 if align == "left" else -6, dy=-19, color=quiet()).encode(text="name")
-    return (filled + rule + name).properties(height=120)
+    chart: alt.LayerChart = (filled + rule + name).properties(height=120)
+    return chart
 
 
 def _types(shares: dict[str, float]) -> None:

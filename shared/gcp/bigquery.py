@@ -35,6 +35,8 @@ _REFUSED_WHOLE = {400, 413}
 """Status of a request that one row of it may have spoilt: NaN, or more bytes than a request may have."""
 _MAX_URIS = 10_000
 """Of one load job, which is BigQuery's own limit."""
+MAX_BYTES_BILLED = 32 * 2**30
+"""Of one query, 20 cents at list price: BigQuery refuses one that would read more, before it reads anything."""
 _PATIENCE_S = 15
 """The client's own is ten minutes, far longer than a person or a push subscription waits."""
 _RETRY = bigquery.DEFAULT_RETRY.with_timeout(_PATIENCE_S)
@@ -66,12 +68,14 @@ def append(table: str, row: Row, key: str) -> None:
         _group(f"{config.project()}.{config.dataset()}.{table}_raw")(dict(row, recorded_at=now()), key)
 
 
-def query(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> list[dict[str, Any]]:
+def query(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> list[Row]:
     """Rows of a query; values travel as parameters (`@name`), never inside the SQL. `{dataset}` names our dataset.
 
     Raises BigQueryError.
     """
-    job_config = bigquery.QueryJobConfig(query_parameters=[_parameter(*item) for item in parameters.items()])
+    job_config = bigquery.QueryJobConfig(
+        query_parameters=[_parameter(*item) for item in parameters.items()], maximum_bytes_billed=MAX_BYTES_BILLED
+    )
     with _answering():
         rows = client().query_and_wait(
             sql.replace("{dataset}", config.dataset()),
@@ -116,6 +120,7 @@ def _load_config() -> bigquery.LoadJobConfig:
     return bigquery.LoadJobConfig(
         source_format=bigquery.SourceFormat.PARQUET,
         write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
+        create_disposition=bigquery.CreateDisposition.CREATE_NEVER,  # the other asks for the right to create tables
         parquet_options=options,
     )
 

@@ -3,6 +3,7 @@
 import io
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -65,10 +66,7 @@ def test_an_answer_about_a_tumour_has_its_bar(page: Page) -> None:
 
 def test_an_uncertain_answer_says_so_beside_it(page: Page, lesion: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     result = expected(lesion)
-    doubtful = PredictionResponse(
-        **{name: getattr(result, name) for name in result.__dataclass_fields__}
-        | {"uncertain": True, "uncertain_reason": "It lies near the threshold.", "prediction": "Cancer"}
-    )
+    doubtful = replace(result, uncertain=True, uncertain_reason="It lies near the threshold.", prediction="Cancer")
     monkeypatch.setattr(session.inference_client, "read_file", lambda content: [doubtful])
     app = upload(page("read"), lesion)
     assert [warning.value for warning in app.warning] == ["It lies near the threshold."]
