@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import inference_client, uploads
 from dashboard.inference_client import InferenceError, RefusedFile
-from dashboard.queries import scans
+from dashboard.queries import scans, series
 from dashboard.uploads import Part, Upload
 from shared import config
 from shared.gcp.bigquery import BigQueryError
@@ -71,6 +71,17 @@ def stored(scan_id: str) -> Upload:
     return Upload("Worklist", key, (Part("Scan", key, None),))
 
 
+def stored_series(series_id: str) -> Upload | None:
+    """Return a series that came through the bucket as something to look at; None if there is no such series.
+
+    Raises BigQueryError.
+    """
+    rows = series.slices(series_id)
+    bucket = config.scans_bucket()
+    parts = [Part("Slice", f"scan {row['scan_id']}", None, f"gs://{bucket}/{row['object_name']}") for row in rows]
+    return Upload("Series", f"series {series_id}", tuple(parts)) if parts else None
+
+
 def answer(part: Part) -> Answer | None:
     """Return what the service said of a file; None if it was not asked yet."""
     return _answers().get(part.key)
@@ -109,6 +120,8 @@ def reader() -> str:
 
 def _ask(part: Part) -> Answer:
     try:
+        if part.uri:
+            return inference_client.read_uri(part.uri)
         return inference_client.read_file(part.content) if part.content is not None else _read_stored(part.key)
     except RefusedFile as refusal:
         return refusal

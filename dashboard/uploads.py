@@ -44,6 +44,8 @@ class Part:
     """SHA-256 of its bytes."""
     content: bytes | None
     """None once the service has answered, so that a session does not keep a study twice."""
+    uri: str | None = None
+    """Object of the scans bucket that is read instead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,10 @@ Read = tuple[Upload, list[PredictionResponse]]
 def main() -> None:
     """The page."""
     scan, sample = st.query_params.get("scan", ""), st.query_params.get("sample", "")
-    opened = _from_worklist(scan) if scan else _from_person(sample)
+    if series := st.query_params.get("series", ""):
+        opened = _from_studies(series)
+    else:
+        opened = _from_worklist(scan) if scan else _from_person(sample)
     failure = session.read(opened)
     if failure:
         st.error(str(failure), icon=":material/cloud_off:")
@@ -62,6 +65,23 @@ def _from_worklist(scan_id: str) -> list[Upload]:
         st.query_params.clear()
         st.rerun()
     return [session.stored(scan_id)]
+
+
+def _from_studies(series_id: str) -> list[Upload]:
+    name, files = st.columns([9, 2], vertical_alignment="center")
+    if files.button("Read files instead", width="stretch"):
+        st.query_params.clear()
+        st.rerun()
+    try:
+        upload = session.stored_series(series_id)
+    except BigQueryError:
+        name.error("The list of series cannot be reached. Try again in a moment.", icon=":material/cloud_off:")
+        return []
+    if upload is None:
+        name.error("No series has this id. Look for it among the studies.", icon=":material/block:")
+        return []
+    name.markdown(f"From the studies: Series of {len(upload.parts)} slices")
+    return [upload]
 
 
 def _from_person(sample: str) -> list[Upload]:

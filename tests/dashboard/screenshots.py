@@ -19,6 +19,7 @@ FOLDER = ROOT / "docs" / "screenshots"
 PAGES = {
     "read": "?sample=Drawn+lesion",
     "worklist": "worklist",
+    "studies": "studies",
     "model": "model",
     "data": "data",
     "operations": "operations?window=Last+hour",

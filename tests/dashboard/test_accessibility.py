@@ -16,6 +16,7 @@ ADDRESSES = (
     "?sample=Five+slices",
     "?sample=A+cat",
     "worklist",
+    "studies",
     "model",
     "model?part=Threshold",
     "model?part=Heat+maps",

@@ -26,7 +26,7 @@ from tests.dashboard.conftest import (
 )
 
 Page = Callable[..., AppTest]
-VIEWS = ("read", "worklist", "model", "data", "operations")
+VIEWS = ("read", "worklist", "studies", "model", "data", "operations")
 
 
 @pytest.mark.parametrize("view", VIEWS)
