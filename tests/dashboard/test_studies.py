@@ -52,7 +52,7 @@ def test_the_chosen_series_shows_its_most_suspicious_slice_and_is_read(page: Pag
     app = app.run()
     assert not app.exception
     assert "the probability would be 60% to 90%" in words(app)
-    assert app.get("imgs")
+    assert app.get("image")
 
 
 def test_a_series_is_read_slice_by_slice_along_its_normal(page: Page, three_slices: str) -> None:
@@ -60,7 +60,9 @@ def test_a_series_is_read_slice_by_slice_along_its_normal(page: Page, three_slic
     assert not app.exception
     assert "Series of 3 slices" in words(app)
     stored = [row["scan_id"] for row in series.slices(three_slices)]
-    assert [key.removeprefix("scan ") for key in app.session_state["answers"]] == stored
+    read = app.session_state["answers"]
+    assert [key.removeprefix("scan ") for key in read] == stored
+    assert all(isinstance(said, list) for said in read.values())
 
 
 def test_an_id_that_no_series_has_is_said(page: Page) -> None:
