@@ -12,6 +12,8 @@ EPOCHS ?=
 ONCE ?=
 SIZES ?=
 RUNS ?=
+SEEDS ?=
+UPLOADS ?=
 # $(call folder,usage): stop with status 2 and a sentence unless DATA names a folder (or a bucket, which is not looked at).
 folder = @case "$(DATA)" in \
 	"") echo "Say which folder holds the scans: $(1)"; exit 2;; \
@@ -67,6 +69,9 @@ report: $(UV) ## Draw the report of the last training run
 preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	$(call folder,make preprocess DATA=folder)
 	@$(RUN) --group local python -m local.preprocess --data "$(DATA)" $(if $(LIMIT),--limit $(LIMIT))
+
+chaos: $(UV) ## Kill, freeze and cut off everything, then account for every upload: [SEEDS=20] [UPLOADS=200]
+	@$(RUN) --group dev python -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(UPLOADS),--uploads $(UPLOADS))
 
 bench: $(UV) ## Measure scans a second and latency from the bucket to the prediction: [DATA=folder]
 	@$(RUN) --group dev python -m tests.benchmarks.pipeline $(if $(DATA),--data "$(DATA)")
