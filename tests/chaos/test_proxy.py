@@ -40,12 +40,20 @@ def ask(proxy: Proxy) -> bytes:
     return requests.get(f"http://127.0.0.1:{proxy.port}/", timeout=30).content
 
 
+def fails(proxy: Proxy) -> bool:
+    """Whether the answer is missing or short: half a header may pass for an answer without a length."""
+    try:
+        return ask(proxy) != ANSWER
+    except requests.RequestException:
+        return True
+
+
 def test_everything_is_passed_on(proxy: Proxy) -> None:
     assert ask(proxy) == ANSWER
 
 
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.CUT])
 def test_a_fault_fails_requests_while_it_lasts(proxy: Proxy, fault: Fault) -> None:
-    with proxy.failing(fault), pytest.raises(requests.RequestException):
-        ask(proxy)
+    with proxy.failing(fault):
+        assert fails(proxy)
     assert ask(proxy) == ANSWER
