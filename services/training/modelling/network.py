@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from services.training.imagenet import imagenet_weights
+from services.training.data.scans import TYPES
+from services.training.modelling.imagenet import imagenet_weights
 
-TYPES = ("glioma", "meningioma", "pituitary")
 WIDTH = 160
 """Channels of the merged map, and so the embedding's length."""
 
@@ -24,11 +24,12 @@ _STAGES: list[Stage] = [
 """Repeats, kernel, stride, expansion, channels: EfficientNet-B0's table (arXiv 1905.11946), Lite without squeezing."""
 
 
-def network() -> keras.Model:
-    """From `scan` (n, 128, 128, 3) in [0, 1], or smaller ones, to a dictionary of float32.
+def network(momentum: float = 0.98) -> keras.Model:
+    """Return the network: from `scan` (n, 128, 128, 3) in [0, 1], or smaller ones, to a dictionary of float32.
 
     logit (n,); cells (n, 16, 16), whose mean it is; types (n, 3) as logits; map (n, 16, 16, d); embedding (n, d), its
-    mean; stages (n, 992), the channels' means and deviations at four depths, by which the unfamiliar shows.
+    mean; stages (n, 992), the channels' means and standard deviations at four depths, by which the unfamiliar shows.
+    `momentum` is that of the normalisations' statistics.
     """
     scan = keras.Input((None, None, 3), name="scan")
     maps = _backbone(layers.Rescaling(255 / 128, offset=-127 / 128)(scan))
@@ -47,6 +48,9 @@ def network() -> keras.Model:
         ),
     }
     model = keras.Model(scan, outputs, name="scanflow")
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = momentum
     _fill(model, imagenet_weights())
     return model
 

@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 
-from services.training.data import Scans
+from services.training.data.scans import Scans
 from shared.imaging.preprocessing import SIDE
 
 NEAR = 0.87
