@@ -36,9 +36,11 @@ serve: $(UV) ## Run the inference service alone with the released model: [PORT=8
 test: $(UV) ## Run every test
 	@$(RUN) --group dev python -m pytest
 
-lint: $(UV) ## Check style and formatting
+lint: $(UV) ## Check style, formatting, the direction of imports and types
 	@$(RUN) --group dev ruff check .
 	@$(RUN) --group dev ruff format --check .
+	@$(RUN) --group dev lint-imports --no-cache
+	@$(RUN) --group dev mypy
 
 train: $(UV) ## Train, evaluate and export a model: DATA=folder of labelled scans [EPOCHS=n]
 	@$(RUN) --group training python -m services.training train --data "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS))

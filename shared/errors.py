@@ -19,6 +19,12 @@ class Reason(StrEnum):
     BLANK = "blank"
 
 
+class Note(StrEnum):
+    """What a reader should know of a scan that was accepted. Stored and shown, so the values never change."""
+
+    BURNT_IN_TEXT = "text burnt into the pixels"
+
+
 class RejectedScan(Exception):  # noqa: N818 - a fact in the domain's words, as ScanRejected is
     """A file that no retry can turn into a scan: quarantine it, publish scan-rejected, acknowledge."""
 

@@ -91,6 +91,33 @@ class ScanAccepted(_Fact):
     """Bytes of the object in the scans bucket."""
     uploaded_at: str
     accepted_at: str
+    content_md5: str | None = None
+    """MD5 of the upload, base64 as Cloud Storage gives it."""
+    generation: int | None = None
+    """Of the upload in the uploads bucket."""
+    study_id: str | None = None
+    """Keyed pseudonym of the study that the file belongs to, where it names one."""
+    series_id: str | None = None
+    """Keyed pseudonym of the series; the file's own id for a volume or a stack of pages."""
+    slice_position_mm: float | None = None
+    """Place along the normal of the slices."""
+    modality: str | None = None
+    """DICOM's code, as in MR."""
+    body_part: str | None = None
+    """DICOM's word, as in HEAD or BRAIN."""
+    plane: str | None = None
+    """axial, coronal or sagittal: of the slice's normal."""
+    sequence: str | None = None
+    """T1, T2, FLAIR, PD, DWI or another kind, as TR, TE and TI tell it."""
+    contrast: bool | None = None
+    """Whether a contrast agent was given, where the header says so."""
+    manufacturer: str | None = None
+    field_strength_t: float | None = None
+    pixel_spacing_mm: float | None = None
+    """Side of a pixel of the stored scan, whose pixels are square."""
+    slice_thickness_mm: float | None = None
+    note: str | None = None
+    """A value of shared.errors.Note: what a reader should know of the picture, such as text burnt into it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +136,8 @@ class ScanRejected(_Fact):
     size: int
     uploaded_at: str
     rejected_at: str
+    content_md5: str | None = None
+    """MD5 of the upload, base64 as Cloud Storage gives it; None where it was too large to be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,7 @@ variable "monthly_budget" {
 }
 
 variable "deletion_protection" {
-  description = "Whether Terraform refuses to destroy buckets with objects, tables and services. README, tear-down."
+  description = "Whether Terraform refuses to destroy buckets with objects, tables and services. docs/operations/deploy.md, tear-down."
   type        = bool
   default     = true
 }

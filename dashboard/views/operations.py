@@ -69,7 +69,7 @@ def _letters(letters: list[Row]) -> None:
     st.dataframe(
         pd.DataFrame(table), hide_index=True, column_config={"Given up": when}, alt="Dead letters, newest first"
     )
-    st.caption("A dead letter is kept for 31 days, to be replayed as the README's Disaster recovery tells.")
+    st.caption("A dead letter is kept for 31 days, to be replayed as docs/operations/recovery.md tells.")
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """Cloud Scheduler -> new objects of a source bucket copied into Cancer/, Non-Cancer/ or Unlabelled/, never twice."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 
@@ -7,10 +8,12 @@ import flask
 import functions_framework
 
 from shared import config
-from shared.gcp import storage
-from shared.gcp.logs import log
+from shared.gcp import logs, storage
 from shared.gcp.storage import Blob
 from shared.labels import Label, mapped_label, parse_label_map
+
+logs.configure()
+logger = logging.getLogger(__name__)
 
 
 @functions_framework.http
@@ -21,7 +24,7 @@ def ingest_scans(request: flask.Request) -> dict[str, int]:
     outcomes = Counter(copied=0, known=0)
     for source in storage.objects(config.source_bucket(), config.source_prefix()):
         outcomes[_ingest(source, label_map, known)] += 1
-    log("ingested", **outcomes)
+    logger.info("ingested", extra=outcomes)
     return dict(outcomes)
 
 

@@ -1,5 +1,6 @@
 """scan-accepted -> the inference service's answer as a row in BigQuery."""
 
+import logging
 from functools import cache
 
 import functions_framework
@@ -10,8 +11,10 @@ from requests.adapters import HTTPAdapter
 from shared import config
 from shared.clock import now, seconds_since
 from shared.events import pushed
-from shared.gcp import auth, bigquery
-from shared.gcp.logs import log
+from shared.gcp import auth, bigquery, logs
+
+logs.configure()
+logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30
 _CONNECTIONS = 64
@@ -33,7 +36,8 @@ def score_scan(cloud_event: CloudEvent) -> None:
         "predicted_at": now(),
     }
     bigquery.append("predictions", row, key=f"{event.scan_id}/{row['model_version']}")
-    log("scored", scan_id=event.scan_id, prediction=row["prediction"], seconds=seconds_since(event.uploaded_at))
+    seconds = seconds_since(event.uploaded_at)
+    logger.info("scored", extra={"scan_id": event.scan_id, "prediction": row["prediction"], "seconds": seconds})
 
 
 def _predict(uri: str) -> dict:

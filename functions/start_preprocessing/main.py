@@ -1,14 +1,17 @@
 """Cloud Scheduler -> manifests of the scans accepted since, and a Spark batch for each that is unfinished."""
 
+import logging
 import time
 
 import flask
 import functions_framework
 
 from shared import config
-from shared.gcp import dataproc, pubsub, storage
-from shared.gcp.logs import log
+from shared.gcp import dataproc, logs, pubsub, storage
 from shared.ml import manifests
+
+logs.configure()
+logger = logging.getLogger(__name__)
 
 _SUBSCRIPTION = "preprocessing"
 _MANIFEST_SCANS = 50_000
@@ -31,7 +34,7 @@ def start_preprocessing(_request: flask.Request) -> flask.typing.ResponseReturnV
             submitted += [manifest] if dataproc.submit(manifest) else []
         except dataproc.BatchFailing as error:
             failing.append(error)
-    log("preprocessing started", scans=scans, batches=len(submitted))
+    logger.info("preprocessing started", extra={"scans": scans, "batches": len(submitted)})
     if failing:
         raise ExceptionGroup("Preprocessing is stuck", failing)
     return {"scans": scans, "submitted": submitted}

@@ -1,6 +1,7 @@
 """scan-uploaded -> a scan in the scans bucket and scan-accepted, or a record in quarantine and scan-rejected."""
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -11,9 +12,11 @@ from shared import config, scan
 from shared.clock import now
 from shared.errors import Reason, RejectedScan
 from shared.events import ScanAccepted, ScanRejected, ScanUploaded
-from shared.gcp import pubsub, storage
-from shared.gcp.logs import log
+from shared.gcp import logs, pubsub, storage
 from shared.imaging.decoding import decode, encode_png
+
+logs.configure()
+logger = logging.getLogger(__name__)
 
 
 @functions_framework.cloud_event
@@ -33,7 +36,7 @@ def validate_scan(cloud_event: CloudEvent) -> None:
         _quarantine(upload, file_id, rejection.reason)
     else:
         pubsub.publish(accepted)
-        log("accepted", file_id=file_id, pages=len(accepted), format=accepted[0].format)
+        logger.info("accepted", extra={"file_id": file_id, "pages": len(accepted), "format": accepted[0].format})
 
 
 def _store(upload: ScanUploaded, file_id: str, content: bytes) -> Iterator[ScanAccepted]:
@@ -81,7 +84,7 @@ def _quarantine(upload: ScanUploaded, file_id: str, reason: Reason) -> None:
     name = scan.quarantine_object(upload.label, file_id)
     storage.create(config.quarantine_bucket(), name, record, "application/json", metadata=_origin(upload))
     pubsub.publish([rejected])
-    log("rejected", severity="WARNING", file_id=file_id, reason=reason)
+    logger.warning("rejected", extra={"file_id": file_id, "reason": reason})
 
 
 def _origin(upload: ScanUploaded) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Cloud Scheduler -> proof that what was uploaded was stored and recorded, or a loud failure."""
 
+import logging
 import random
 import uuid
 from collections import defaultdict
@@ -13,11 +14,13 @@ import functions_framework
 
 from shared import config, labels, scan
 from shared.clock import now
-from shared.gcp import bigquery, storage
-from shared.gcp.logs import log
+from shared.gcp import bigquery, logs, storage
 from shared.gcp.storage import Blob
 from shared.labels import Label
 from shared.scan import MAX_BYTES
+
+logs.configure()
+logger = logging.getLogger(__name__)
 
 _GRACE_S = 900
 """Uploads younger than this may still be under way, so they are left to the next check."""
@@ -78,7 +81,8 @@ def verify_ingestion(request: flask.Request) -> dict[str, list]:
         row = asdict(check) | {"check_id": check_id, "passed": check.passed, "checked_at": checked_at}
         bigquery.append("ingestion_checks", row, key=f"{check_id}/{check.label}")
     failed = [check for check in checks if not check.passed]
-    log("verified", severity="ERROR" if failed else "INFO", check_id=check_id, failed=len(failed))
+    level = logging.ERROR if failed else logging.INFO
+    logger.log(level, "verified", extra={"check_id": check_id, "failed": len(failed)})
     if failed:
         raise IngestionMismatch("; ".join(map(str, failed)))
     return {"checks": [asdict(check) for check in checks]}

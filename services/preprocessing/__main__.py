@@ -12,6 +12,7 @@ import sys
 from pyspark.sql import SparkSession
 
 from services.preprocessing.job import preprocess, refit
+from shared.gcp import logs
 
 SOME_FAILED = 3
 
@@ -19,6 +20,7 @@ SOME_FAILED = 3
 def main() -> int:
     """Run the job on the Spark that this process was submitted to."""
     arguments = _arguments()
+    logs.configure()
     spark = session()
     summary = refit(spark) if arguments.refit else preprocess(spark, arguments.manifest)
     print(summary)

@@ -8,19 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, SignatureRunner
 
 from shared.imaging.preprocessing import PREPROCESSING_VERSION
+from shared.ml.prediction import PredictedClass
 
 GRAPH_FILE = "model.tflite"
 CARD_FILE = "card.json"
 TEST_FILE = "test_scans.txt"
 """Scan ids of the test that the card's figures come from, a line each."""
-
-PredictedClass = Literal["Cancer", "Non-Cancer", "Not a brain MRI"]
 
 
 class ModelMismatch(Exception):  # noqa: N818 - says what is wrong, like RejectedScan

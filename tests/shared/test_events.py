@@ -2,7 +2,7 @@
 
 import base64
 import json
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 
 import pytest
 
@@ -57,6 +57,14 @@ def test_event_comes_back_from_a_push_as_it_was(event: ScanAccepted | ScanReject
 def test_fields_of_a_newer_publisher_are_ignored() -> None:
     newer = json.dumps(asdict(REJECTED) | {"colour": "blue"}).encode()
     assert ScanRejected.from_json(newer) == REJECTED
+
+
+@pytest.mark.parametrize("event", [ACCEPTED, REJECTED], ids=lambda event: event.TOPIC)
+def test_a_message_of_an_older_publisher_still_parses(event: ScanAccepted | ScanRejected) -> None:
+    required = {field.name for field in fields(event) if field.default is MISSING}
+    older = {name: value for name, value in asdict(event).items() if name in required}
+    assert type(event).from_json(json.dumps(older).encode()) == event
+    assert "content_md5" not in older
 
 
 def test_message_of_another_kind_is_refused() -> None:

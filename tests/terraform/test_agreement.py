@@ -150,9 +150,14 @@ def _logged(step: str, message: str) -> set[str]:
     """Fields of a function's log entry with this message."""
     for node in deployable(step).reached.values():
         for call in ast.walk(node):
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == "log" and call.args[0].value == message:
-                return {keyword.arg for keyword in call.keywords}
+            if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("logger.") and _first(call) == message:
+                (extra,) = [keyword.value for keyword in call.keywords if keyword.arg == "extra"]
+                return {key.value for key in extra.keys}
     return set()
+
+
+def _first(call: ast.Call) -> object:
+    return next((part.value for part in call.args if isinstance(part, ast.Constant)), None)
 
 
 def _dockerfile(name: str) -> str:

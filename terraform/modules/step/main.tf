@@ -177,6 +177,6 @@ resource "google_monitoring_alert_policy" "queue" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "Read the function's log for the cause, mend it, then replay the dead letters (README, Disaster recovery)."
+    content   = "Read the function's log for the cause, mend it, then replay the dead letters (docs/operations/recovery.md)."
   }
 }

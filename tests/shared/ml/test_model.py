@@ -10,7 +10,7 @@ import pytest
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import Card, Model, ModelMismatch, read_release
 
-RELEASE = Path(__file__).parents[2] / "services" / "inference" / "release"
+RELEASE = Path(__file__).parents[3] / "services" / "inference" / "release"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,99 @@
+"""The answer of the inference service, as its JSON, its OpenAPI document and its clients know it.
+
+The service returns these records; a client reads them back with `parse_predictions(response.json())`. Nothing here
+needs more than the standard library, so that a function may import it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Self
+
+PredictedClass = Literal["Cancer", "Non-Cancer", "Not a brain MRI"]
+
+_DOCUMENTED = {"use_attribute_docstrings": True}
+"""Tells pydantic to take a field's description in the OpenAPI document from the docstring below it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropBox:
+    """The square of the page that the network saw, in pixels of `image_png`; it may reach beyond the page."""
+
+    __pydantic_config__: ClassVar = _DOCUMENTED
+
+    left: float
+    top: float
+    side: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatMap:
+    """Where in the crop box the evidence lies."""
+
+    __pydantic_config__: ClassVar = _DOCUMENTED
+
+    values: list[list[float]]
+    """16 x 16 cells of the crop box, top first: share of the evidence for Cancer (positive) or against (negative)."""
+    crop_box: CropBox
+    image_png: str
+    """Base64 of a PNG: the page as decoded, at most 1,024 pixels a side."""
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Return the heat map in a parsed JSON answer. Raises KeyError if a field is missing."""
+        return cls(values=value["values"], crop_box=CropBox(**value["crop_box"]), image_png=value["image_png"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionResponse:
+    """The prediction for one scan: a file of one page, or one page or frame of a file."""
+
+    __pydantic_config__: ClassVar = _DOCUMENTED
+
+    scan_id: str
+    """SHA-256 of the file, followed by -<page> for a page of several."""
+    prediction: PredictedClass
+    probability: float
+    """Calibrated probability of Cancer, 0 to 1."""
+    threshold: float
+    """Cancer is predicted at or above this probability."""
+    types: dict[str, float]
+    """Probability of each tumour type, given that there is a tumour."""
+    ood_score: float
+    """How unlike a brain MRI the image is (out-of-distribution score); above the release's limit it is none."""
+    model_version: str
+    timings_ms: dict[str, float]
+    """Milliseconds that decode, prepare and network took."""
+    uncertain: bool = False
+    """Whether a reader should look before anybody relies on the prediction."""
+    uncertain_reason: str | None = None
+    """A sentence that says why the prediction is uncertain."""
+    heat_map: HeatMap | None = None
+    """Only if the request says explain=true."""
+    embedding: list[float] | None = None
+    """The network's pooled features; only if the request says embedding=true."""
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Return the prediction in a parsed JSON answer. Fields that this code does not know are ignored.
+
+        Raises TypeError if a required field is missing.
+        """
+        known = {field.name for field in fields(cls)}
+        given = {name: item for name, item in value.items() if name in known}
+        heat_map = given.pop("heat_map", None)
+        return cls(**given, heat_map=HeatMap.from_dict(heat_map) if heat_map else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagePredictions:
+    """The predictions for a file of several pages or frames, in order."""
+
+    scans: list[PredictionResponse]
+
+
+def parse_predictions(answer: Mapping[str, Any]) -> list[PredictionResponse]:
+    """Return the predictions in the parsed JSON answer of `POST /v1/predict`: one per page of the file.
+
+    Raises TypeError or KeyError if a required field is missing.
+    """
+    return [PredictionResponse.from_dict(scan) for scan in answer.get("scans", [answer])]
