@@ -56,7 +56,7 @@ class Batches:
         self._boxes = table[["box_x", "box_y", "box_width", "box_height"]].to_numpy(float)
         self._donors = np.flatnonzero(self._boxes[:, 2] > 0)
         self.waited = 0.0
-        self._ready: list[Queue] = [Queue(maxsize=4) for _ in range(2)]
+        self._ready: list[Queue[Batch]] = [Queue(maxsize=4) for _ in range(2)]
         for worker, queue in enumerate(self._ready):
             threading.Thread(target=self._fill, args=(queue, first + worker), daemon=True).start()
 
@@ -68,7 +68,7 @@ class Batches:
                 self.waited += time.perf_counter() - started
                 yield batch
 
-    def _fill(self, queue: Queue, number: int) -> None:
+    def _fill(self, queue: Queue[Batch], number: int) -> None:
         while True:
             queue.put(self.batch(number))
             number += len(self._ready)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,14 +34,15 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._folder, self._batches = folder, batches
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
         self._started, self._waited = time.perf_counter(), self._batches.waited
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Add seconds and waiting to the logs, and write what a later run resumes from."""
         seconds = time.perf_counter() - self._started
-        logs |= {"seconds": seconds, "waiting": (self._batches.waited - self._waited) / seconds}
+        if logs is not None:
+            logs |= {"seconds": seconds, "waiting": (self._batches.waited - self._waited) / seconds}
         new = self._folder / f"epoch{epoch + 1}.weights.h5"
         self.model.save_weights(new)
         (self._folder / "progress.json.new").write_text(json.dumps({"epoch": epoch + 1}))
@@ -99,7 +101,7 @@ def _resumed(learner: keras.Model, folder: Path) -> int:
     progress = folder / "progress.json"
     if not progress.exists():
         return 0
-    epoch = json.loads(progress.read_text())["epoch"]
+    epoch = int(json.loads(progress.read_text())["epoch"])
     learner.load_weights(folder / f"epoch{epoch}.weights.h5")
     return epoch
 
@@ -114,7 +116,7 @@ def normalisation_momentum(schedule: Schedule) -> float:
     return min(0.98, max(1 - 40 / (schedule.epochs * schedule.steps), 0.5))
 
 
-def measure_normalisation(model: keras.Model, batches) -> None:  # noqa: ANN001 - any iterable of inputs
+def measure_normalisation(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
     """Set the moving statistics of the trainable normalisations to their means over these inputs.
 
     They followed the weights that learnt, and the averaged ones are others (Izmailov et al., arXiv 1803.05407).
@@ -201,7 +203,7 @@ def freeze_early(model: keras.Model) -> None:
         layer.trainable = False
 
 
-def _signature() -> tuple:
+def _signature() -> tuple[tf.TensorSpec, dict[str, tf.TensorSpec], dict[str, tf.TensorSpec]]:
     def floats(*shape: int | None) -> tf.TensorSpec:
         return tf.TensorSpec((None, *shape), tf.float32)
 

@@ -11,7 +11,7 @@ from shared.imaging.preprocessing import SIDE
 
 Drawn = tuple[np.ndarray, np.ndarray]
 
-CONTRAST = 0.5
+CONTRAST = 0.6
 """Least difference between a lesion's mean and that of the ring round it, in standard deviations of the ring."""
 
 def drawn(image: np.ndarray, rng: np.random.Generator) -> Drawn:
