@@ -1,8 +1,11 @@
-"""Pictures that are no brain MRI, to learn and to test the refusal of them: photographs, text, noise, other bodies.
+"""Out-of-distribution (OOD) images: pictures that are no brain MRI, to learn and to test their refusal.
 
-They come from packages that the project installs anyway. Those to test on share no picture with those to learn from.
+Photographs and drawings come from packages that the project installs anyway; those to test on share no picture with
+those to learn from. Other organs and CT are read from `not-brain-mri` beside the scans, where it is there.
 """
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -46,12 +49,12 @@ _TESTED_BODIES = [
 
 
 def to_learn(heads: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Prepared images, uint8 (count, 128, 128), to fit the refusal on. `heads` are prepared scans, for silhouettes."""
-    return _strangers(_photographs(_LEARNT), heads, count, rng)
+    """Return prepared images, uint8 (count, 128, 128), to fit the refusal on. `heads` lend their silhouettes."""
+    return _drawn(_photographs(_LEARNT), heads, count, rng)
 
 
 def to_test(heads: np.ndarray, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Prepared images by kind, none of them seen by `to_learn`: `count` of each, and a few other bodies."""
+    """Return prepared images by kind, none of them seen by `to_learn`: `count` of each, and a few other bodies."""
     extra = [Path(sklearn.datasets.__file__).parent / "images" / name for name in ("china.jpg", "flower.jpg")]
     extra.append(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
     photographs = _photographs(_TESTED) + [_grey(path.read_bytes()) for path in extra]
@@ -65,7 +68,48 @@ def to_test(heads: np.ndarray, count: int, rng: np.random.Generator) -> dict[str
     }
 
 
-def _strangers(photographs: list[np.ndarray], heads: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+FOLDER = "not-brain-mri"
+
+_KINDS = {
+    r"\d+_(axi|cor|sag)_\d+": "prostate MR",
+    r"\d{4}_\d+": "spine MR",
+    r"\d{6}": "head CT with bleeding",
+    r"10(18[5-9]|19\d|20\d|21\d|22[0-4])": "head CT",
+    r"\d{5}": "chest CT",
+}
+"""Kind by file name, the first that fits: nothing else says what the folder's images show."""
+
+
+def read_real(data: Path) -> dict[str, np.ndarray]:
+    """Return the prepared images of `data`/not-brain-mri by kind, uint8 (n, 128, 128); nothing if it is not there."""
+    found: dict[str, list[np.ndarray]] = {}
+    for path in sorted((data / FOLDER).glob("*")):
+        kind = next((kind for name, kind in _KINDS.items() if re.fullmatch(name, path.stem)), "other")
+        found.setdefault(kind, []).append(_prepared(decoding.decode(path.read_bytes()).pages[0]))
+    return {kind: np.stack(images) for kind, images in found.items()}
+
+
+def made_tomography(head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a prepared T1 as if taken by CT: a white rim of bone, hardly any contrast in the brain, skin darker."""
+    inside = (cv2.GaussianBlur(head, (0, 0), 2) > 18).astype(np.uint8)
+    inside = cv2.morphologyEx(inside, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (31, 31)))
+    skin, bone = int(rng.integers(0, 4)), int(rng.integers(4, 11))
+    outer = cv2.erode(inside, _disc(skin), borderValue=0)
+    brain = cv2.erode(outer, _disc(bone), borderValue=0)
+    level, contrast = rng.uniform(25, 150), rng.uniform(0.03, 0.25)
+    smooth = cv2.GaussianBlur(head.astype(np.float32), (0, 0), rng.uniform(0.5, 1.5))
+    usual = float(np.median(head[brain > 0])) if brain.any() else 0.0
+    made = (level + contrast * (smooth - usual) + rng.normal(0, rng.uniform(1, 8), head.shape)) * brain
+    made = np.where((outer > 0) & (brain == 0), rng.uniform(215, 255), made)
+    made = np.where((inside > 0) & (outer == 0), level * rng.uniform(0.3, 0.9), made)
+    return _prepared(np.clip(cv2.GaussianBlur(made.astype(np.float32), (0, 0), 0.6), 0, 255).astype(np.uint8))
+
+
+def _disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+
+
+def _drawn(photographs: list[np.ndarray], heads: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     kinds = [
         lambda: _crop(photographs, rng),
         lambda: _crop(photographs, rng),
@@ -80,7 +124,7 @@ def _strangers(photographs: list[np.ndarray], heads: np.ndarray, count: int, rng
     return np.concatenate([_many(kind, -(-count // len(kinds))) for kind in kinds])[:count]
 
 
-def _many(make, count: int) -> np.ndarray:  # noqa: ANN001 - a maker of one picture
+def _many(make: Callable[[], np.ndarray], count: int) -> np.ndarray:
     return np.stack([_prepared(make()) for _ in range(count)])
 
 
