@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPATH := $(CURDIR)
 
 .PHONY: help demo serve test lint train crossvalidate report preprocess bench bench-inference bench-preprocessing \
-	bench-dashboard screenshots requirements clean
+	bench-dashboard bench-drift screenshots requirements clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-20s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ bench-preprocessing: $(UV) ## Measure Spark beside a plain loop and a process po
 
 bench-dashboard: $(UV) ## Measure the dashboard's pages
 	@STREAMLIT_LOGGER_LEVEL=error $(RUN) --group dev python -m tests.benchmarks.dashboard
+
+bench-drift: $(UV) ## Measure what drift is found in replayed streams, and what is taken for it: [DATA=folder]
+	@$(RUN) --group dev python -m tests.benchmarks.drift $(if $(DATA),--data "$(DATA)")
 
 screenshots: $(UV) ## Take the README's screenshots of every page in both themes
 	@$(RUN) --group dev python -m tests.dashboard.screenshots

@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from local import demo
-from local.processes import StackError
-from local.stack import Stack, running
-from local.topology import ROOT
+from local.stack.processes import StackError
+from local.stack.system import Stack, running
+from local.stack.terraform_config import ROOT
 
 
 def main() -> int:

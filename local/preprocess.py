@@ -13,9 +13,9 @@ import requests
 from rich.console import Console
 
 from local import demo
-from local.processes import StackError
-from local.stack import REGION, running
-from local.topology import ROOT
+from local.stack.processes import StackError
+from local.stack.system import REGION, running
+from local.stack.terraform_config import ROOT
 from shared import config
 from shared.gcp import dataproc, storage
 from shared.ml import manifests

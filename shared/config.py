@@ -68,6 +68,6 @@ def batch_template() -> str:
     return os.environ["BATCH_TEMPLATE"]
 
 
-def backbone() -> str:
-    """Path of the exported network for CNN features; empty for EfficientNet-Lite0, which ships with the job."""
-    return os.environ.get("BACKBONE", "")
+def fewest_basis_scans() -> int:
+    """Return how many training scans must be prepared before a PCA basis is fitted, which is then kept."""
+    return int(os.environ.get("FEWEST_BASIS_SCANS", "2000"))

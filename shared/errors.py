@@ -12,11 +12,18 @@ class Reason(StrEnum):
     CORRUPT = "corrupt"
     UNSUPPORTED_FORMAT = "unsupported format"
     TOO_LARGE = "over 64 MiB"
+    TOO_LARGE_VOLUME = "over 192 MiB"
     TOO_MANY_PIXELS = "over 50 megapixels"
+    TOO_MANY_PIXELS_IN_ALL = "over 100 megapixels in all pages"
     TOO_MANY_PAGES = "over 1,000 pages"
     ANIMATED = "animated"
     TOO_SMALL = "under 32 pixels a side"
     BLANK = "blank"
+    NO_PICTURE = "a DICOM object without a picture of a patient"
+    NOT_MR = "not magnetic resonance"
+    OTHER_BODY_PART = "another part of the body"
+    LOCALIZER = "localizer"
+    PARAMETRIC_MAP = "phase or parametric map"
 
 
 class Note(StrEnum):

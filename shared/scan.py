@@ -8,7 +8,10 @@ from shared.labels import Label
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 MAX_BYTES = 64 * 2**20
-"""A larger upload is rejected unread: the largest uncompressed frame within the pixel limit is 50 MB in grey."""
+"""A larger upload is rejected unread, unless it is a volume: the largest uncompressed page is 50 MB in grey."""
+
+MAX_VOLUME_BYTES = 192 * 2**20
+"""Of a DICOM or NIfTI file, which may hold hundreds of slices: 512x512x200 of 16 bits are 100 MiB."""
 
 
 def file_id(content: bytes) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local import stack as local_stack
+from local.stack.system import Stack, running
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,7 +21,7 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_stack.Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system, running; its stand-ins' addresses are in the environment."""
-    with local_stack.running(tmp_path_factory.mktemp("stack")) as running:
-        yield running
+    with running(tmp_path_factory.mktemp("stack")) as system:
+        yield system

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from local.topology import ROOT, declared
+from local.stack.terraform_config import ROOT, declared
 
 
 def test_imports_keep_the_contracts_of_pyproject() -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard.panels import LABELS, coloured, tabs
-from dashboard.queries import collection, opinions
+from dashboard.components import LABELS, coloured, tabs
+from dashboard.queries import collection, feedback
 from shared.gcp.bigquery import Row
 
 
@@ -18,7 +18,7 @@ def main() -> None:
             "Scans": lambda: _scans(collection.composition()),
             "Features": lambda: _projection(collection.embeddings()),
             "Ingestion checks": lambda: _checks(collection.ingestion_checks()),
-            "Readers' corrections": lambda: _disputed(opinions.disagreements()),
+            "Readers' corrections": lambda: _disputed(feedback.disagreements()),
         },
     )
 

@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import api, figures, findings
-from dashboard.panels import asking, tabs
+from dashboard import evaluation_report, inference_client, metric_charts
+from dashboard.components import asking, tabs
+from dashboard.evaluation_report import EvaluationReport
 from dashboard.queries import releases
 from shared.gcp.bigquery import Row
 
@@ -24,6 +25,8 @@ NAMED = {
     "shortcuts": ("Without seeing a tumour", "Balanced accuracy on test of classifiers that see only this of a file."),
 }
 """Groups of the report that are always open: title, and what they are."""
+GALLERIES = ("Heat maps", "Failures")
+NO_REPORT = "The served release has no report."
 OUTCOMES = {"promoted": "Promoted", "kept back": "Kept back", "rolled back to": "Rolled back to"}
 
 
@@ -31,46 +34,63 @@ def main() -> None:
     """The page."""
     served: dict[str, Any] = {}
     with asking("model"):
-        served = api.model()
+        served = inference_client.model()
         st.markdown(f"Served now: **{served['version']}**, which says Cancer from {served['threshold']:.1%} on.")
-    metrics = findings.read("metrics.json") or served.get("metrics", {})
-    curves = findings.curves()
+    report = None
+    with asking("report"):
+        report = _report(served.get("version", ""))
     tabs(
         "part",
         {
-            "Figures": lambda: _figures(metrics, curves),
-            "Threshold": lambda: _threshold(curves, served.get("threshold", 0.5)),
-            "Heat maps": _heat_maps,
+            "Figures": lambda: _figures(report),
+            "Threshold": lambda: _threshold(report, served.get("threshold", 0.5)),
+            "Heat maps": lambda: _heat_maps(report),
             "Versions": lambda: _versions(releases.decisions(), releases.versions()),
-            "Card and report": _card,
+            "Card and report": lambda: _card(report),
         },
     )
 
 
-def _figures(metrics: dict[str, Any], curves: dict[str, Any]) -> None:
-    splits = {key: title for key, title in SPLITS.items() if key in metrics}
-    if not splits:
-        st.info("The report of the released model has no figures yet: `make report` writes them.")
+def _report(served: str) -> EvaluationReport | None:
+    """Return the served version's own report, or the shipped one's if no service says what is served."""
+    version = served or evaluation_report.shipped_version()
+    report = evaluation_report.of_release(version)
+    if report is None:
+        st.warning(
+            f"Release {version} has no report, so there is no figure to judge it by. `make report` writes one, and "
+            "promoting a release stores it beside the model.",
+            icon=":material/help:",
+        )
+    elif not served:
+        st.caption(f"The figures below are of release {version}, which ships with this code.")
+    return report
+
+
+def _figures(report: EvaluationReport | None) -> None:
+    if report is None:
+        st.info(NO_REPORT)
         return
+    metrics, curves = report.metrics, report.drawn_curves()
+    splits = {key: title for key, title in SPLITS.items() if key in metrics}
     st.markdown("#### On groups of scans that training never saw")
-    st.table(figures.measured({title: metrics[key] for key, title in splits.items()}))
+    st.table(metric_charts.measured({title: metrics[key] for key, title in splits.items()}))
     st.caption("In brackets: 95% confidence interval, by bootstrap over groups of near-identical scans.")
     if curves:
         name = _split(curves, "figures")
         _curves(curves[name], metrics.get("threshold", 0.5))
         if name in metrics:
             st.markdown("#### Confusion: of 100 scans of each kind, at the operating threshold")
-            st.table(figures.confusion(metrics[name]))
+            st.table(metric_charts.confusion(metrics[name]))
     for name, (title, meaning) in NAMED.items():
         if metrics.get(name):
             st.markdown(f"#### {title}")
-            st.table(figures.listed(metrics[name]))
+            st.table(metric_charts.listed(metrics[name]))
             st.caption(meaning)
     st.markdown("#### More of the report")
     for name, group in metrics.items():
         if name not in (*SPLITS, *NAMED) and isinstance(group, dict) and group:
             with st.expander(name.replace("_", " ").capitalize()):
-                st.table(figures.listed(group))
+                st.table(metric_charts.listed(group))
 
 
 def _split(curves: dict[str, Any], key: str) -> str:
@@ -90,23 +110,24 @@ def _curves(curve: dict[str, Any], threshold: float) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("#### ROC")
-        chart = figures.roc(curve["roc"], findings.operating_point(curve["roc"], threshold))
+        chart = metric_charts.roc(curve["roc"], evaluation_report.operating_point(curve["roc"], threshold))
         st.altair_chart(chart, alt="Sensitivity against the share of healthy scans called Cancer")
         st.caption(f"The dot: the operating threshold of {threshold:.1%}.")
     with right:
         st.markdown("#### Calibration")
         if curve.get("calibration"):
-            chart = figures.calibration(curve["calibration"])
+            chart = metric_charts.calibration(curve["calibration"])
             st.altair_chart(chart, alt="Share of Cancer among scans, against the probability that the model gave")
             st.caption("Dashed: a model whose probabilities are right. Dots are as large as they hold scans.")
         else:
             st.caption("The report has no calibration curve for these scans.")
 
 
-def _threshold(curves: dict[str, Any], served: float) -> None:
+def _threshold(report: EvaluationReport | None, served: float) -> None:
     """What a reader would gain and lose by another operating threshold."""
+    curves = report.drawn_curves() if report else {}
     if not curves:
-        st.info("The report of the released model has no ROC curve yet: `make report` writes it.")
+        st.info(NO_REPORT if report is None else f"The report of release {report.version} has no ROC curve.")
         return
     curve = curves[_split(curves, "threshold")]
     left, right = st.columns([2, 3], gap="large")
@@ -115,8 +136,8 @@ def _threshold(curves: dict[str, Any], served: float) -> None:
         prevalence = st.slider(
             "Prevalence in %", 0.1, 99.0, 10.0, 0.1, key="prevalence", help="Share of those scanned who have a tumour"
         )
-    sensitivity, specificity = findings.operating_point(curve["roc"], threshold)
-    positive, negative = findings.predictive_values(sensitivity, specificity, prevalence / 100)
+    sensitivity, specificity = evaluation_report.operating_point(curve["roc"], threshold)
+    positive, negative = evaluation_report.predictive_values(sensitivity, specificity, prevalence / 100)
     left.caption("Between the points of the ROC curve, by straight lines.")
     with right:
         values = {"Sensitivity": sensitivity, "Specificity": specificity, "PPV": positive, "NPV": negative}
@@ -140,16 +161,19 @@ def _thousand(sensitivity: float, specificity: float, prevalence: float) -> None
     )
 
 
-def _heat_maps() -> None:
+def _heat_maps(report: EvaluationReport | None) -> None:
     """The report's own galleries: what the model looked at where it was right, and where it was wrong."""
-    drawings = findings.drawings()
-    galleries = [title for title in ("Heat maps", "Failures") if title in drawings]
+    galleries = [picture for picture in report.pictures if picture.title in GALLERIES] if report else []
     if not galleries:
-        st.info("The report of the released model has no heat maps yet: `make report` draws them.")
-    for title in galleries:
-        meaning, picture = drawings[title]
-        st.markdown(f"#### {title}")
-        st.image(picture, meaning, width="stretch", output_format="PNG", alt=f"{title}. {meaning}")
+        st.info(NO_REPORT if report is None else f"The report of release {report.version} has no heat maps.")
+    for picture in galleries:
+        st.markdown(f"#### {picture.title}")
+        content = evaluation_report.file(report.version, picture.file) if report else None
+        if content is None:
+            st.caption("The report lacks this picture.")
+            continue
+        alt = f"{picture.title}. {picture.meaning}"
+        st.image(content, picture.meaning, width="stretch", output_format="PNG", alt=alt)
 
 
 def _versions(decisions: list[Row], scorers: list[Row]) -> None:
@@ -222,7 +246,7 @@ def _comparison(decisions: list[Row], versions: list[Row]) -> None:
     other = right.selectbox("with", names, names.index(before), key="compare other")
     known = {version: tested[version] for version in dict.fromkeys((one, other)) if version in tested}
     if known:
-        st.table(figures.measured(known))
+        st.table(metric_charts.measured(known))
         st.caption("On the frozen test, as the release gate saw them.")
     _answers(one, other)
 
@@ -241,14 +265,15 @@ def _answers(one: str, other: str) -> None:
     st.table(matrix.rename_axis(index=one, columns=other).astype(int))
 
 
-def _card() -> None:
-    card, report = findings.text("model_card.md"), findings.text("report.html")
-    if not card:
-        st.info("The released model ships no card yet: `make report` writes it.")
+def _card(report: EvaluationReport | None) -> None:
+    if report is None or not report.card:
+        st.info(NO_REPORT if report is None else f"The report of release {report.version} has no model card.")
         return
-    if report:
-        st.download_button("The whole report, HTML", report, "scanflow-report.html", "text/html", on_click="ignore")
-    st.markdown(card)
+    page = evaluation_report.file(report.version, "report.html")
+    if page:
+        name = f"scanflow-{report.version}.html"
+        st.download_button("The whole report, HTML", page, name, "text/html", on_click="ignore")
+    st.markdown(report.card)
 
 
 main()

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 import altair as alt
 import pandas as pd
 import streamlit as st
+from prometheus_client.samples import Sample
 
-from dashboard import api, findings
-from dashboard.panels import QUIET, asking
+from dashboard import evaluation_report, inference_client
+from dashboard.components import QUIET, asking
 from dashboard.queries import operations
 from shared.gcp.bigquery import Row
 
@@ -141,10 +142,11 @@ def _latency(rows: list[Row]) -> None:
 
 
 def _drift(inputs: list[Row], probabilities: list[Row]) -> None:
-    reference = findings.read("reference.json")
+    report = evaluation_report.of_release(inference_client.model()["version"])
+    reference = report.reference if report else {}
     st.markdown("#### Drift")
     if not reference:
-        st.caption("The released model's report holds no training reference yet, so the curves stand alone.")
+        st.caption("The served release has no training reference in its report, so the curves stand alone.")
     left, right = st.columns(2, gap="large")
     with left:
         _inputs(inputs, reference)
@@ -196,7 +198,7 @@ def _answers(rows: list[Row], reference: list[float] | None) -> None:
 def _health() -> None:
     st.markdown("#### Health")
     api_column, table_column, own = st.columns(3)
-    ready = api.is_ready()
+    ready = inference_client.is_ready()
     api_column.metric("Inference service", "ready" if ready else "not ready", border=True)
     with table_column:
         _bigquery_seconds()
@@ -204,7 +206,7 @@ def _health() -> None:
     own.metric("Memory of this dashboard at its peak", f"{peak:,.0f} MiB", border=True)
     if ready:
         with asking("metrics"):
-            _service(api.metrics())
+            _service(inference_client.metrics())
 
 
 def _bigquery_seconds() -> None:
@@ -215,22 +217,23 @@ def _bigquery_seconds() -> None:
         st.metric("BigQuery answers in", f"{took:.2f} s", border=True)
 
 
-def _service(counts: dict[str, float]) -> None:
+def _service(samples: list[Sample]) -> None:
     """What the inference service has counted since it started."""
-    stages = {}
-    for name, value in counts.items():
-        if name.startswith("scanflow_stage_seconds_count") and value:
-            stage = name.split('"')[1]
-            mean = counts[name.replace("_count", "_sum")] / value
-            stages[stage] = {"Stage": stage, "Times": int(value), "Mean": f"{mean * 1000:.2f} ms"}
+    sums = {s.labels["stage"]: s.value for s in samples if s.name == "scanflow_stage_seconds_sum"}
+    counts = {s.labels["stage"]: s.value for s in samples if s.name == "scanflow_stage_seconds_count"}
+    stages = [
+        {"Stage": stage, "Times": int(count), "Mean": f"{sums[stage] / count * 1000:.2f} ms"}
+        for stage, count in counts.items()
+        if count
+    ]
     responses = [
-        {"Status": name.split('"')[1], "Responses": int(value)}
-        for name, value in counts.items()
-        if name.startswith("scanflow_responses_total")
+        {"Status": sample.labels["status"], "Responses": int(sample.value)}
+        for sample in samples
+        if sample.name == "scanflow_responses_total"
     ]
     left, right = st.columns(2, gap="large")
     left.markdown("Inference service since its start, by stage")
-    left.table(pd.DataFrame(stages.values()), hide_index=True)
+    left.table(pd.DataFrame(stages), hide_index=True)
     right.markdown("Its answers, by HTTP status")
     right.table(pd.DataFrame(responses), hide_index=True)
 

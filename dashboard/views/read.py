@@ -12,11 +12,11 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import api, pictures, report
-from dashboard.api import ApiError, Reading, Refused
-from dashboard.panels import COLOURS, PREDICTIONS, QUIET, coloured
-from dashboard.pictures import Look
-from dashboard.queries import opinions, scans
+from dashboard import export, inference_client, overlay
+from dashboard.components import COLOURS, PREDICTIONS, QUIET, coloured
+from dashboard.inference_client import InferenceError, PredictionResult, RefusedFile
+from dashboard.overlay import Look
+from dashboard.queries import feedback, scans
 from shared import config
 from shared.gcp.bigquery import BigQueryError
 
@@ -40,18 +40,18 @@ class Item:
     title: str
     key: str
     """Same content, same key."""
-    read: Callable[[], list[Reading]]
+    read: Callable[[], list[PredictionResult]]
 
 
 def main() -> None:
     """The page."""
     opened = st.query_params.get("scan", "")
     items = [_from_worklist(opened)] if opened else _from_reader()
-    read = [(item, readings) for item in items if (readings := _readings(item))]
+    read = [(item, results) for item in items if (results := _results(item))]
     if not read:
         return
-    item, readings = read[_chosen(read)]
-    _viewer(item.key, readings)
+    item, results = read[_chosen(read)]
+    _viewer(item.key, results)
 
 
 def _from_worklist(scan_id: str) -> Item:
@@ -63,14 +63,14 @@ def _from_worklist(scan_id: str) -> Item:
     return Item("Worklist", f"scan {scan_id}", lambda: _stored(scan_id))
 
 
-def _stored(scan_id: str) -> list[Reading]:
+def _stored(scan_id: str) -> list[PredictionResult]:
     try:
         row = scans.scan(scan_id)
     except BigQueryError as error:
-        raise ApiError("The list of scans cannot be reached. Try again in a moment.") from error
+        raise InferenceError("The list of scans cannot be reached. Try again in a moment.") from error
     if row is None:
-        raise Refused("No accepted scan has this id. Look for it in the worklist: it may have been rejected.")
-    return api.read_uri(f"gs://{config.scans_bucket()}/{row['object_name']}")
+        raise RefusedFile("No accepted scan has this id. Look for it in the worklist: it may have been rejected.")
+    return inference_client.read_uri(f"gs://{config.scans_bucket()}/{row['object_name']}")
 
 
 def _from_reader() -> list[Item]:
@@ -102,43 +102,43 @@ def _gallery() -> None:
 
 
 def _of_bytes(title: str, content: bytes) -> Item:
-    return Item(title, hashlib.sha256(content).hexdigest(), lambda: api.read_file(content))
+    return Item(title, hashlib.sha256(content).hexdigest(), lambda: inference_client.read_file(content))
 
 
-def _readings(item: Item) -> list[Reading]:
+def _results(item: Item) -> list[PredictionResult]:
     """What the service answered, asked once a session; empty, and a sentence shown, where it gave no answer."""
-    kept: dict[str, list[Reading] | Refused] = st.session_state.setdefault("readings", {})
+    kept: dict[str, list[PredictionResult] | RefusedFile] = st.session_state.setdefault("results", {})
     try:
         if item.key not in kept:
             with st.spinner(f"{item.title}: reading"):
                 kept[item.key] = item.read()
             for forgotten in list(kept)[: -2 * MAX_FILES]:
                 del kept[forgotten]
-    except Refused as refusal:
+    except RefusedFile as refusal:
         kept[item.key] = refusal
-    except ApiError as error:
+    except InferenceError as error:
         st.error(f"{item.title}: {error}", icon=":material/cloud_off:")
         st.button("Try again", key=f"again {item.key}", icon=":material/refresh:")
         return []
     answer = kept[item.key]
-    if isinstance(answer, Refused):
+    if isinstance(answer, RefusedFile):
         st.error(f"{item.title}: {answer}", icon=":material/block:")
         return []
     return answer
 
 
-def _chosen(read: list[tuple[Item, list[Reading]]]) -> int:
+def _chosen(read: list[tuple[Item, list[PredictionResult]]]) -> int:
     """Which file to look at: the most urgent first, where there are several."""
     if len(read) == 1:
         return 0
     table = pd.DataFrame(
         {
             "File": item.title,
-            "Slices": len(readings),
-            "Answer": _most_urgent(readings).prediction,
-            "Probability of cancer": _most_urgent(readings).probability,
+            "Slices": len(results),
+            "Answer": _most_urgent(results).prediction,
+            "Probability of cancer": _most_urgent(results).probability,
         }
-        for item, readings in read
+        for item, results in read
     )
     percent = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
     columns = {"Probability of cancer": percent}
@@ -147,34 +147,34 @@ def _chosen(read: list[tuple[Item, list[Reading]]]) -> int:
     return st.selectbox("File to look at", order, format_func=lambda place: read[place][0].title)
 
 
-def _most_urgent(readings: list[Reading]) -> Reading:
-    return max(readings, key=lambda reading: (reading.prediction != "Not a brain MRI", reading.probability))
+def _most_urgent(results: list[PredictionResult]) -> PredictionResult:
+    return max(results, key=lambda result: (result.prediction != "Not a brain MRI", result.probability))
 
 
 @st.fragment
-def _viewer(key: str, readings: list[Reading]) -> None:
+def _viewer(key: str, results: list[PredictionResult]) -> None:
     """One file's answer: only this part runs again when a slider moves."""
-    reading = readings[_slice(key, readings)]
-    charts = _answer(reading)
-    look = _pictures(reading)
+    result = results[_slice(key, results)]
+    charts = _answer(result)
+    look = _pictures(result)
     feedback, downloads = st.columns([3, 2], gap="large")
     with feedback:
-        _feedback(reading)
+        _feedback(result)
     with downloads:
-        _downloads(readings, reading, look)
+        _downloads(results, result, look)
     charts()  # last, because a browser takes longer to draw them than all the rest
 
 
-def _slice(key: str, readings: list[Reading]) -> int:
-    if len(readings) == 1:
+def _slice(key: str, results: list[PredictionResult]) -> int:
+    if len(results) == 1:
         return 0
-    urgent = readings.index(_most_urgent(readings))
-    place = st.slider("Slice", 1, len(readings), urgent + 1, key=f"slice {key}")
+    urgent = results.index(_most_urgent(results))
+    place = st.slider("Slice", 1, len(results), urgent + 1, key=f"slice {key}")
     slices = pd.DataFrame(
         {
-            "slice": range(1, len(readings) + 1),
-            "probability": [reading.probability for reading in readings],
-            "prediction": [reading.prediction for reading in readings],
+            "slice": range(1, len(results) + 1),
+            "probability": [result.probability for result in results],
+            "prediction": [result.prediction for result in results],
         }
     )
     bars = alt.Chart(slices).encode(
@@ -188,45 +188,45 @@ def _slice(key: str, readings: list[Reading]) -> int:
     return place - 1
 
 
-def _answer(reading: Reading) -> Callable[[], None]:
+def _answer(result: PredictionResult) -> Callable[[], None]:
     """The answer in words; what comes back draws it beside them."""
-    colour, icon = BADGES.get(reading.prediction, ("gray", ":material/help:"))
+    colour, icon = BADGES.get(result.prediction, ("gray", ":material/help:"))
     with st.container(border=True):
         left, right = st.columns([3, 2], gap="large")
-        left.markdown(f"## :{colour}[{icon} {reading.prediction}]")
-        left.markdown(report.sentence(reading))
-        timings = " · ".join(f"{stage} {ms:.1f} ms" for stage, ms in reading.timings_ms.items())
-        st.caption(f"Model {reading.model_version} · {timings} · scan {reading.scan_id}")
+        left.markdown(f"## :{colour}[{icon} {result.prediction}]")
+        left.markdown(export.sentence(result))
+        timings = " · ".join(f"{stage} {ms:.1f} ms" for stage, ms in result.timings_ms.items())
+        st.caption(f"Model {result.model_version} · {timings} · scan {result.scan_id}")
 
     def charts() -> None:
-        if reading.prediction in BADGES:
-            left.altair_chart(_confidence(reading), alt=report.sentence(reading))
-        if reading.prediction == "Cancer" and reading.types:
+        if result.prediction in BADGES:
+            left.altair_chart(_confidence(result), alt=export.sentence(result))
+        if result.prediction == "Cancer" and result.types:
             with right:
-                _types(reading)
+                _types(result)
 
     return charts
 
 
-def _confidence(reading: Reading) -> alt.LayerChart:
+def _confidence(result: PredictionResult) -> alt.LayerChart:
     """Probability of cancer from 0 to 1, with the operating threshold marked."""
     domain = alt.Scale(domain=[0, 1])
-    bar = pd.DataFrame({"probability": [reading.probability], "prediction": [reading.prediction]})
+    bar = pd.DataFrame({"probability": [result.probability], "prediction": [result.prediction]})
     axis = alt.Axis(format="%", tickCount=5, grid=False, title="Calibrated probability of cancer")
     filled = (
         alt.Chart(bar)
         .mark_bar(size=22, cornerRadiusEnd=3)
         .encode(alt.X("probability:Q", scale=domain, axis=axis), coloured("prediction", PREDICTIONS, legend=False))
     )
-    mark = pd.DataFrame({"threshold": [reading.threshold], "name": [f"threshold {reading.threshold:.0%}"]})
+    mark = pd.DataFrame({"threshold": [result.threshold], "name": [f"threshold {result.threshold:.0%}"]})
     rule = alt.Chart(mark).mark_tick(thickness=3, size=40, color=QUIET).encode(alt.X("threshold:Q", scale=domain))
-    align = "left" if reading.threshold < 0.8 else "right"
+    align = "left" if result.threshold < 0.8 else "right"
     name = rule.mark_text(align=align, dx=6 if align == "left" else -6, dy=-19, color=QUIET).encode(text="name")
     return (filled + rule + name).properties(height=120)
 
 
-def _types(reading: Reading) -> None:
-    types = pd.DataFrame({"type": list(reading.types), "share": list(reading.types.values())})
+def _types(result: PredictionResult) -> None:
+    types = pd.DataFrame({"type": list(result.types), "share": list(result.types.values())})
     scale = alt.Scale(domain=[0, 1])
     base = alt.Chart(types).encode(
         alt.X("share:Q", scale=scale, axis=None),
@@ -241,30 +241,30 @@ def _types(reading: Reading) -> None:
     )
 
 
-def _pictures(reading: Reading) -> Look:
+def _pictures(result: PredictionResult) -> Look:
     plain, covered, controls = st.columns([4, 4, 3], gap="medium")
     with controls:
         look = _look()
-    _picture(plain, pictures.original(reading, look), "The scan", "The scan as it was sent")
+    _picture(plain, overlay.original(result, look), "The scan", "The scan as it was sent")
     seen = f"Evidence {look.evidence}"
-    _picture(covered, pictures.overlay(reading, look), seen, f"The scan with the evidence {look.evidence} in colour")
+    _picture(covered, overlay.overlay(result, look), seen, f"The scan with the evidence {look.evidence} in colour")
     return look
 
 
 def _picture(place: DeltaGenerator, pixels: np.ndarray, caption: str, alt: str) -> None:
     """Lossless: left to itself Streamlit makes a JPEG of it."""
-    place.image(pictures.png(pixels), caption, width="stretch", output_format="PNG", alt=alt)
+    place.image(overlay.png(pixels), caption, width="stretch", output_format="PNG", alt=alt)
 
 
 def _look() -> Look:
     with st.container(border=True):
         evidence = st.segmented_control(
-            "Heat map shows evidence", list(pictures.EVIDENCE), default="for cancer", required=True, key="evidence"
+            "Heat map shows evidence", list(overlay.EVIDENCE), default="for cancer", required=True, key="evidence"
         )
         opacity = st.slider("Opacity of the heat map", 0.0, 1.0, 0.6, 0.05, key="opacity", format="percent")
-        colours = st.selectbox("Colours", list(pictures.COLOUR_MAPS), key="colours")
+        colours = st.selectbox("Colours", list(overlay.COLOUR_MAPS), key="colours")
         st.image(
-            pictures.legend(colours),
+            overlay.legend(colours),
             "none · weak · strong",
             width="stretch",
             alt="Legend: from no evidence at the left to the strongest of this scan at the right",
@@ -287,38 +287,38 @@ def _look() -> Look:
     )
 
 
-def _feedback(reading: Reading) -> None:
+def _feedback(result: PredictionResult) -> None:
     st.markdown("#### Do you agree?")
     opinion = st.segmented_control(
-        "Do you agree?", ("Agree", "Disagree"), key=f"opinion {reading.scan_id}", label_visibility="collapsed"
+        "Do you agree?", ("Agree", "Disagree"), key=f"opinion {result.scan_id}", label_visibility="collapsed"
     )
     if opinion is None:
         st.caption("Your opinion is stored with the scan's id and helps to train the next model.")
         return
-    with st.form(f"feedback {reading.scan_id}", border=False):
-        seen = reading.prediction
+    with st.form(f"feedback {result.scan_id}", border=False):
+        seen = result.prediction
         if opinion == "Disagree":
-            others = [answer for answer in SEEN if answer != reading.prediction]
-            seen = st.selectbox("What do you see?", others, key=f"seen {reading.scan_id}")
-        reason = st.text_area("Why? Name no patient.", max_chars=500, key=f"reason {reading.scan_id}", height=90)
+            others = [answer for answer in SEEN if answer != result.prediction]
+            seen = st.selectbox("What do you see?", others, key=f"seen {result.scan_id}")
+        reason = st.text_area("Why? Name no patient.", max_chars=500, key=f"reason {result.scan_id}", height=90)
         if not st.form_submit_button("Send", type="primary"):
             return
     try:
-        opinions.give_feedback(st.session_state.setdefault("reader", uuid.uuid4().hex), reading, seen, reason.strip())
+        feedback.give_feedback(st.session_state.setdefault("reader", uuid.uuid4().hex), result, seen, reason.strip())
     except BigQueryError:
         st.error("Your opinion could not be stored. What you wrote is still here: press Send again in a moment.")
         return
     st.success("Stored. Sending again replaces it.", icon=":material/check:")
 
 
-def _downloads(readings: list[Reading], reading: Reading, look: Look) -> None:
+def _downloads(results: list[PredictionResult], result: PredictionResult, look: Look) -> None:
     st.markdown("#### Take it along")
-    name = f"scanflow-{reading.scan_id[:12]}{reading.scan_id[64:]}"
+    name = f"scanflow-{result.scan_id[:12]}{result.scan_id[64:]}"
     kinds = (
-        ("PDF, one page", "pdf", "application/pdf", lambda: report.as_pdf(reading, look)),
-        ("PNG with heat map", "png", "image/png", lambda: pictures.png(pictures.overlay(reading, look))),
-        ("JSON", "json", "application/json", lambda: report.as_json(readings)),
-        ("CSV", "csv", "text/csv", lambda: report.as_csv(readings)),
+        ("PDF, one page", "pdf", "application/pdf", lambda: export.as_pdf(result, look)),
+        ("PNG with heat map", "png", "image/png", lambda: overlay.png(overlay.overlay(result, look))),
+        ("JSON", "json", "application/json", lambda: export.as_json(results)),
+        ("CSV", "csv", "text/csv", lambda: export.as_csv(results)),
     )
     for column, (label, extension, mime, content) in zip(st.columns(2) * 2, kinds, strict=True):
         column.download_button(label, content, f"{name}.{extension}", mime, on_click="ignore", width="stretch")

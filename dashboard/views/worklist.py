@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard.panels import LABELS, PREDICTIONS
+from dashboard.components import LABELS, PREDICTIONS
 from dashboard.queries import scans
 from shared.gcp.bigquery import BigQueryError, Row
 

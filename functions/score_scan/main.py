@@ -6,7 +6,6 @@ from functools import cache
 import functions_framework
 import requests
 from cloudevents.http import CloudEvent
-from requests.adapters import HTTPAdapter
 
 from shared import config
 from shared.clock import now, seconds_since
@@ -42,17 +41,11 @@ def score_scan(cloud_event: CloudEvent) -> None:
 
 def _predict(uri: str) -> dict:
     url = config.inference_url()
-    response = _session().post(
-        f"{url}/v1/predict", json={"uri": uri}, headers=auth.authorization(url), timeout=_TIMEOUT_S
-    )
+    response = _session(url).post(f"{url}/v1/predict", json={"uri": uri}, timeout=_TIMEOUT_S)
     response.raise_for_status()
     return response.json()
 
 
 @cache
-def _session() -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False  # or it looks for ~/.netrc and proxies at every call
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
-    return session
+def _session(url: str) -> requests.Session:
+    return auth.session(url, connections=_CONNECTIONS)

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pyarrow.compute as pc
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from pyspark import RDD
 from pyspark.sql import SparkSession
 
+from shared import config
 from shared.gcp import storage
 from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE
 from shared.ml.dataset import tensors
@@ -18,11 +19,8 @@ from shared.ml.pca import Basis, Moments, fold
 
 Product = Callable[[np.ndarray], np.ndarray]
 
-FEWEST = 50
-"""Training scans below which no basis is fitted."""
-
-_MOST_OBJECTS = 128
-"""Prepared objects that a basis is fitted on, some 30,000 scans: more would not move its axes."""
+_ENOUGH = 30_000
+"""Training scans that a basis is fitted on: more would not move its axes."""
 
 _EXPLAINED = 0.95
 _MOST_AXES = 256
@@ -30,20 +28,23 @@ _BLOCK, _PASSES = 128, 10
 """Vectors of a pass, and passes: principal angles to the exact axes stay under 1e-3 (test_fit.py)."""
 _PIXELS = SIDE * SIDE
 _TASKS = 16
-"""Each answers a pass with 8 MB, so there are few of them, whatever the number of scans."""
+"""Each returns 8 MB per pass, so there are few of them, whatever the number of scans."""
 
 
-def fit(spark: SparkSession, bucket: str, names: Iterable[str]) -> Basis | None:
-    """Basis of the training scans in these prepared objects, or None where there are too few.
+def fit(spark: SparkSession, bucket: str, training_scans: Mapping[str, int]) -> Basis | None:
+    """Return the basis of the training scans in prepared objects (name -> how many it has), or None if too few.
 
-    The driver sees two things only: every pixel's moments, from one pass over the scans, and the product of their
-    covariance with a block of vectors, a pass each.
+    Objects are taken in the order of their names' hashes until they hold 30,000 training scans. The driver sees two
+    things only: every pixel's moments, from one pass over the scans, and the product of their covariance with a block
+    of vectors, a pass each.
     """
-    chosen = sorted(names, key=_digest)[:_MOST_OBJECTS]
+    if sum(training_scans.values()) < config.fewest_basis_scans():
+        return None
+    chosen = list(_enough(training_scans))
     slices = min(_TASKS, spark.sparkContext.defaultParallelism, len(chosen))
     objects = spark.sparkContext.parallelize(chosen, slices)
     moments = objects.mapPartitions(_moments_of(bucket)).treeAggregate(None, _merged, _merged)
-    if moments is None or moments.count < FEWEST:
+    if moments is None:
         return None
     axes, variances = principal_axes(_covariance(objects, bucket, moments), moments.count)
     explained = variances / moments.varies.sum()
@@ -57,6 +58,15 @@ def fit(spark: SparkSession, bucket: str, names: Iterable[str]) -> Basis | None:
         scans=moments.count,
         preprocessing_version=PREPROCESSING_VERSION,
     )
+
+
+def _enough(training_scans: Mapping[str, int]) -> Iterator[str]:
+    total = 0
+    for name in sorted((name for name, count in training_scans.items() if count), key=_digest):
+        if total >= _ENOUGH:
+            return
+        total += training_scans[name]
+        yield name
 
 
 def principal_axes(covariance: Product, scans: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,22 +121,22 @@ def _merged(one: Moments | None, other: Moments | None) -> Moments | None:
 def _covariance(objects: RDD[str], bucket: str, moments: Moments) -> Product:
     """Product of the standardised training scans' covariance with a block: a pass over the prepared objects."""
     mean = fold(moments.mean).astype(np.float32)
-    deviation = moments.std[::3].astype(np.float32)  # a pixel's channels are equal, and so are their deviations
+    std = moments.std[::3].astype(np.float32)  # a pixel's channels are equal, and so are their standard deviations
 
     def product(block: np.ndarray) -> np.ndarray:
-        shared = objects.context.broadcast((mean, deviation, np.ascontiguousarray(block, np.float32)))
+        shared = objects.context.broadcast((mean, std, np.ascontiguousarray(block, np.float32)))
 
         def partial(names: Iterator[str]) -> Iterator[np.ndarray]:
-            mean, deviation, block = shared.value
+            mean, std, block = shared.value
             total = np.zeros_like(block)
             for name in names:
-                vectors = (fold(_training_vectors(bucket, name)) - mean) / deviation
+                vectors = (fold(_training_vectors(bucket, name)) - mean) / std
                 total += vectors.T @ (vectors @ block)
             yield total
 
-        answer = objects.mapPartitions(partial).treeReduce(np.add) / np.float32(moments.count)
+        result = objects.mapPartitions(partial).treeReduce(np.add) / np.float32(moments.count)
         shared.destroy()
-        return answer
+        return result
 
     return product
 

@@ -1,4 +1,4 @@
-"""The scans of one part: read, checked, prepared, written as Parquet. Runs in the executors."""
+"""The scans of one partition: read, checked, prepared, written as Parquet. Runs in the executors."""
 
 import hashlib
 import json
@@ -8,14 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
 from typing import Any
 
-from services.preprocessing.parts import Manifest, parquet
+from services.preprocessing.partitions import Manifest, parquet
 from shared.errors import RejectedScan
 from shared.events import ScanAccepted
 from shared.gcp import storage
 from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import PREPROCESSING_VERSION, prepare
-from shared.ml.dataset import SCHEMA, prepared_object, preview, split_of
-from shared.ml.manifests import partition_object
+from shared.ml.dataset import SCHEMA, TRAINING_SCANS, partition_object, prepared_object, preview, split_of
 
 _READERS = 8
 """Objects read at a time, while the task's one core decodes: a read is mostly waiting."""
@@ -35,13 +34,13 @@ class ChangedScan(Exception):  # noqa: N818 - a fact, as RejectedScan is
     """The object is not the one that was accepted."""
 
 
-def prepare_part(manifest: Manifest, number: int) -> dict[str, Any]:
-    """Prepare one part, and last record what became of it in an object, by which a second run knows it is done.
+def prepare_partition(manifest: Manifest, number: int) -> dict[str, Any]:
+    """Prepare one partition, and last record the result in an object, by which a second run knows that it is done.
 
-    Answers the `part`, how many `scans` and `bytes` were prepared, `errors` (scan id, label, source and reason of the
-    others), and the names of the `objects` written.
+    Return the `partition`, how many `scans` and `bytes` were prepared, `errors` (scan id, label, source and reason of
+    the others), and the names of the `objects` written.
     """
-    scans = manifest.part(number)
+    scans = manifest.partition(number)
     rows: dict[str, list[dict[str, Any]]] = {scan.label: [] for scan in scans}
     errors, size = [], 0
     for scan, content in _read_ahead(scans):
@@ -56,9 +55,10 @@ def prepare_part(manifest: Manifest, number: int) -> dict[str, Any]:
             errors.append(_error(scan, rejection.reason))
     objects = {prepared_object(label, manifest.id, number): prepared for label, prepared in rows.items()}
     for name, prepared in objects.items():  # an empty one too, so that a second run leaves nothing of the first
-        storage.write(manifest.bucket, name, *parquet(prepared, SCHEMA))
+        training = sum(row["split"] == "train" for row in prepared)
+        storage.write(manifest.bucket, name, *parquet(prepared, SCHEMA), metadata={TRAINING_SCANS: str(training)})
     done = {
-        "part": number,
+        "partition": number,
         "scans": len(scans) - len(errors),
         "bytes": size,
         "errors": errors,

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from services.preprocessing.describe import Recipe
-from shared.gcp import bases, storage
+from services.preprocessing.feature_files import FeatureSpec
+from shared.gcp import registry, storage
 from shared.ml.pca import Basis
 
 _DRAWN_OBJECTS = 16
@@ -44,11 +44,11 @@ class Summary:
         yield
         self.seconds[step] = time.monotonic() - start
 
-    def add(self, parts: Sequence[dict[str, Any]]) -> None:
-        """Count what became of each part."""
-        self.scans += sum(part["scans"] for part in parts)
-        self.bytes += sum(part["bytes"] for part in parts)
-        self.errors += [error for part in parts for error in part["errors"]]
+    def add(self, partitions: Sequence[dict[str, Any]]) -> None:
+        """Count the results of partitions."""
+        self.scans += sum(partition["scans"] for partition in partitions)
+        self.bytes += sum(partition["bytes"] for partition in partitions)
+        self.errors += [error for partition in partitions for error in partition["errors"]]
 
     def to_json(self) -> bytes:
         """The summary as indented JSON."""
@@ -63,18 +63,18 @@ class Summary:
         return "\n".join(lines)
 
     def _rate(self, step: str, seconds: float) -> str:
-        return f"{self.done[step] / seconds:9,.0f} images a second" if self.done.get(step) else ""
+        return f"{self.done[step] / seconds:9,.0f} images per second" if self.done.get(step) else ""
 
 
-def write_report(bucket: str, summary: Summary, objects: Sequence[str], recipe: Recipe) -> None:
+def write_report(bucket: str, summary: Summary, objects: Sequence[str], spec: FeatureSpec) -> None:
     """Write the summary and the pictures to `reports/` in the prepared bucket."""
-    folder = f"reports/{summary.manifest or recipe.feature_version}/"
+    folder = f"reports/{summary.manifest or spec.feature_version}/"
     storage.write(bucket, f"{folder}summary.json", summary.to_json(), "application/json")
-    described = pa.concat_tables(_read(bucket, recipe.objects(name)[1]) for name in sorted(objects)[:_DRAWN_OBJECTS])
-    if len(described) > 2:
-        storage.write(bucket, f"{folder}projection.png", projection(described), "image/png")
-    if recipe.basis:
-        picture = explained_variance(bases.load(recipe.basis))
+    drawn = [_read(bucket, spec.objects(name)[1]) for name in sorted(objects)[:_DRAWN_OBJECTS]]
+    if sum(map(len, drawn)) > 2:
+        storage.write(bucket, f"{folder}projection.png", projection(pa.concat_tables(drawn)), "image/png")
+    if spec.basis:
+        picture = explained_variance(registry.load_basis(spec.basis))
         storage.write(bucket, f"{folder}explained_variance.png", picture, "image/png")
 
 
@@ -89,15 +89,15 @@ def explained_variance(basis: Basis) -> bytes:
     return _png(figure)
 
 
-def projection(described: pa.Table) -> bytes:
+def projection(rows: pa.Table) -> bytes:
     """PNG of CNN features on their own two principal axes, coloured by label and by source."""
-    features = np.array(described["embedding"].to_pylist())
+    features = np.array(rows["embedding"].to_pylist())
     centred = features - features.mean(axis=0)
     directions = np.linalg.eigh(centred.T @ centred)[1][:, :-3:-1]
     points = centred @ directions
     figure, axes = _figure(2)
     for axis, column in zip(axes, ("label", "source"), strict=True):
-        kinds = np.array(described[column].to_pylist())
+        kinds = np.array(rows[column].to_pylist())
         for kind in np.unique(kinds):
             axis.scatter(*points[kinds == kind].T, s=4, alpha=0.6, label=kind)
         axis.set(title=f"CNN features by {column}", xlabel="First axis", ylabel="Second axis")

@@ -1,16 +1,18 @@
 """BigQuery: rows appended in groups, queries read."""
 
+import hashlib
+import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import cache
 from itertools import batched
-from typing import Any
+from typing import Any, NamedTuple
 
-from google.api_core.exceptions import GoogleAPIError
+from google.api_core.exceptions import ClientError, Conflict, GoogleAPIError
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
@@ -24,10 +26,17 @@ Row = Mapping[str, Any]
 _TYPES = {bool: "BOOL", int: "INT64", float: "FLOAT64", str: "STRING", datetime: "TIMESTAMP", date: "DATE"}
 _MAX_GROUP = 500
 """Rows of one insertAll request, as its documentation advises."""
-_GATHER_S = 0.5
-"""How long rows gather when the last group held several: a request costs the same whatever it holds."""
+_GATHER_S = 0.02
+"""How long rows gather when the last group held several: a request costs the same whatever it holds, and takes the
+service some 50 ms, so that a longer wait only adds to every caller's."""
+_STORED_WITHIN_S = 50
+"""Two groups and their retries; then the caller's message is delivered again rather than its thread lost."""
+_REFUSED_WHOLE = {400, 413}
+"""Status of a request that one row of it may have spoilt: NaN, or more bytes than a request may have."""
 _MAX_URIS = 10_000
 """Of one load job, which is BigQuery's own limit."""
+MAX_BYTES_BILLED = 32 * 2**30
+"""Of one query, 20 cents at list price: BigQuery refuses one that would read more, before it reads anything."""
 _PATIENCE_S = 15
 """The client's own is ten minutes, far longer than a person or a push subscription waits."""
 _RETRY = bigquery.DEFAULT_RETRY.with_timeout(_PATIENCE_S)
@@ -55,7 +64,8 @@ def append(table: str, row: Row, key: str) -> None:
     moment longer, so a lone row waits for nobody and a crowd shares the cost. Raises BigQueryError: let it propagate,
     so that the push is delivered again.
     """
-    _group(f"{config.project()}.{config.dataset()}.{table}_raw")(dict(row, recorded_at=now()), key)
+    with _answering():
+        _group(f"{config.project()}.{config.dataset()}.{table}_raw")(dict(row, recorded_at=now()), key)
 
 
 def query(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> list[dict[str, Any]]:
@@ -63,7 +73,9 @@ def query(sql: str, **parameters: str | float | bool | datetime | date | list[st
 
     Raises BigQueryError.
     """
-    job_config = bigquery.QueryJobConfig(query_parameters=[_parameter(*item) for item in parameters.items()])
+    job_config = bigquery.QueryJobConfig(
+        query_parameters=[_parameter(*item) for item in parameters.items()], maximum_bytes_billed=MAX_BYTES_BILLED
+    )
     with _answering():
         rows = client().query_and_wait(
             sql.replace("{dataset}", config.dataset()),
@@ -77,40 +89,65 @@ def query(sql: str, **parameters: str | float | bool | datetime | date | list[st
 
 
 def load(table: str, uris: Iterable[str]) -> int:
-    """Append Parquet objects (`gs://...`) to `<table>_raw` by load jobs; answers the number of rows.
+    """Append Parquet objects (`gs://...`) to `<table>_raw` by load jobs; return the number of rows.
 
-    The columns are the table's own, `recorded_at` included. Raises BigQueryError.
+    The columns are the table's own, `recorded_at` included. Objects are loaded once, however often they are asked for
+    together: a job's id is made of their names. Raises BigQueryError.
     """
-    options = bigquery.ParquetOptions()
-    options.enable_list_inference = True
-    job_config = bigquery.LoadJobConfig(
-        source_format=bigquery.SourceFormat.PARQUET,
-        write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
-        parquet_options=options,
-    )
     destination = f"{config.project()}.{config.dataset()}.{table}_raw"
     with _answering():
-        jobs = [
-            client().load_table_from_uri(group, destination, job_config=job_config)
-            for group in batched(uris, _MAX_URIS, strict=False)
-        ]
+        jobs = [_load_job(destination, group) for group in batched(sorted(uris), _MAX_URIS, strict=False)]
         return sum(job.result().output_rows for job in jobs)
 
 
+def _load_job(destination: str, uris: Sequence[str]) -> bigquery.LoadJob:
+    """Return the job that loads these objects: a new one, or the earlier one that did or still does."""
+    digest = hashlib.sha256("\n".join([destination, *uris]).encode()).hexdigest()[:32]
+    for attempt in itertools.count(1):
+        job_id = f"load-{digest}-{attempt}"
+        try:
+            return client().load_table_from_uri(uris, destination, job_id=job_id, job_config=_load_config())
+        except Conflict:
+            earlier = client().get_job(job_id)
+            if not earlier.error_result:
+                return earlier
+    raise AssertionError("unreachable")
+
+
+def _load_config() -> bigquery.LoadJobConfig:
+    options = bigquery.ParquetOptions()
+    options.enable_list_inference = True
+    return bigquery.LoadJobConfig(
+        source_format=bigquery.SourceFormat.PARQUET,
+        write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
+        create_disposition=bigquery.CreateDisposition.CREATE_NEVER,  # the other asks for the right to create tables
+        parquet_options=options,
+    )
+
+
+class _Waiting(NamedTuple):
+    """A row whose caller waits until it is stored."""
+
+    row: dict[str, Any]
+    key: str
+    stored: Future[None]
+
+
 class _Group:
-    """Group commit: one writer a table, which sends all rows that gathered while it sent the last ones."""
+    """Group commit: one writer per table, which sends all rows that gathered while it sent the last ones."""
 
     def __init__(self, table: str) -> None:
         self._table = table
         self._writer = ThreadPoolExecutor(max_workers=1)
-        self._waiting: list[tuple[dict[str, Any], str, Future[None]]] = []
+        self._waiting: list[_Waiting] = []
         self._crowded = False
 
     def __call__(self, row: dict[str, Any], key: str) -> None:
-        stored: Future[None] = Future()
-        self._waiting.append((row, key, stored))
+        """Store a row. Raises BigQueryError, TimeoutError."""
+        waiting = _Waiting(row, key, Future())
+        self._waiting.append(waiting)
         self._writer.submit(self._write)
-        stored.result()
+        waiting.stored.result(_STORED_WITHIN_S)
 
     def _write(self) -> None:
         if not self._waiting:
@@ -120,30 +157,58 @@ class _Group:
         group = self._waiting[:_MAX_GROUP]
         del self._waiting[: len(group)]  # others only ever add behind it
         self._crowded = len(group) > 1
-        rows, keys, stored = zip(*group, strict=True)
         try:
-            with _answering():
-                refused = client().insert_rows_json(
-                    self._table, rows, row_ids=keys, skip_invalid_rows=True, retry=_RETRY, timeout=_PATIENCE_S
-                )
+            self._store(group)
         except BaseException as error:
-            for future in stored:
-                future.set_exception(error)
+            for waiting in group:
+                if not waiting.stored.done():
+                    waiting.stored.set_exception(error)
             raise
-        reasons = {refusal["index"]: refusal["errors"] for refusal in refused}
-        for index, future in enumerate(stored):
-            future.set_exception(_refusal(reasons[index])) if index in reasons else future.set_result(None)
+
+    def _store(self, group: list[_Waiting]) -> None:
+        try:
+            refused = self._insert(group)
+        except ClientError as error:
+            if error.code not in _REFUSED_WHOLE:
+                raise BigQueryError(f"BigQuery did not accept rows: {type(error).__name__}") from error
+            if len(group) == 1:
+                group[0].stored.set_exception(InsertError(f"BigQuery cannot read the row: {error.code}"))
+                return
+            for waiting in group:  # one of them spoils the request: let it fail alone
+                self._store([waiting])
+            return
+        reasons = {refusal["index"]: refusal.get("errors", []) for refusal in refused}
+        for index, waiting in enumerate(group):
+            if index in reasons:
+                waiting.stored.set_exception(_refusal(reasons[index]))
+            else:
+                waiting.stored.set_result(None)
+
+    def _insert(self, group: list[_Waiting]) -> Sequence[dict[str, Any]]:
+        rows, keys = [waiting.row for waiting in group], [waiting.key for waiting in group]
+        try:
+            return client().insert_rows_json(
+                self._table, rows, row_ids=keys, skip_invalid_rows=True, retry=_RETRY, timeout=_PATIENCE_S
+            )
+        except ClientError:
+            raise
+        except _FAILURES as error:
+            raise BigQueryError(f"BigQuery did not answer: {type(error).__name__}") from error
 
 
 def _refusal(errors: list[dict[str, str]]) -> InsertError:
-    return InsertError("; ".join(f"{error['location']}: {error['reason']}" for error in errors))
+    reasons = (f"{error.get('location') or 'row'}: {error.get('reason', 'refused')}" for error in errors)
+    return InsertError("; ".join(reasons) or "row: refused")
+
+
+_FAILURES = (GoogleAPIError, GoogleAuthError, RequestException, TimeoutError)
 
 
 @contextmanager
 def _answering() -> Iterator[None]:
     try:
         yield
-    except (GoogleAPIError, GoogleAuthError, RequestException, TimeoutError) as error:
+    except _FAILURES as error:
         raise BigQueryError(f"BigQuery did not answer: {type(error).__name__}") from error
 
 

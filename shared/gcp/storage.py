@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed
+from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage import Blob
@@ -31,16 +31,27 @@ def read(bucket: str, name: str, generation: int | None = None) -> bytes:
         return client().bucket(bucket).blob(name, generation=generation).download_as_bytes()
 
 
+def stat(bucket: str, name: str) -> Blob | None:
+    """Return an object with its generation, checksums and metadata but without its content, or None if there is none.
+
+    Raises StorageError.
+    """
+    with _nameless("read", bucket):
+        return client().bucket(bucket).get_blob(name)
+
+
 def read_range(bucket: str, name: str, start: int, end: int) -> bytes:
     """Bytes `start` to `end` (exclusive) of an object. Raises StorageError."""
     with _nameless("read", bucket):
         return client().bucket(bucket).blob(name).download_as_bytes(start=start, end=end - 1)
 
 
-def write(bucket: str, name: str, content: bytes, content_type: str) -> None:
+def write(bucket: str, name: str, content: bytes, content_type: str, metadata: dict[str, str] | None = None) -> None:
     """Write an object, over whatever was there: for writers that always write the same. Raises StorageError."""
+    blob = client().bucket(bucket).blob(name)
+    blob.metadata = metadata
     with _nameless("write", bucket):
-        client().bucket(bucket).blob(name).upload_from_string(content, content_type=content_type)
+        blob.upload_from_string(content, content_type=content_type)
 
 
 def create(bucket: str, name: str, content: bytes, content_type: str, metadata: dict[str, str] | None = None) -> bool:
@@ -62,10 +73,23 @@ def replace(  # noqa: PLR0913 - an object's parts, and the generation it must fo
     blob.metadata = metadata
     try:
         with _nameless("create", bucket):
-            blob.upload_from_string(content, content_type=content_type, if_generation_match=generation)
+            _upload(blob, content, content_type, generation)
     except PreconditionFailed:
         return False
     return True
+
+
+def _upload(blob: Blob, content: bytes, content_type: str, generation: int) -> None:
+    """Raise PreconditionFailed if the name is taken, also for a caller who may not overwrite.
+
+    Cloud Storage answers that caller 403 before it looks at the precondition.
+    """
+    try:
+        blob.upload_from_string(content, content_type=content_type, if_generation_match=generation)
+    except Forbidden:
+        if generation or not blob.exists():
+            raise
+        raise PreconditionFailed("taken") from None
 
 
 def copy(source: Blob, bucket: str, name: str) -> bool:

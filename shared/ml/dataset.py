@@ -17,6 +17,9 @@ FOLDER = f"scans/preprocessing={PREPROCESSING_VERSION}/"
 SHAPE = (SIDE, SIDE, 3)
 IMAGE_BYTES = SIDE * SIDE * 3 * 4
 
+TRAINING_SCANS = "training-scans"
+"""Metadata of a prepared object: how many of its scans are in the training split, so that fitting need not open it."""
+
 SCHEMA = pa.schema(
     [
         ("scan_id", pa.string()),
@@ -33,9 +36,22 @@ SCHEMA = pa.schema(
 Split = Literal["train", "validation", "test"]
 
 
-def prepared_object(label: Label | str, manifest: str, part: int) -> str:
-    """Name of the object with the scans of one label in one part of a manifest."""
-    return f"{FOLDER}label={label}/{manifest}-{part:05d}.parquet"
+def prepared_object(label: Label | str, manifest: str, partition: int) -> str:
+    """Return the name of the object with the scans of one label in one partition of a manifest."""
+    return f"{FOLDER}label={label}/{manifest}-{partition:05d}.parquet"
+
+
+def partitions_folder(manifest: str) -> str:
+    """Return the folder of the results of a manifest's partitions.
+
+    Results of another version of preprocessing lie elsewhere: a batch that goes on after a new version starts again.
+    """
+    return f"partitions/preprocessing={PREPROCESSING_VERSION}/{manifest}/"
+
+
+def partition_object(manifest: str, partition: int) -> str:
+    """Return the name of the object with the result of one partition of a manifest."""
+    return f"{partitions_folder(manifest)}{partition:05d}.json"
 
 
 def split_of(scan_id: str) -> Split:

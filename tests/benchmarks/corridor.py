@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from local.provision import RELEASE
-from local.stack import BUCKETS, PROJECT, Stack, running
+from local.stack.provision import RELEASE
+from local.stack.system import BUCKETS, PROJECT, Stack, running
 from shared import scan
 from shared.clock import now
 from shared.gcp import bigquery, storage

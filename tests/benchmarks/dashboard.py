@@ -25,8 +25,8 @@ from rich.progress import track
 from rich.table import Table
 
 from dashboard.queries import scans
-from local.processes import Service, free_port
-from local.stack import Stack, running
+from local.stack.processes import Service, free_port
+from local.stack.system import Stack, running
 from shared import config
 from shared.gcp import bigquery
 from tests.dashboard.browser import CHROMIUM, chromium, new_page, settled

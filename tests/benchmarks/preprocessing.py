@@ -35,19 +35,19 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table
 
-from local import stack
-from local.dataproc import spark_environment
+from local.emulators.dataproc import spark_environment
 from local.java import java_home
-from local.processes import Supervisor
-from local.provision import RELEASE, make_buckets, make_release
-from services.preprocessing.describe import Recipe, backbone_embeddings, describe_object
+from local.stack import system as stack
+from local.stack.processes import Supervisor
+from local.stack.provision import RELEASE, make_buckets, make_release
+from services.preprocessing.feature_files import FeatureSpec, backbone_embeddings, write_features_of
 from services.preprocessing.fit import fit
-from services.preprocessing.job import fit_all, prepare_parts, recipe_for
-from services.preprocessing.parts import Manifest, on_executors, parquet, read_manifest
+from services.preprocessing.job import _training_scans, feature_spec, fit_all, prepare_partitions
+from services.preprocessing.partitions import Manifest, on_executors, parquet, read_manifest
 from services.preprocessing.prepare import prepared_row
 from shared import config
 from shared.events import ScanAccepted
-from shared.gcp import bases, releases, storage
+from shared.gcp import registry, storage
 from shared.ml.dataset import SCHEMA, prepared_object, tensors
 from shared.ml.features import flatten
 from tests.services.preprocessing.scans import stored, write_manifest
@@ -72,10 +72,10 @@ def main() -> None:
     arguments = _arguments()
     with storage_stand_in() as folder, runners(folder) as everybody:
         scans = store(arguments.data)
-        recipe = warm_up(everybody, scans)
+        spec = warm_up(everybody, scans)
         for size in arguments.sizes:
             with peak_memory(size):
-                measure(everybody, recipe, scans, size, arguments)
+                measure(everybody, spec, scans, size, arguments)
     record(growth(figures()))
     table = Table("figure", "value", title=f"Preprocessing, {CORES} cores")
     for name, value in figures().items():
@@ -106,22 +106,22 @@ def _single_threaded(work: Work, number: int) -> None:
     work(number)
 
 
-def warm_up(everybody: Mapping[str, Runner], scans: Sequence[ScanAccepted]) -> Recipe:
-    """Start every process, load every module and network; answers a recipe with a basis of real scans."""
+def warm_up(everybody: Mapping[str, Runner], scans: Sequence[ScanAccepted]) -> FeatureSpec:
+    """Start every process, load every module and network; answers a spec with a basis of real scans."""
     names = prepared(manifest(scans, STORED))
-    recipe = recipe_for(fit_all(SparkSession.active(), config.prepared_bucket(), instead=True))
+    spec = feature_spec(fit_all(SparkSession.active(), config.prepared_bucket(), replace=True))
     small = manifest(scans, 400)
     for name, run in everybody.items():
         progress(f"warming {name}")
         run(partial(plain_part, small), range(len(small.ranges)))
-        for work in features(recipe, names[:4]).values():
+        for work in features(spec, names[:4]).values():
             run(work, range(4))
-    return recipe
+    return spec
 
 
 def measure(
     everybody: Mapping[str, Runner],
-    recipe: Recipe,
+    spec: FeatureSpec,
     scans: Sequence[ScanAccepted],
     size: int,
     wanted: argparse.Namespace,
@@ -133,7 +133,7 @@ def measure(
         races["spark"] = lambda: prepared(manifest(scans, size))
         record(medians("", size, wanted.runs, races))
     names = prepared(manifest(scans, size))
-    for step, work in features(recipe, names).items():
+    for step, work in features(spec, names).items():
         if step in wanted.steps:
             racing = racers(everybody, size, SIZES[0])
             races = {name: partial(run, work, range(len(names))) for name, run in racing.items()}
@@ -165,8 +165,8 @@ def medians(step: str, size: int, runs: int, races: Mapping[str, Callable[[], ob
 
 def prepared(scans: Manifest) -> list[str]:
     """Names of the objects that Spark prepares of a manifest, by the job's own code."""
-    _, parts = prepare_parts(SparkSession.active(), scans)
-    return sorted(name for part in parts for name in part["objects"])
+    _, partitions = prepare_partitions(SparkSession.active(), scans)
+    return sorted(name for partition in partitions for name in partition["objects"])
 
 
 def prepare_plainly(run: Runner, scans: Sequence[ScanAccepted], size: int) -> None:
@@ -178,13 +178,13 @@ def prepare_plainly(run: Runner, scans: Sequence[ScanAccepted], size: int) -> No
 def plain_part(scans: Manifest, number: int) -> None:
     """What anybody writes first: read a scan, prepare it, read the next; then write them."""
     rows: dict[str, list[dict]] = {}
-    for scan in scans.part(number):
+    for scan in scans.partition(number):
         rows.setdefault(scan.label, []).append(prepared_row(scan, storage.read(scan.bucket, scan.name)))
     for label, group in rows.items():
         storage.write(scans.bucket, "plain/" + prepared_object(label, scans.id, number), *parquet(group, SCHEMA))
 
 
-def features(recipe: Recipe, names: Sequence[str]) -> dict[str, Work]:
+def features(spec: FeatureSpec, names: Sequence[str]) -> dict[str, Work]:
     """Each feature of what was prepared; `features` are all of them as the job computes and stores them."""
     kinds = {
         "standardised": standardised,
@@ -193,53 +193,58 @@ def features(recipe: Recipe, names: Sequence[str]) -> dict[str, Work]:
         "cnn_features": cnn_features,
     }
     bucket = config.prepared_bucket()
-    alone = {kind: partial(vectors_of, compute, recipe, bucket, names) for kind, compute in kinds.items()}
-    return alone | {"features": partial(all_features, recipe, bucket, names)}
+    alone = {kind: partial(vectors_of, compute, spec, bucket, names) for kind, compute in kinds.items()}
+    return alone | {"features": partial(all_features, spec, bucket, names)}
 
 
 def vectors_of(
-    compute: Callable[[Recipe, np.ndarray], np.ndarray], recipe: Recipe, bucket: str, names: Sequence[str], number: int
+    compute: Callable[[FeatureSpec, np.ndarray], np.ndarray],
+    spec: FeatureSpec,
+    bucket: str,
+    names: Sequence[str],
+    number: int,
 ) -> None:
     """One feature of the scans in one prepared object, written as Parquet; standardised pixels are not stored."""
     content = storage.read(bucket, names[number])
     table = pq.read_table(io.BytesIO(content), columns=["scan_id", "image"])
-    vectors = compute(recipe, tensors(table))
+    vectors = compute(spec, tensors(table))
     if compute is not standardised:
         ids = table["scan_id"].to_pylist()
         rows = [{"scan_id": each, "vector": vector} for each, vector in zip(ids, vectors, strict=True)]
         storage.write(bucket, f"vectors/{number}", *parquet(rows, VECTORS))
 
 
-def standardised(recipe: Recipe, images: np.ndarray) -> np.ndarray:
+def standardised(spec: FeatureSpec, images: np.ndarray) -> np.ndarray:
     """Flattened and standardised."""
-    return bases.load(recipe.basis).standardise(flatten(images))
+    return registry.load_basis(spec.basis).standardise(flatten(images))
 
 
-def principal_components(recipe: Recipe, images: np.ndarray) -> np.ndarray:
+def principal_components(spec: FeatureSpec, images: np.ndarray) -> np.ndarray:
     """On the fitted axes."""
-    return bases.load(recipe.basis).project(images)
+    return registry.load_basis(spec.basis).project(images)
 
 
-def model_embedding(recipe: Recipe, images: np.ndarray) -> np.ndarray:
+def model_embedding(spec: FeatureSpec, images: np.ndarray) -> np.ndarray:
     """Of the released model."""
-    model = releases.load(recipe.model)
+    model = registry.load_model(spec.model)
     return np.stack([model.predict(image).embedding for image in images])
 
 
-def cnn_features(recipe: Recipe, images: np.ndarray) -> np.ndarray:
+def cnn_features(spec: FeatureSpec, images: np.ndarray) -> np.ndarray:
     """Of the ImageNet backbone."""
-    return backbone_embeddings(recipe.backbone, images)
+    return backbone_embeddings(images)
 
 
-def all_features(recipe: Recipe, bucket: str, names: Sequence[str], number: int) -> int:
+def all_features(spec: FeatureSpec, bucket: str, names: Sequence[str], number: int) -> int:
     """As the job does it."""
-    return describe_object(bucket, names[number], recipe)
+    return write_features_of(bucket, names[number], spec)
 
 
 def fit_seconds(names: Sequence[str], size: int) -> Figures:
     """Seconds to fit a basis, on how many training scans, and how many axes it has."""
     started = time.monotonic()
-    basis = fit(SparkSession.active(), config.prepared_bucket(), names)
+    counts = _training_scans(config.prepared_bucket())
+    basis = fit(SparkSession.active(), config.prepared_bucket(), {name: counts[name] for name in names})
     found = {"fit_s": time.monotonic() - started, "fit_scans": basis.scans, "fit_axes": len(basis.axes)}
     progress(f"{size:>6} fit {found}")
     return {f"{size}_{name}": value for name, value in found.items()}

@@ -9,7 +9,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from local.stack import Stack
+from local.stack.system import Stack
 from shared.gcp import bigquery
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from local import samples
-from local.stack import BUCKETS, Stack, running
+from local.stack.system import BUCKETS, Stack, running
 from shared.gcp import bigquery, storage
 from tests.dashboard.browser import CHROMIUM, choose_first_row, chromium, new_page, settled
 

@@ -2,17 +2,22 @@
 
 import io
 import re
+import socket
+import subprocess
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from local import samples
-from local.stack import BUCKETS, Stack
+from local.stack.system import BUCKETS, Stack
 from shared.gcp import bigquery, storage
 from shared.scan import file_id
 from tests.dashboard.browser import CHROMIUM, choose_first_row, chromium, new_page, settled
@@ -141,3 +146,44 @@ def test_what_a_file_says_is_never_run(page: Page) -> None:
     settled(page)
     assert page.locator("img[src=x]").count() == 0
     assert dialogs == []
+
+
+def test_a_deep_address_is_the_first_of_a_fresh_process(browser: Browser, stack: Stack) -> None:
+    """Streamlit would run the page's file alone if the folder were named pages/: without the notice."""
+    page = new_page(browser)
+    with fresh_dashboard(stack) as url:
+        page.goto(f"{url}/operations")
+        expect(page.get_by_text("Not a medical device")).to_be_visible()
+        expect(page.get_by_role("heading", name="Operations")).to_be_visible()
+    page.close()
+
+
+@contextmanager
+def fresh_dashboard(stack: Stack) -> Iterator[str]:
+    """A dashboard that nobody has opened yet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    running = stack.services["dashboard"]
+    command = [port if part == str(running.port) else part for part in running.command]
+    process = subprocess.Popen(command, cwd=ROOT, env=dict(running.environment))
+    try:
+        wait_until(lambda: is_healthy(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def is_healthy(port: str) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
+def wait_until(done: Callable[[], bool], within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from dashboard import findings
+from dashboard import evaluation_report, inference_client
 from dashboard.queries import collection, operations, releases, scans
-from local.stack import Stack
-from local.topology import declared
+from local.stack.system import Stack
+from local.stack.terraform_config import declared
 from shared.gcp import bigquery
 from tests.dashboard.conftest import (
     NOW,
@@ -44,7 +44,7 @@ def test_no_page_breaks_where_the_service_is_down(page: Page, view: str, monkeyp
 
 
 def test_the_model_page_names_the_served_version(page: Page) -> None:
-    assert "Served now" in words(page("model"))
+    assert f"Served now: **{served_version()}**" in words(page("model"))
 
 
 def test_two_versions_are_compared_on_the_scans_both_have_scored(page: Page, system: Stack, source: str) -> None:
@@ -146,10 +146,14 @@ def test_every_look_back_has_its_figures(page: Page, system: Stack, source: str,
 
 
 @pytest.fixture
-def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report as services.training writes one."""
+def shipped(system: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report as services.training writes one, of the release that is served."""
     figures = dict.fromkeys(("accuracy", "auc_roc", "ece"), 0.9) | {"recall": 0.6, "specificity": 0.6}
-    metrics = {"threshold": 0.5, "test": figures | {"accuracy_low": 0.88, "accuracy_high": 0.92}}
+    metrics = {
+        "model_version": served_version(),
+        "threshold": 0.5,
+        "test": figures | {"accuracy_low": 0.88, "accuracy_high": 0.92},
+    }
     metrics |= {"robustness": {"blur": {"accuracy": 0.97}}, "tumour_type": {"accuracy": 0.8, "scans": 1200}}
     metrics |= {"per_class": {"ward-3 glioma": {"accuracy": 0.75, "scans": 8}}, "shortcuts": {"border pixels": 0.61}}
     metrics |= {"per_source": {"test": {"ward-3": {"recall": 0.83, "groups": 3}}}}
@@ -162,9 +166,14 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "reference.json": json.dumps(moments | {"probability": [0.1] * 10}),
         "model_card.md": "# A card\n\nRead before use.",
         "report.html": "<h1>A report</h1>",
+        "pictures.json": "[]",
     }.items():
         (tmp_path / name).write_text(content)
-    monkeypatch.setattr(findings, "FOLDER", tmp_path)
+    monkeypatch.setattr(evaluation_report, "SHIPPED", tmp_path)
+
+
+def served_version() -> str:
+    return inference_client.model()["version"]
 
 
 def test_the_shipped_report_is_shown(page: Page, shipped: None) -> None:
@@ -179,14 +188,26 @@ def test_the_shipped_report_is_shown(page: Page, shipped: None) -> None:
 
 
 def test_the_report_that_ships_has_its_heat_maps(page: Page) -> None:
-    """The gallery is read out of report.html, so a report written otherwise fails here."""
-    meaning, picture = findings.drawings()["Heat maps"]
-    assert meaning
-    with Image.open(io.BytesIO(picture)) as gallery:
+    report = evaluation_report.of_release(evaluation_report.shipped_version())
+    assert report is not None
+    drawn = {picture.title: picture for picture in report.pictures}
+    assert drawn["Heat maps"].meaning
+    with Image.open(io.BytesIO(evaluation_report.file(report.version, drawn["Heat maps"].file))) as gallery:
         assert min(gallery.size) > 100
     app = page("model", part="Heat maps")
     assert not app.exception
-    assert "Heat maps" in words(app)
+    assert "#### Heat maps" in words(app)
+
+
+def test_another_releases_figures_are_never_shown_for_the_served_one(
+    page: Page, shipped: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = json.loads((tmp_path / "metrics.json").read_text()) | {"model_version": "shipped-long-ago"}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    app = page("model")
+    assert f"Release {served_version()} has no report" in app.warning[0].value
+    assert not app.table
+    assert "no training reference" in words(page("operations"))
 
 
 def test_every_shipped_figure_is_shown(page: Page) -> None:
@@ -227,7 +248,9 @@ def test_moving_the_threshold_moves_what_it_means(page: Page, shipped: None) -> 
 
 def test_the_operating_threshold_has_the_figures_of_the_report(page: Page, shipped: None) -> None:
     """And not those between the points of a curve, which lie on a straight line through 0.5."""
-    assert findings.operating_point(findings.curves()["test"]["roc"], 0.5) == (0.6, 0.6)
+    assert evaluation_report.operating_point(
+        evaluation_report.of_release(served_version()).drawn_curves()["test"]["roc"], 0.5
+    ) == (0.6, 0.6)
 
 
 def test_drift_is_measured_against_the_training_reference(page: Page, shipped: None, source: str) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from local import samples
-from local.stack import Stack
+from local.stack.system import Stack
 from shared.gcp import bigquery
 from tests.dashboard.conftest import words
 

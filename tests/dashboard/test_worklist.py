@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.queries import scans
-from local.stack import Stack
+from local.stack.system import Stack
 from shared.gcp import bigquery
 from tests.dashboard.conftest import NOW, record_features, record_prediction, record_rejection, record_scan, words
 

@@ -1,6 +1,5 @@
 """Functions are driven as Pub/Sub and Cloud Scheduler drive them, over buckets and tables of the test's own."""
 
-import base64
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,11 +11,10 @@ from flask.testing import FlaskClient
 from functions_framework import create_app
 from google.cloud import pubsub_v1
 
-from local.provision import make_buckets, make_tables
-from local.stack import PROJECT, Stack
-from shared.events import ScanAccepted
+from local.stack.provision import make_buckets, make_tables
+from local.stack.system import PROJECT, Stack
 from shared.gcp import storage
-from shared.scan import file_id
+from tests.support.events import pushed_message
 
 ROOT = Path(__file__).parents[2]
 BUCKETS = ("uploads", "scans", "quarantine", "source")
@@ -84,33 +82,7 @@ def push(step: str) -> Push:
     served.application.config["PROPAGATE_EXCEPTIONS"] = False
 
     def deliver(data: dict, **attributes: str) -> int:
-        encoded = base64.b64encode(json.dumps(data).encode()).decode()
-        message = {"data": encoded, "attributes": attributes, "messageId": uuid.uuid4().hex}
-        body = {"message": message | {"publishTime": "2026-01-01T00:00:00Z"}, "subscription": "projects/p/s"}
+        body = pushed_message(json.dumps(data).encode(), **attributes)
         return served.post("/", json=body).status_code
 
     return deliver
-
-
-def accepted(bucket: str, content: bytes, name: str = "", **changes: object) -> ScanAccepted:
-    """The event of a scan that lies in `bucket`, put there if it is not."""
-    content_id = file_id(content)
-    name = name or f"Cancer/{content_id}.png"
-    storage.create(bucket, name, content, "image/png")
-    facts = {
-        "scan_id": content_id,
-        "label": "Cancer",
-        "source": "test",
-        "bucket": bucket,
-        "name": name,
-        "content_sha256": content_id,
-        "format": "PNG",
-        "page": 0,
-        "pages": 1,
-        "width": 197,
-        "height": 233,
-        "size": len(content),
-        "uploaded_at": "2026-01-01T00:00:00+00:00",
-        "accepted_at": "2026-01-01T00:00:01+00:00",
-    }
-    return ScanAccepted(**facts | changes)

@@ -7,7 +7,8 @@ import pytest
 from local.samples import encode, healthy_slices
 from shared.events import ScanRejected
 from shared.gcp import bigquery
-from tests.functions.conftest import Cloud, Push, accepted, push
+from tests.functions.conftest import Cloud, Push, push
+from tests.support.events import stored_scan
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,8 @@ def rejection(file_id: str) -> ScanRejected:
 
 
 def test_facts_delivered_twice_and_out_of_order_are_one_row_each(cloud: Cloud, record_scan: Push) -> None:
-    first = accepted(cloud.buckets["scans"], encode(healthy_slices()[0], "PNG"))
-    second = accepted(cloud.buckets["scans"], encode(healthy_slices()[1], "PNG"))
+    first = stored_scan(cloud.buckets["scans"], encode(healthy_slices()[0], "PNG"))
+    second = stored_scan(cloud.buckets["scans"], encode(healthy_slices()[1], "PNG"))
     for event in (second, rejection("f" * 64), first, second, rejection("f" * 64), first):
         assert record_scan(asdict(event), event=event.TOPIC) == 200
     rows = bigquery.query("SELECT * FROM {dataset}.scans")

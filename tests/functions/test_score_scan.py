@@ -4,11 +4,12 @@ from dataclasses import asdict
 
 import pytest
 
-from local.processes import free_port
 from local.samples import encode, healthy_slices
-from local.stack import BUCKETS, Stack
+from local.stack.processes import free_port
+from local.stack.system import BUCKETS, Stack
 from shared.gcp import bigquery
-from tests.functions.conftest import Cloud, Push, accepted, push
+from tests.functions.conftest import Cloud, Push, push
+from tests.support.events import stored_scan
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def test_scan_is_scored_once_a_model_version(
     cloud: Cloud, score_scan: Push, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INFERENCE_URL", stack.url("inference"))
-    event = accepted(BUCKETS["scans"], encode(healthy_slices()[2], "PNG"))
+    event = stored_scan(BUCKETS["scans"], encode(healthy_slices()[2], "PNG"))
     for _ in range(2):
         assert score_scan(asdict(event), event=event.TOPIC) == 200
     (row,) = bigquery.query("SELECT * FROM {dataset}.predictions WHERE scan_id = @id", id=event.scan_id)
@@ -33,6 +34,6 @@ def test_unreachable_service_is_retried_and_leaves_no_row(
     cloud: Cloud, score_scan: Push, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INFERENCE_URL", f"http://127.0.0.1:{free_port()}")
-    event = accepted(BUCKETS["scans"], encode(healthy_slices()[3], "PNG"))
+    event = stored_scan(BUCKETS["scans"], encode(healthy_slices()[3], "PNG"))
     assert score_scan(asdict(event), event=event.TOPIC) == 500
     assert not bigquery.query("SELECT scan_id FROM {dataset}.predictions WHERE scan_id = @id", id=event.scan_id)

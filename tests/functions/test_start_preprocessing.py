@@ -2,24 +2,25 @@
 
 import os
 import signal
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
 from flask.testing import FlaskClient
 
-from local.provision import make_buckets
 from local.samples import encode, healthy_slices
-from local.stack import BUCKETS, REGION, Stack
+from local.stack.provision import make_buckets
+from local.stack.system import BUCKETS, REGION, Stack
 from shared.events import ScanAccepted
 from shared.gcp import bigquery, dataproc, pubsub, storage
 from shared.ml import manifests
-from tests.functions.conftest import accepted, client
+from shared.ml.dataset import partitions_folder
+from tests.functions.conftest import client
+from tests.support.events import stored_scan
+from tests.support.waiting import wait_until
 
 SUBSCRIPTION = "preprocessing"
-_WITHIN_S = 300
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def start_preprocessing(prepared: str) -> FlaskClient:
 @pytest.fixture(scope="module")
 def scans(prepared: str) -> list[ScanAccepted]:
     """Six accepted scans, one of them announced twice."""
-    events = [accepted(BUCKETS["scans"], encode(picture, "PNG")) for picture in healthy_slices()[12:18]]
+    events = [stored_scan(BUCKETS["scans"], encode(picture, "PNG")) for picture in healthy_slices()[12:18]]
     pubsub.publish([*events, events[0]])
     return events
 
@@ -62,14 +63,14 @@ def test_a_batch_that_is_killed_is_submitted_again_and_finishes(
     # While the batch is under way, nobody starts another.
     assert start_preprocessing.post("/").json["submitted"] == []
 
-    wait(lambda: list(storage.objects(prepared, manifests.partitions_folder(manifest))))
+    wait_until(lambda: list(storage.objects(prepared, partitions_folder(manifest))))
     os.killpg(driver(manifest).pid, signal.SIGKILL)
-    wait(lambda: batch_state(manifest, 1) == dataproc.State.FAILED)
+    wait_until(lambda: batch_state(manifest, 1) == dataproc.State.FAILED)
     assert manifests.success_object(manifest) not in names(prepared)
 
     assert start_preprocessing.post("/").json["submitted"] == [manifest]
-    wait(lambda: manifests.success_object(manifest) in names(prepared))
-    wait(lambda: batch_state(manifest, 2) == dataproc.State.SUCCEEDED)
+    wait_until(lambda: manifests.success_object(manifest) in names(prepared))
+    wait_until(lambda: batch_state(manifest, 2) == dataproc.State.SUCCEEDED)
     assert start_preprocessing.post("/").json == {"scans": 0, "submitted": []}
     sql = "SELECT scan_id FROM {dataset}.cnn_features WHERE scan_id IN UNNEST(@ids)"
     rows = bigquery.query(sql, ids=[event.scan_id for event in scans])
@@ -79,7 +80,7 @@ def test_a_batch_that_is_killed_is_submitted_again_and_finishes(
 def test_scans_stay_in_the_subscription_until_their_manifest_is_written(
     start_preprocessing: FlaskClient, prepared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    event = accepted(BUCKETS["scans"], encode(healthy_slices()[20], "PNG"))
+    event = stored_scan(BUCKETS["scans"], encode(healthy_slices()[20], "PNG"))
     pubsub.publish([event])
     acknowledged = []
     with monkeypatch.context() as patch:
@@ -97,7 +98,7 @@ def test_a_manifest_that_five_batches_could_not_finish_is_reported(
     storage.create(prepared, manifests.manifest_object("hopeless"), b"", "application/jsonl")
     for attempt in range(1, 6):
         start_preprocessing.post("/")
-        wait(lambda attempt=attempt: batch_state("hopeless", attempt) == dataproc.State.FAILED)
+        wait_until(lambda attempt=attempt: batch_state("hopeless", attempt) == dataproc.State.FAILED)
     assert start_preprocessing.post("/").status_code == 500
     storage.create(prepared, manifests.success_object("hopeless"), b"{}", "application/json")
     assert start_preprocessing.post("/").status_code == 200
@@ -121,11 +122,3 @@ def batch_state(manifest: str, attempt: int) -> dataproc.State | None:
 def names(bucket: str) -> set[str]:
     """Every object's name."""
     return {blob.name for blob in storage.objects(bucket)}
-
-
-def wait(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds, with a deadline."""
-    deadline = time.monotonic() + _WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.1)

@@ -5,14 +5,15 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from local.provision import RELEASE
 from local.samples import encode, healthy_slices
-from local.stack import BUCKETS
+from local.stack.provision import RELEASE
+from local.stack.system import BUCKETS
 from shared.gcp import bigquery
 from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import read_release
-from tests.functions.conftest import Cloud, Push, accepted, push
+from tests.functions.conftest import Cloud, Push, push
+from tests.support.events import stored_scan
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def write_features(cloud: Cloud) -> Push:
 
 def test_features_are_those_of_the_prepared_scan(cloud: Cloud, write_features: Push) -> None:
     content = encode(healthy_slices()[5], "PNG")
-    event = accepted(BUCKETS["scans"], content)
+    event = stored_scan(BUCKETS["scans"], content)
     for _ in range(2):
         assert write_features(asdict(event), event=event.TOPIC) == 200
     (row,) = bigquery.query("SELECT * FROM {dataset}.features WHERE scan_id = @id", id=event.scan_id)
@@ -34,5 +35,5 @@ def test_features_are_those_of_the_prepared_scan(cloud: Cloud, write_features: P
 
 
 def test_scan_that_is_gone_is_retried(cloud: Cloud, write_features: Push) -> None:
-    event = accepted(BUCKETS["scans"], encode(healthy_slices()[6], "PNG"))
+    event = stored_scan(BUCKETS["scans"], encode(healthy_slices()[6], "PNG"))
     assert write_features(asdict(event) | {"name": "Cancer/gone.png"}, event=event.TOPIC) == 500

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.terraform.tools import ROOT
 
-ADAPTERS = ("storage", "pubsub", "bigquery", "dataproc", "identity")
+ADAPTERS = ("storage", "pubsub", "bigquery", "dataproc", "auth")
 """Modules of shared/gcp that talk to Google."""
 
 Name = tuple[str, str]
@@ -154,7 +154,7 @@ def _variables() -> set[str]:
 
 def _variable(getter: ast.AST) -> tuple[str, bool]:
     """Environment variable of a getter of shared.config, and whether it must be set."""
-    (read,) = [part for part in ast.walk(getter) if isinstance(part, ast.Subscript | ast.Call)]
+    (read,) = [part for part in ast.walk(getter) if ast.unparse(part).startswith(("os.environ[", "os.environ.get("))]
     name = read.slice if isinstance(read, ast.Subscript) else read.args[0]
     return name.value, isinstance(read, ast.Subscript)
 

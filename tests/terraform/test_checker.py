@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.topology import TERRAFORM
+from local.stack.terraform_config import TERRAFORM
 from tests.terraform.checker import complaints
 from tests.terraform.mistakes import MISTAKES
 

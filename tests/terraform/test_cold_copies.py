@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +18,10 @@ import pytest
 import requests
 from google.cloud import pubsub_v1
 
-from local.processes import free_port
-from local.provision import make_buckets, make_tables
-from local.stack import PROJECT, Stack
-from local.topology import TERRAFORM, declared
+from local.stack.processes import free_port
+from local.stack.provision import make_buckets, make_tables
+from local.stack.system import PROJECT, Stack
+from local.stack.terraform_config import TERRAFORM, declared
 from shared.clock import now
 from shared.events import ScanAccepted
 from shared.gcp import bigquery, storage
@@ -30,6 +29,8 @@ from shared.labels import Label
 from shared.scan import file_id, scan_object
 from tests.functions.test_record_dead_letter import given_up_by
 from tests.smoke import synthetic_scan
+from tests.support.events import stored_scan
+from tests.support.servers import running
 from tests.terraform.tools import ROOT, environment
 
 BUCKETS = ("uploads", "scans", "quarantine", "prepared", "source")
@@ -71,28 +72,10 @@ def empty_cloud() -> Cloud:
 def serving(command: list[str], folder: Path, variables: Mapping[str, str], health: str) -> Iterator[str]:
     """A server in a folder, in no other environment than what is given; its address once it answers."""
     port = free_port()
-    own = {"PORT": str(port), "HOST": "127.0.0.1", "STREAMLIT_SERVER_PORT": str(port)}
-    own |= {"STREAMLIT_SERVER_ADDRESS": "127.0.0.1", "HOME": str(folder)}
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=folder, env=variables | own, stdout=log, stderr=log)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + DEADLINE_S
-        while not _answers(url + health):
-            assert server.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.1)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).status_code != 503
-    except requests.ConnectionError:
-        return False
+    own = {"HOST": "127.0.0.1", "STREAMLIT_SERVER_PORT": str(port), "STREAMLIT_SERVER_ADDRESS": "127.0.0.1"}
+    given = {**variables, **own, "HOME": str(folder)}
+    with running(command, folder / "log", health, port=port, cwd=folder, environment=given) as server:
+        yield server.url
 
 
 @contextmanager
@@ -136,25 +119,9 @@ def push(url: str, data: bytes, **attributes: str) -> int:
 def accepted(cloud: Cloud) -> ScanAccepted:
     """A new scan in the scans bucket and the event that says so."""
     content = synthetic_scan()
-    scan_id = file_id(content)
-    name = scan_object(Label.UNLABELLED, scan_id, "png")
-    storage.create(cloud.bucket("scans"), name, content, "image/png")
-    return ScanAccepted(
-        scan_id=scan_id,
-        label=Label.UNLABELLED,
-        source="cold",
-        bucket=cloud.bucket("scans"),
-        name=name,
-        content_sha256=scan_id,
-        format="PNG",
-        page=0,
-        pages=1,
-        width=256,
-        height=256,
-        size=len(content),
-        uploaded_at=now(),
-        accepted_at=now(),
-    )
+    name = scan_object(Label.UNLABELLED, file_id(content), "png")
+    facts = {"source": "cold", "width": 256, "height": 256, "uploaded_at": now(), "accepted_at": now()}
+    return stored_scan(cloud.bucket("scans"), content, Label.UNLABELLED, name, **facts)
 
 
 def test_validate_scan(stack, cloud, tmp_path):

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
-from tests.services.inference.conftest import Server, encoded, head
+from tests.support.heads import encoded, head
+from tests.support.servers import Server
 
 ALLOWED = {200, 400, 403, 404, 405, 408, 413, 415, 422, 429, 503}
 REQUESTS = 10_000
@@ -80,7 +81,7 @@ def test_any_json_is_answered_or_rejected(client: TestClient, value: object):
 @pytest.fixture(scope="module")
 def valid_files(jpeg: bytes, two_pages: bytes) -> list[bytes]:
     """A small scan in every format that Pillow writes."""
-    small = head(48)
+    small = head(48, 48)
     return [jpeg, two_pages, *(encoded(small, format) for format in ("PNG", "BMP", "TIFF", "JPEG"))]
 
 
@@ -131,7 +132,7 @@ def test_ten_thousand_mixed_requests_leak_nothing(server: Server, jpeg: bytes):
 
 def mixed(jpeg: bytes) -> Iterator[tuple[str, str, bytes, dict[str, str]]]:
     """Method, path, body and headers of good and bad requests to every route."""
-    text = base64.b64encode(encoded(head(40), "PNG")).decode()
+    text = base64.b64encode(encoded(head(40, 40), "PNG")).decode()
     json_header = {"Content-Type": "application/json"}
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     file = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + jpeg + b"\r\n--x--\r\n"

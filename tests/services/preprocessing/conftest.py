@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
-from local.dataproc import spark_environment
+from local.emulators.dataproc import spark_environment
 from local.java import java_home
-from local.stack import Stack
+from local.stack.system import Stack
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from local.samples import encode, healthy_slices
 from shared.events import ScanAccepted
 from shared.gcp import storage
 from shared.ml import manifests
-from shared.scan import file_id
+from tests.support.events import stored_scan
 
 
 def pictures(count: int, seed: int = 5) -> Iterator[np.ndarray]:
@@ -27,30 +27,7 @@ def pictures(count: int, seed: int = 5) -> Iterator[np.ndarray]:
 
 def accepted(bucket: str, picture: np.ndarray, label: str) -> ScanAccepted:
     """The event of a scan, which then lies in `bucket`."""
-    return stored(bucket, encode(picture, "PNG"), label)
-
-
-def stored(bucket: str, content: bytes, label: str) -> ScanAccepted:
-    """The event of an object with this content, whatever it is."""
-    content_id = file_id(content)
-    name = f"{label}/{content_id}.png"
-    storage.create(bucket, name, content, "image/png")
-    return ScanAccepted(
-        scan_id=content_id,
-        label=label,
-        source="test",
-        bucket=bucket,
-        name=name,
-        content_sha256=content_id,
-        format="PNG",
-        page=0,
-        pages=1,
-        width=197,
-        height=233,
-        size=len(content),
-        uploaded_at="2026-01-01T00:00:00+00:00",
-        accepted_at="2026-01-01T00:00:01+00:00",
-    )
+    return stored_scan(bucket, encode(picture, "PNG"), label)
 
 
 def write_manifest(bucket: str, events: list[ScanAccepted]) -> str:

@@ -12,14 +12,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 from local.samples import encode
-from local.topology import schema
-from services.preprocessing.describe import CNN_FEATURES, ERRORS, FEATURES
+from local.stack.terraform_config import schema
+from services.preprocessing.feature_files import CNN_FEATURES, ERRORS, FEATURES
 from services.preprocessing.job import preprocess
-from services.preprocessing.parts import read_manifest
+from services.preprocessing.partitions import read_manifest
 from services.preprocessing.report import Summary
 from shared import config
 from shared.events import ScanAccepted
-from shared.gcp import bases, bigquery, releases, storage
+from shared.gcp import bigquery, registry, storage
 from shared.gcp.prepared import batches
 from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import prepare
@@ -28,7 +28,7 @@ from shared.ml.features import compute_features, feature_version
 from tests.services.preprocessing.scans import accepted, pictures, stored, write_manifest
 
 GOOD = 340
-"""Enough for two parts, and for a basis."""
+"""Enough for two partitions, and for a basis."""
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_objects_lie_under_their_label(job: Summary) -> None:
 
 
 def test_features_have_one_row_a_scan_and_equal_the_online_ones(job: Summary, good: list) -> None:
-    basis, model = bases.load(bases.current_version()), releases.current()
+    basis, model = registry.load_basis(registry.read_pointer(registry.BASES).version), registry.current_model()
     version = feature_version(model.card.version, basis.version)
     sql = "SELECT * FROM {dataset}.features WHERE feature_version = @version"
     rows = {row["scan_id"]: row for row in bigquery.query(sql, version=version)}
@@ -110,7 +110,7 @@ def test_cnn_features_tell_pictures_apart(job: Summary, good: list) -> None:
 
 
 def test_basis_standardises_the_training_split(job: Summary) -> None:
-    basis = bases.load(bases.current_version())
+    basis = registry.load_basis(registry.read_pointer(registry.BASES).version)
     rows = [row for row in prepared_rows(job.manifest) if row["split"] == "train"]
     scans = np.stack([np.frombuffer(row["image"], np.float32) for row in rows])
     assert basis.scans == len(rows)
@@ -131,7 +131,7 @@ def test_a_second_run_changes_nothing(spark: SparkSession, job: Summary) -> None
     names = prepared_names(job.manifest)
     before = [storage.read(config.prepared_bucket(), name) for name in names]
     again = preprocess(spark, job.manifest)
-    assert again.done == {"prepare": 0, "describe": 0}
+    assert again.done == {"prepare": 0, "features": 0}
     assert (again.scans, again.errors) == (job.scans, job.errors)
     assert [storage.read(config.prepared_bucket(), name) for name in names] == before
     counted = bigquery.query("SELECT scan_id, COUNT(*) AS n FROM {dataset}.features GROUP BY scan_id, feature_version")
@@ -149,15 +149,15 @@ def test_success_says_what_the_report_says(job: Summary) -> None:
     }
 
 
-def test_parts_cover_a_manifest_and_are_cut_by_bytes(stack) -> None:
+def test_partitions_cover_a_manifest_and_are_cut_by_bytes(stack) -> None:
     event = stored(config.scans_bucket(), b"never read", "Cancer")
     sizes = [60 << 20, *[1000] * 640, 60 << 20]
     events = [replace(event, scan_id=f"{number:064x}", size=size) for number, size in enumerate(sizes)]
     manifest = read_manifest(config.prepared_bucket(), write_manifest(config.prepared_bucket(), events))
-    parts = [manifest.part(number) for number in range(len(manifest.ranges))]
-    assert [scan for part in parts for scan in part] == events
-    assert max(weight(part) for part in parts) < 130 << 20
-    assert max(len(part) for part in parts) > 200
+    partitions = [manifest.partition(number) for number in range(len(manifest.ranges))]
+    assert [scan for partition in partitions for scan in partition] == events
+    assert max(weight(partition) for partition in partitions) < 130 << 20
+    assert max(len(partition) for partition in partitions) > 200
     assert read_manifest(config.prepared_bucket(), manifest.id) == manifest
 
 
@@ -173,9 +173,9 @@ def test_columns_are_those_of_the_table(columns: pa.Schema, table: str) -> None:
     assert [column["name"] for column in schema(table)] == columns.names
 
 
-def weight(part: list[ScanAccepted]) -> int:
-    """Bytes of a part as stored and as prepared."""
-    return sum(scan.size + dataset.IMAGE_BYTES for scan in part)
+def weight(partition: list[ScanAccepted]) -> int:
+    """Bytes of a partition as stored and as prepared."""
+    return sum(scan.size + dataset.IMAGE_BYTES for scan in partition)
 
 
 def prepared_names(manifest: str) -> list[str]:

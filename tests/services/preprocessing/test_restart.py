@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,24 +15,25 @@ import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from local.provision import make_buckets, make_tables
-from local.stack import PROJECT, Stack
-from local.topology import ROOT
-from services.preprocessing import parts
+from local.stack.provision import make_buckets, make_tables
+from local.stack.system import PROJECT, Stack
+from local.stack.terraform_config import ROOT
+from services.preprocessing import partitions
 from services.preprocessing.__main__ import SOME_FAILED
 from services.preprocessing.job import preprocess, refit
 from shared import config
 from shared.events import ScanAccepted
-from shared.gcp import bases, bigquery, releases, storage
+from shared.gcp import bigquery, registry, storage
 from shared.ml import manifests
-from shared.ml.dataset import split_of
+from shared.ml.dataset import partitions_folder, split_of
 from shared.ml.features import feature_version
 from tests.services.preprocessing.scans import accepted, pictures, write_manifest
+from tests.support.waiting import wait_until
 
 GOOD = 100
 """Enough for a basis."""
-_PART_BYTES = 4 << 20
-"""So that they are several parts."""
+_PARTITION_BYTES = 4 << 20
+"""So that they are several partitions."""
 _WITHIN_S = 300
 
 Tables = dict[str, dict[str, dict]]
@@ -89,10 +89,10 @@ def empty_cloud(spark: SparkSession) -> Iterator[Cloud]:
         for name, value in (("PREPARED_BUCKET", cloud.bucket), ("DATASET", cloud.dataset)):
             patch.setenv(name, value)
             patch.setitem(spark.sparkContext.environment, name, value)
-        patch.setattr(parts, "_PART_BYTES", _PART_BYTES)
-        bases.load.cache_clear()
+        patch.setattr(partitions, "_PARTITION_BYTES", _PARTITION_BYTES)
+        registry.load_basis.cache_clear()
         yield cloud
-    bases.load.cache_clear()
+    registry.load_basis.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +117,8 @@ def test_workers_that_are_killed_lose_and_double_nothing(
         killed: list[int] = []
 
         def kill_twice() -> None:
-            for first in (manifests.partitions_folder(manifest), "cnn_features/"):
-                wait(lambda first=first: cloud.names(first))
+            for first in (partitions_folder(manifest), "cnn_features/"):
+                wait_until(lambda first=first: cloud.names(first))
                 killed.append(kill_workers())
 
         killer = threading.Thread(target=kill_twice)
@@ -143,43 +143,43 @@ def test_a_driver_that_dies_before_each_of_its_writes_ends_in_the_same_tables(
         assert_same(cloud.tables(), undisturbed)
 
 
-def test_a_job_that_is_killed_while_it_describes_goes_on_and_its_status_tells_of_errors(
+def test_a_job_that_is_killed_while_it_computes_features_goes_on_and_its_status_tells_of_errors(
     spark: SparkSession, listed: list[ScanAccepted], undisturbed: Tables
 ) -> None:
     with empty_cloud(spark) as cloud:
         manifest = write_manifest(cloud.bucket, listed)
         job = submit("--manifest", manifest)
-        wait(lambda: cloud.names("cnn_features/") or job.poll() is not None)
+        wait_until(lambda: cloud.names("cnn_features/") or job.poll() is not None)
         os.killpg(job.pid, signal.SIGKILL)
         assert job.wait() == -signal.SIGKILL
         assert manifests.success_object(manifest) not in cloud.names(manifests.FOLDER)
         assert submit("--manifest", manifest).wait(_WITHIN_S) == SOME_FAILED
         assert manifests.success_object(manifest) in cloud.names(manifests.FOLDER)
-        # Its parts are cut at their usual size, so the basis has another name.
+        # Its partitions are cut at their usual size, so the basis has another name.
         assert_same(by_scan(cloud.tables()), by_scan(undisturbed))
 
 
-def test_a_refit_describes_all_scans_on_new_axes(spark: SparkSession, listed: list[ScanAccepted]) -> None:
+def test_a_refit_computes_features_of_all_scans_on_new_axes(spark: SparkSession, listed: list[ScanAccepted]) -> None:
     earlier, later = listed[: GOOD - 20], listed[GOOD - 20 : GOOD]
     later.append(replace(listed[-1], label="Unlabelled"))  # vanished, so that an object without scans is among them
     with empty_cloud(spark) as cloud:
         preprocess(spark, write_manifest(cloud.bucket, earlier))
-        first = bases.current_version()
+        first = current_basis()
         preprocess(spark, write_manifest(cloud.bucket, later))
-        assert bases.current_version() == first
+        assert current_basis() == first
 
         summary = refit(spark)
-        second = bases.current_version()
+        second = current_basis()
         assert second != first
-        assert bases.load(second).scans == sum(split_of(event.scan_id) == "train" for event in listed[:GOOD])
-        assert (summary.rows, summary.done["describe"], summary.errors) == (GOOD, GOOD, [])
-        model = releases.current().card.version
+        assert registry.load_basis(second).scans == sum(split_of(event.scan_id) == "train" for event in listed[:GOOD])
+        assert (summary.rows, summary.done["features"], summary.errors) == (GOOD, GOOD, [])
+        model = registry.current_model().card.version
         ids = {event.scan_id for event in listed[:GOOD]}
         for version in (first, second):  # features of a version never change: the old rows stay
             wanted = feature_version(model, version)
             rows = [row for row in cloud.tables()["features"].values() if row["feature_version"] == wanted]
             assert {row["scan_id"] for row in rows} == ids
-            assert {len(row["principal_components"]) for row in rows} == {len(bases.load(version).axes)}
+            assert {len(row["principal_components"]) for row in rows} == {len(registry.load_basis(version).axes)}
         report = f"reports/{feature_version(model, second)}/"
         assert {name.removeprefix(report) for name in cloud.names(report)} == {
             "summary.json",
@@ -189,18 +189,23 @@ def test_a_refit_describes_all_scans_on_new_axes(spark: SparkSession, listed: li
 
         before = cloud.tables()
         again = refit(spark)
-        assert again.done["describe"] == 0
+        assert again.done["features"] == 0
         assert_same(cloud.tables(), before)
 
 
 def test_of_two_first_bases_one_is_current_for_all(spark: SparkSession, listed: list[ScanAccepted]) -> None:
     with empty_cloud(spark) as cloud:
         preprocess(spark, write_manifest(cloud.bucket, listed))
-        first = bases.load(bases.current_version())
-        bases.publish(replace(first, version="late"), instead=False)
-        assert bases.current_version() == first.version
-        bases.publish(replace(first, version="refitted"), instead=True)
-        assert bases.current_version() == "refitted"
+        first = registry.load_basis(current_basis())
+        unfitted = registry.Pointer(None, None, 0)
+        with pytest.raises(registry.PointerMoved):
+            registry.move_pointer(registry.BASES, "late", unfitted)
+        assert current_basis() == first.version
+
+
+def current_basis() -> str | None:
+    """Version that the pointer names now."""
+    return registry.read_pointer(registry.BASES).version
 
 
 def run_until_a_new_write(spark: SparkSession, manifest: str, died: set[str]) -> bool:
@@ -276,11 +281,3 @@ def assert_equal(value: object, expected: object) -> None:
         assert value == expected
     else:
         np.testing.assert_allclose(value, expected, rtol=1e-3, atol=0.02)
-
-
-def wait(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds, with a deadline."""
-    deadline = time.monotonic() + _WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.05)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local.provision import make_release
+from local.stack.provision import make_release
 from services.training import registry
 from shared.gcp import bigquery, storage
 from shared.ml.model import Card

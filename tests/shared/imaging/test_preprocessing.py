@@ -6,14 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from shared.imaging.preprocessing import prepare
-
-
-def head(height: int = 300, width: int = 260) -> np.ndarray:
-    """A textured ellipse on black, uint8 (height, width), with room round it."""
-    texture = cv2.GaussianBlur(np.random.default_rng(1).normal(0, 60, (height, width)), (0, 0), 6) * 6 + 130
-    mask = np.zeros((height, width))
-    cv2.ellipse(mask, (width // 2, height // 2), (width // 3, height // 3), 0, 0, 360, 1, -1)
-    return (np.clip(texture, 60, 255) * mask).astype(np.uint8)
+from tests.support.heads import head
 
 
 def likeness(one: np.ndarray, other: np.ndarray) -> float:

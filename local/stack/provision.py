@@ -1,0 +1,132 @@
+"""Buckets, topics, subscriptions, tables and the released model, made as Terraform declares them."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from google.api_core.exceptions import AlreadyExists, Conflict
+from google.cloud import bigquery as bq
+from google.cloud import pubsub_v1
+from google.protobuf.duration_pb2 import Duration
+from google.pubsub_v1 import types
+
+from local.stack.terraform_config import ROOT, declared, schema, seconds, view
+from shared.gcp import bigquery, storage
+from shared.gcp.registry import RELEASES
+from shared.ml.model import CARD_FILE, RELEASE_FILES, Card
+
+_FASTER = 10
+"""How much sooner a retry comes here than in the cloud, where ten seconds to ten minutes lie between two attempts."""
+RELEASE = ROOT / "services" / "inference" / "release"
+
+
+def provision(project: str, buckets: Mapping[str, str], urls: Mapping[str, str]) -> None:
+    """Make whatever is missing; push subscriptions are pointed at `urls` (function -> address) each time."""
+    make_buckets(buckets)
+    make_release(buckets["models"], RELEASE)
+    _topics(project, urls)
+    make_tables(project, declared()["dataset"])
+
+
+def make_buckets(buckets: Mapping[str, str]) -> None:
+    """Every bucket that does not exist yet."""
+    for name in buckets.values():
+        with suppress(Conflict):
+            storage.client().create_bucket(name)
+
+
+def make_release(bucket: str, folder: Path) -> None:
+    """The bundled release as the first version; a pointer that already stands is left where it points."""
+    version = Card.from_json((folder / CARD_FILE).read_bytes()).version
+    for file in RELEASE_FILES:
+        content = (folder / file).read_bytes()
+        storage.create(bucket, RELEASES.object(version, file), content, "application/octet-stream")
+    pointer = json.dumps({"version": version, "previous": None}).encode()
+    storage.create(bucket, RELEASES.pointer, pointer, "application/json")
+
+
+def _topics(project: str, urls: Mapping[str, str]) -> None:
+    publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+    with subscriber:
+        kept = [dead_letters(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]]
+        for topic in [*declared()["topics"], *kept]:
+            _topic(publisher, project, topic)
+        for name in kept:
+            _subscribe(subscriber, _pull(project, name, name))
+        for step, settings in declared()["steps"].items():
+            for topic in settings["topics"]:
+                push = _push(project, f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letters(step))
+                _subscribe(subscriber, push)
+        for name, settings in declared()["pull_subscriptions"].items():
+            pull = _pull(project, name, settings["topic"], settings["ack_deadline_seconds"])
+            pull.dead_letter_policy = _dead_letter_policy(project, dead_letters(name))
+            _subscribe(subscriber, pull)
+
+
+def dead_letters(step: str) -> str:
+    """Where a step's dead letters go: the name of a topic, and of the subscription that keeps them."""
+    return f"{_kebab(step)}-dead-letter"
+
+
+def _topic(publisher: pubsub_v1.PublisherClient, project: str, name: str) -> None:
+    with suppress(AlreadyExists):
+        publisher.create_topic(name=publisher.topic_path(project, name))
+
+
+def _push(project: str, name: str, topic: str, url: str, dead_letter: str) -> types.Subscription:
+    delivery = declared()["delivery"]
+    return types.Subscription(
+        name=f"projects/{project}/subscriptions/{name}",
+        topic=f"projects/{project}/topics/{topic}",
+        push_config=types.PushConfig(push_endpoint=url),
+        ack_deadline_seconds=delivery["ack_deadline_seconds"],
+        retry_policy=types.RetryPolicy(
+            minimum_backoff=Duration(seconds=seconds(delivery["minimum_backoff"]) // _FASTER),
+            maximum_backoff=Duration(seconds=seconds(delivery["maximum_backoff"]) // _FASTER),
+        ),
+        dead_letter_policy=_dead_letter_policy(project, dead_letter),
+    )
+
+
+def _dead_letter_policy(project: str, topic: str) -> types.DeadLetterPolicy:
+    attempts = declared()["delivery"]["max_delivery_attempts"]
+    return types.DeadLetterPolicy(
+        dead_letter_topic=f"projects/{project}/topics/{topic}", max_delivery_attempts=attempts
+    )
+
+
+def _pull(project: str, name: str, topic: str, ack_deadline_seconds: int = 60) -> types.Subscription:
+    return types.Subscription(
+        name=f"projects/{project}/subscriptions/{name}",
+        topic=f"projects/{project}/topics/{topic}",
+        ack_deadline_seconds=ack_deadline_seconds,
+    )
+
+
+def _subscribe(subscriber: pubsub_v1.SubscriberClient, subscription: types.Subscription) -> None:
+    """Create a subscription; one that stands is pointed at the address of this run."""
+    try:
+        subscriber.create_subscription(request=subscription)
+    except AlreadyExists:
+        if subscription.push_config.push_endpoint:
+            subscriber.modify_push_config(subscription=subscription.name, push_config=subscription.push_config)
+
+
+def make_tables(project: str, dataset: str) -> None:
+    """The dataset with every declared table and its keyed view."""
+    client = bigquery.client()
+    client.create_dataset(f"{project}.{dataset}", exists_ok=True)
+    for name, settings in declared()["tables"].items():
+        columns = [bq.SchemaField.from_api_repr(column) for column in schema(name)]
+        table = bq.Table(f"{project}.{dataset}.{name}_raw", schema=columns)
+        table.time_partitioning = bq.TimePartitioning(field="recorded_at")
+        table.clustering_fields = settings["cluster"]
+        client.create_table(table, exists_ok=True)
+        keyed = bq.Table(f"{project}.{dataset}.{name}")
+        keyed.view_query = view(name, dataset)
+        client.create_table(keyed, exists_ok=True)
+
+
+def _kebab(step: str) -> str:
+    return step.replace("_", "-")

