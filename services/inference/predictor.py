@@ -74,9 +74,11 @@ class PredictionResult:
             probability=self.prediction.probability,
             threshold=self.model.card.threshold,
             types=self.prediction.types,
-            ood_score=self.prediction.novelty,
+            ood_score=self.prediction.ood_score,
             model_version=self.model.card.version,
             timings_ms=self.timings_ms,
+            uncertain=(reason := self.model.uncertain_reason(self.prediction)) is not None,
+            uncertain_reason=reason,
             heat_map=explain(self.page, self.prediction.heat_map) if with_heat_map else None,
             embedding=self.prediction.embedding.tolist() if with_embedding else None,
         )

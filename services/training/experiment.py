@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -15,11 +15,13 @@ from services.training.data.scans import Scans, digest, read_cached
 from services.training.data.split import split
 from services.training.modelling import augmentation, batches, fitting, lesions, network, schedule
 from services.training.modelling.schedule import Schedule
+from shared.ml.model import TEST_FILE, read_release
 
 EXCLUDED = Path(__file__).parent / "data" / "excluded.json"
 """Reason by scan id for scans whose label a look at them contradicts."""
 
 SPLIT_FILE = "split.csv"
+DATA_FILE = "data.txt"
 SEED = 0
 
 _LEARNING_CODE = (augmentation, batches, fitting, lesions, network, schedule)
@@ -36,7 +38,7 @@ class Experiment:
     copies: np.ndarray
     """Number of the group of copies of one picture."""
     split: np.ndarray
-    """train, validation or test."""
+    """train, validation (to watch a recipe by; the shipped fit learns from it too) or test."""
     excluded: Scans
     """Left out of all of these, by content and with a reason."""
     excluded_split: np.ndarray
@@ -62,10 +64,36 @@ def read_experiment(data: str, folder: Path, frozen: frozenset[str] = frozenset(
     )
 
 
+def read_run(folder: Path) -> Experiment:
+    """Return the experiment that the release in `folder`/release was fitted in, with the split of that fit.
+
+    Raises SystemExit if the data or the card's test are not the same any more: the test may have been trained on.
+    """
+    data, known = (folder / DATA_FILE).read_text(), pd.read_csv(folder / SPLIT_FILE, keep_default_na=False)
+    found = read_experiment(data, folder)
+    parts = dict(zip(zip(known["scan_id"], known["label"], strict=True), known["part"], strict=True))
+    keys = list(zip(found.scans.table["scan_id"], found.scans.table["label"], strict=True))
+    if not all(key in parts for key in keys) or len(parts) != len(keys) + len(found.excluded):
+        raise SystemExit("The scans are not those of the last `make train`: run it again before `make report`.")
+    same = replace(found, split=np.array([parts[key] for key in keys], dtype=object))
+    card = read_release(folder / "release").card
+    if card.metrics.get("test_manifest") != test_manifest(same):
+        raise SystemExit("The release was tested on other scans than split.csv says: run `make train` again.")
+    return same
+
+
+def write_split(experiment: Experiment, data: str) -> None:
+    """Write which data and which split a fit is made with, for `read_run`."""
+    experiment.folder.mkdir(parents=True, exist_ok=True)
+    (experiment.folder / DATA_FILE).write_text(data)
+    split_table(experiment).to_csv(experiment.folder / SPLIT_FILE, index=False)
+
+
 def _grouped(scans: Scans, cache: Path) -> tuple[np.ndarray, np.ndarray]:
     """Groups for splitting and of copies, kept in `cache` for these scans."""
     path = cache / f"groups-{content_hash(scans)}.npz"
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, groups=split_groups(scans.images, scans.table), copies=copies(scans.images))
     with np.load(path) as found:
         return found["groups"], found["copies"]
@@ -86,8 +114,26 @@ def test_scans(experiment: Experiment) -> list[str]:
     return sorted(experiment.scans.table["scan_id"][experiment.split == "test"])
 
 
+def test_manifest(experiment: Experiment) -> str:
+    """Return the SHA-256 of the test's scan ids."""
+    return hashlib.sha256("\n".join(test_scans(experiment)).encode()).hexdigest()
+
+
+def frozen_scans(data: str, folder: Path, release: Path) -> tuple[Scans, np.ndarray]:
+    """Return the scans of a release's frozen test in `data`, and their groups. Raises SystemExit if any is missing."""
+    wanted = set((release / TEST_FILE).read_text().split())
+    found = read_experiment(data, folder, frozenset(wanted))
+    rows = found.split == "test"
+    missing = wanted - set(found.scans.table["scan_id"][rows])
+    if missing:
+        raise SystemExit(
+            f"{len(missing)} of {len(wanted)} frozen test scans are not in {data}: add them, or give --data."
+        )
+    return found.scans.only(rows), found.groups[rows]
+
+
 def run_folder(experiment: Experiment, name: str, rows: np.ndarray, plan: Schedule) -> Path:
-    """Return the folder of one run: its name holds a hash of scans, rows, schedule and code, so no other run reads it."""
+    """Return one run's folder: its name holds a hash of scans, rows, schedule and code, so no other run reads it."""
     scans = experiment.scans.only(rows)
     lines = [content_hash(scans), *experiment.copies[rows].astype(str), *plan.lines(), *_code()]
     return experiment.folder / "runs" / f"{name}-{digest(lines)}"

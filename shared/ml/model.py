@@ -37,8 +37,11 @@ class Card:
     """Of the graph's bytes."""
     threshold: float
     """Calibrated probability from which a scan is called Cancer."""
+    uncertain_from: float = 1.0
+    uncertain_to: float = 0.0
+    """Calibrated probabilities between which a prediction is uncertain, both included."""
     ood_limit: float
-    """Novelty above which an image is not taken for a brain MRI."""
+    """Out-of-distribution (OOD) score above which an image is not taken for a brain MRI."""
     tumour_types: tuple[str, ...]
     """Names of the graph's type probabilities, in order."""
     preprocessing_version: str
@@ -49,12 +52,12 @@ class Card:
 
     @classmethod
     def from_json(cls, content: bytes) -> Self:
-        """The card from its JSON; fields that this code does not know are ignored."""
+        """Return the card from its JSON; fields that this code does not know are ignored."""
         known = {name: value for name, value in json.loads(content).items() if name in cls.__dataclass_fields__}
         return cls(**known | {"tumour_types": tuple(known["tumour_types"])})
 
     def to_json(self) -> bytes:
-        """The card as indented JSON."""
+        """Return the card as indented JSON."""
         return json.dumps(asdict(self), indent=2).encode() + b"\n"
 
 
@@ -73,10 +76,10 @@ class Prediction:
     """float32 (d,): the pooled features that the last layer weighs."""
     types: dict[str, float]
     """Probability of each tumour type, given that there is a tumour; they sum to 1."""
-    novelty: float
+    ood_score: float
     """How unlike a brain MRI the image is."""
     is_brain_mri: bool
-    """Whether the novelty is within the card's limit."""
+    """Whether the OOD score is within the card's limit."""
 
 
 class Model:
@@ -104,14 +107,14 @@ class Model:
         """Run the graph once on a prepared scan, float32 (128, 128, 3) in [0, 1]."""
         with self._runner() as run:
             outputs = {name: np.array(value[0]) for name, value in run(scan=tensor[np.newaxis]).items()}
-        novelty = float(outputs["novelty"])
+        ood_score = float(outputs["ood_score"])
         return Prediction(
             probability=float(outputs["probability"]),
             heat_map=outputs["heat_map"],
             embedding=outputs["embedding"],
             types=dict(zip(self.card.tumour_types, outputs["types"].tolist(), strict=True)),
-            novelty=novelty,
-            is_brain_mri=novelty <= self.card.ood_limit,
+            ood_score=ood_score,
+            is_brain_mri=ood_score <= self.card.ood_limit,
         )
 
     def warm(self, threads: int) -> None:
@@ -125,6 +128,15 @@ class Model:
         if not prediction.is_brain_mri:
             return "Not a brain MRI"
         return "Cancer" if prediction.probability >= self.card.threshold else "Non-Cancer"
+
+    def uncertain_reason(self, prediction: Prediction) -> str | None:
+        """Return a sentence that says why a prediction is uncertain, or None if it is not."""
+        if prediction.is_brain_mri and self.card.uncertain_from <= prediction.probability <= self.card.uncertain_to:
+            return (
+                f"Between probabilities of {self.card.uncertain_from:.0%} and {self.card.uncertain_to:.0%} the model "
+                "is often wrong on sources that it never saw: a reader should look."
+            )
+        return None
 
     def _interpreter(self) -> SignatureRunner:
         return Interpreter(model_content=self._graph, num_threads=self._threads).get_signature_runner()
@@ -144,5 +156,5 @@ class Model:
 
 
 def read_release(folder: Path) -> Model:
-    """The release in a folder (model.tflite, card.json). Raises ModelMismatch, or OSError where one is missing."""
+    """Return the release in a folder (model.tflite, card.json). Raises ModelMismatch, or OSError if one is missing."""
     return Model(Card.from_json((folder / CARD_FILE).read_bytes()), (folder / GRAPH_FILE).read_bytes())

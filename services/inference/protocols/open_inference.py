@@ -35,7 +35,7 @@ _OUTPUTS: dict[OutputName, tuple[str, tuple[int, ...], Callable[[PredictionResul
     "prediction": ("BYTES", (), lambda result: result.predicted_class),
     "scan_id": ("BYTES", (), lambda result: result.scan_id),
     "types": ("FP32", (-1,), lambda result: list(result.prediction.types.values())),
-    "ood_score": ("FP32", (), lambda result: result.prediction.novelty),
+    "ood_score": ("FP32", (), lambda result: result.prediction.ood_score),
     "heat_map": ("FP32", (16, 16), lambda result: result.prediction.heat_map),
     "embedding": ("FP32", (-1,), lambda result: result.prediction.embedding),
 }

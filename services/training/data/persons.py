@@ -27,12 +27,10 @@ def with_runs(table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
     """
     table = table.fillna({"person": "", "person_from": ""})
     unknown = np.flatnonzero((table["person_from"] == "").to_numpy())
-    numbered = sorted(
-        (*number, row) for row in unknown if (number := _number(table["file"].iloc[row])) is not None
-    )
-    person, previous = "", None
-    for prefix, number, row in numbered:
-        follows = previous is not None and previous[0] == prefix and number - previous[1] <= RUN_GAP
+    names = [(parsed, int(row)) for row in unknown if (parsed := _numbered(str(table["file"].iloc[row]))) is not None]
+    person, previous = "", ("", 0, -1)
+    for (prefix, number), row in sorted(names):
+        follows = previous[0] == prefix and number - previous[1] <= RUN_GAP
         if not (follows and _likeness(images[previous[2]], images[row]) >= RUN_LIKENESS):
             person = hashed(f"run {prefix} {number}")
         table.loc[row, ["person", "person_from"]] = person, "run"
@@ -40,7 +38,7 @@ def with_runs(table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
     return table.drop(columns="file")
 
 
-def _number(name: str) -> tuple[str, int] | None:
+def _numbered(name: str) -> tuple[str, int] | None:
     """Prefix and number of a file called so, e.g. `Tr-gl_0012.jpg`."""
     found = re.fullmatch(r"(.*?)(\d+)\.\w+", name)
     return (found[1], int(found[2])) if found else None

@@ -5,6 +5,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ TYPES = ("glioma", "meningioma", "pituitary")
 _TABLE_FORMAT = "5"
 """Changes with the columns of a scans' table, so that an older cache is not read."""
 
-Row = tuple[dict, np.ndarray]
+Row = tuple[dict[str, Any], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -177,18 +178,22 @@ def parquet_rows(content: bytes) -> list[Row]:
     ]
 
 
-def _parquet_row(row: dict) -> dict:
+def _parquet_row(row: dict[str, Any]) -> dict[str, Any]:
     person, tumour = row.get("person") or "", row.get("type") or ""
-    return {
-        "scan_id": row["scan_id"],
-        "label": int(row["label"] == Label.CANCER),
-        "type": tumour if tumour in TYPES else "",
-        "source": row["source"],
-        "person": person,
-        "person_from": "told" if person else "",
-        "format": "",
-        "mode": "",
-        "file": "",
-        "width": SIDE,
-        "height": SIDE,
-    } | dict.fromkeys(TOLD, "") | box_in(None, (SIDE, SIDE), (0, 0, SIDE))
+    return (
+        {
+            "scan_id": row["scan_id"],
+            "label": int(row["label"] == Label.CANCER),
+            "type": tumour if tumour in TYPES else "",
+            "source": row["source"],
+            "person": person,
+            "person_from": "told" if person else "",
+            "format": "",
+            "mode": "",
+            "file": "",
+            "width": SIDE,
+            "height": SIDE,
+        }
+        | dict.fromkeys(TOLD, "")
+        | box_in(None, (SIDE, SIDE), (0, 0, SIDE))
+    )

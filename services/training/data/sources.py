@@ -58,7 +58,7 @@ def _told(row: dict[str, str]) -> Told:
 def read_boxes(folder: Path) -> dict[str, np.ndarray]:
     """Return the tumour's box (centre x, centre y, width, height, as shares of the image) by image file.
 
-    For `SOURCE/yes/NAME.jpg` it stands in `SOURCE/boxes/NAME.txt`, in YOLO's form; the largest counts if it has several.
+    For `SOURCE/yes/NAME.jpg` it stands in `SOURCE/boxes/NAME.txt`, in YOLO's form; of several the largest counts.
     """
     found = {}
     for path in folder.glob("*/boxes/*.txt"):

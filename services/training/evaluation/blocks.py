@@ -28,8 +28,8 @@ BLOCKS = (
     Block("B", ("br35h",), ("brisc", "open-ms")),
     Block("C", ("kaggle",), ("kaggle",)),
 )
-"""A is stripped; B and C have skulls. `rsna-t1c` and `brats-t2-flair` share people. In B, Kaggle's healthy scans, most of
-which come from Br35H, are trained on, and in C Br35H's tumours are: both make the block harder, not easier.
+"""A is stripped; B and C have skulls. `rsna-t1c` and `brats-t2-flair` share people. In B, Kaggle's healthy scans, most
+of which come from Br35H, are trained on, and in C Br35H's tumours are: both make the block harder, not easier.
 """
 
 

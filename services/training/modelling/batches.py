@@ -19,7 +19,7 @@ TUMOURS = 0.36
 """Share of the draws that are real tumours; the healthy ones that get a lesion come on top."""
 LESION_WITHOUT_TUMOURS = 0.5
 LESION_BESIDE_TUMOURS = 0.33
-"""Share of a healthy stratum's draws that get a lesion: half if its source has no tumour, so that it predicts nothing."""
+"""Share of a healthy stratum's draws that get a lesion: half if its source has no tumour: it predicts nothing."""
 STRIPPED = 0.12
 """Share of the heads with a skull, where no tumour sits at it, that lose the outer ring of the head."""
 DE_ENHANCED = 0.35

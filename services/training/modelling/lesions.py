@@ -14,6 +14,7 @@ Drawn = tuple[np.ndarray, np.ndarray]
 CONTRAST = 0.6
 """Least difference between a lesion's mean and that of the ring round it, in standard deviations of the ring."""
 
+
 def drawn(image: np.ndarray, rng: np.random.Generator) -> Drawn:
     """With a lesion drawn into the head.
 
@@ -147,7 +148,9 @@ def transplanted(image: np.ndarray, donor: np.ndarray, box: np.ndarray, rng: np.
     if len(places) < 200 or min(box[2:]) < 6:
         return image, np.zeros_like(image)
     y, x = places[rng.integers(len(places))]
-    matrix = cv2.getRotationMatrix2D((float(box[0]), float(box[1])), rng.uniform(0, 360), np.exp(rng.uniform(-0.4, 0.3)))
+    matrix = cv2.getRotationMatrix2D(
+        (float(box[0]), float(box[1])), rng.uniform(0, 360), np.exp(rng.uniform(-0.4, 0.3))
+    )
     matrix[:, 2] += np.array([x, y]) - box[:2]
     mask = cv2.warpAffine(box_mask(box), matrix, (SIDE, SIDE)).astype(np.float32) / 255
     mask *= cv2.dilate(head, np.ones((7, 7), np.uint8)) * (cv2.warpAffine(donor, matrix, (SIDE, SIDE)) > 8)

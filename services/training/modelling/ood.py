@@ -1,63 +1,197 @@
-"""How unlike a brain MRI an image is, from what every stage of the network makes of it."""
+"""How unlike a brain MRI an image is: the out-of-distribution (OOD) score.
 
-from dataclasses import dataclass
+It reads what ImageNet's own filters make of an image, which no fit changes: a network that has learnt tumours forgets
+what else tells a knee from a brain, and what is fitted on unchanging features can be judged by sources left out.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import keras
 import numpy as np
-from keras import layers
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from services.training.data import ood_images
+from services.training.data.scans import inputs
+from services.training.modelling import augmentation
+from services.training.modelling.network import network
+
+ACCEPTED = 0.98
+"""Share of the heads of a source that was left out that must not be refused."""
+_PENALTY = 0.003
+_HEADS_OF_A_SOURCE = 350
+
+EARLY = "blocks.3._expand_conv"
+"""The layer that takes the first map (32 x 32 x 24), up to which every network keeps ImageNet's weights."""
+_MAPS = (EARLY, "blocks.5._expand_conv", "blocks.11._expand_conv")
+"""Layers that take the maps of which means and standard deviations are the features."""
 
 
 @dataclass(frozen=True)
-class Novelty:
-    """A fitted score: a small network's logit for "stranger" plus a Mahalanobis distance, both of whitened features."""
+class OODClassifier:
+    """A logistic regression on statistics of ImageNet maps: its logit is the OOD score."""
 
-    mean: np.ndarray
-    whitening: np.ndarray
-    judge: keras.Model
-    scale: float
-    """Root mean square of the whitened features of real scans, by which the distance is measured."""
+    weights: np.ndarray
+    """(d,)"""
+    offset: float
 
-    def __call__(self, features: keras.KerasTensor) -> keras.KerasTensor:
-        """The score as part of the exported graph, (n, 1) from features (n, d)."""
-        white = (features - self.mean) @ self.whitening
-        distance = keras.ops.mean(keras.ops.square(white), axis=1, keepdims=True) / self.scale
-        return self.judge(white) + keras.ops.log(distance + 1e-6)
+    def __call__(self, statistics: keras.KerasTensor) -> keras.KerasTensor:
+        """Return the score, (n,) from (n, d), of arrays or as a part of a graph."""
+        return statistics @ self.weights.astype(np.float32)[:, None] + np.float32(self.offset)
 
 
-def fit(real: np.ndarray, strange: np.ndarray, seed: int = 0) -> Novelty:
-    """Fit on features (n, d) of real scans, augmented ones among them, and of strangers."""
-    mean = real.mean(axis=0)
-    whitening = _whitening(real - mean)
-    white_real, white_strange = (real - mean) @ whitening, (strange - mean) @ whitening
-    scale = float(np.mean(np.square(white_real)))
-    return Novelty(mean, whitening, _judge(white_real, white_strange, seed), scale)
+FITTED = Path(__file__).with_name("ood_classifier.json")
+"""The classifier and its limit as last fitted with other organs at hand; no fit of a network changes their features."""
 
 
-def limit(real: np.ndarray, strange: np.ndarray) -> float:
-    """Two thirds of the way from what 99 of 100 real scans stay under to what 19 of 20 strangers pass.
+def read_fitted() -> tuple[OODClassifier, float]:
+    """Return the classifier and limit of `FITTED`."""
+    content = json.loads(FITTED.read_text())
+    return OODClassifier(np.array(content["weights"]), content["offset"]), content["limit"]
 
-    Nearer to the strangers, since refusing a brain from a scanner that validation does not know costs more than
-    answering about a knee.
+
+def as_json(classifier: OODClassifier, accepted_to: float) -> str:
+    """Return the content of `FITTED`."""
+    weights = [float(f"{weight:.6g}") for weight in classifier.weights]
+    return json.dumps({"limit": accepted_to, "offset": classifier.offset, "weights": weights}) + "\n"
+
+
+def late_statistics() -> keras.Model:
+    """Return the network from the first map to the statistics (n, 352), with ImageNet's weights throughout."""
+    whole = network()
+    maps = [whole.get_layer(name).input for name in _MAPS]
+    return keras.Model(maps[0], keras.layers.Concatenate()([part for one in maps for part in _statistics(one)]))
+
+
+def _statistics(x: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    mean = keras.ops.mean(x, axis=(1, 2), keepdims=True)
+    variance = keras.ops.mean(keras.ops.square(x - mean), axis=(1, 2))
+    return keras.ops.squeeze(mean, (1, 2)), keras.ops.sqrt(variance + 1e-5)
+
+
+def statistics(images: np.ndarray) -> np.ndarray:
+    """Return the features of prepared images, uint8 (n, 128, 128), float32 (n, 352)."""
+    whole, late = network(), late_statistics()
+    scan = keras.Input((None, None, 3))
+    early = keras.Model(whole.input, whole.get_layer(EARLY).input)
+    found = keras.Model(scan, late(early(scan))).predict(inputs(images), batch_size=64, verbose=0)
+    return np.asarray(found)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Features to fit the classifier on."""
+
+    heads: np.ndarray
+    varied: np.ndarray
+    """Of the same heads, augmented."""
+    sources: np.ndarray
+    """Of each head."""
+    images: Mapping[str, np.ndarray]
+    """OOD images by kind."""
+    varied_images: Mapping[str, np.ndarray]
+    """The same, mirrored, turned and in other tones."""
+
+
+def read_examples(
+    heads: np.ndarray, sources: np.ndarray, real: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> Examples:
+    """Return features of some heads of each source, and of other organs, CT, made CT, photographs, text and noise.
+
+    `heads` are prepared images to train on, `real` are those of `ood_images.read_real`.
     """
-    known, unknown = np.quantile(real, 0.99), np.quantile(strange, 0.05)
-    return float(known + 2 / 3 * (unknown - known))
-
-
-def _whitening(centred: np.ndarray, kept: int = 128) -> np.ndarray:
-    """(d, kept): principal axes, each scaled to unit variance, the smallest ones softened."""
-    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
-    deviation = spread[:kept] / np.sqrt(len(centred))
-    return (axes[:kept].T / np.sqrt(np.square(deviation) + np.square(deviation).mean() * 0.01)).astype(np.float32)
-
-
-def _judge(real: np.ndarray, strange: np.ndarray, seed: int) -> keras.Model:
-    keras.utils.set_random_seed(seed)
-    judge = keras.Sequential(
-        [layers.Input(real.shape[1:]), layers.Dense(64, "relu"), layers.Dropout(0.3), layers.Dense(1)]
+    chosen = np.concatenate([_some(np.flatnonzero(sources == one), rng) for one in np.unique(sources)])
+    heads, sources = heads[chosen], sources[chosen]
+    made = np.stack([ood_images.made_tomography(heads[i], rng) for i in rng.integers(len(heads), size=400)])
+    drawn = ood_images.to_learn(heads, 900, rng)
+    images = {**real, "made CT": made, "drawings": drawn}
+    return Examples(
+        heads=statistics(heads),
+        varied=statistics(np.stack([augmentation.augmented(image, rng) for image in heads])),
+        sources=sources,
+        images={kind: statistics(found) for kind, found in images.items()},
+        varied_images={kind: statistics(_varied(found, rng)) for kind, found in real.items()},
     )
-    judge.compile(
-        keras.optimizers.AdamW(1e-3, weight_decay=0.05), keras.losses.BinaryCrossentropy(True, label_smoothing=0.02)
-    )
-    answers = np.repeat([0.0, 1.0], [len(real), len(strange)])[:, None]
-    judge.fit(np.concatenate([real, strange]), answers, batch_size=128, epochs=20, verbose=0)
-    return judge
+
+
+def _some(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rng.choice(rows, min(_HEADS_OF_A_SOURCE, len(rows)), replace=False)
+
+
+def _varied(images: np.ndarray, rng: np.random.Generator, times: int = 3) -> np.ndarray:
+    placed = [augmentation.placed(image, rng) for _ in range(times) for image in images]
+    toned = [augmentation.recurved(image, rng) if rng.random() < 0.5 else image for image in placed]
+    return np.stack([augmentation.stretched(image) for image in toned])
+
+
+def fit(examples: Examples, without_source: str = "", without_kind: str = "") -> OODClassifier:
+    """Return the classifier; for judging it, one source of heads and one kind of image can be left out."""
+    kept = examples.sources != without_source
+    heads = np.concatenate([examples.heads[kept], examples.varied[kept]])
+    others = [
+        part for by in (examples.images, examples.varied_images) for kind, part in by.items() if kind != without_kind
+    ]
+    features = np.concatenate([heads, *others])
+    answers = np.repeat([0, 1], [len(heads), len(features) - len(heads)])
+    middle, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
+    weights = np.where(answers == 1, 1 / answers.sum(), 1 / (1 - answers).sum()) * len(answers) / 2
+    fitted = LogisticRegression(C=_PENALTY, max_iter=300).fit((features - middle) / spread, answers, weights)
+    slopes = fitted.coef_[0] / spread
+    return OODClassifier(slopes, float(fitted.intercept_[0] - middle @ slopes))
+
+
+def limit(examples: Examples) -> float:
+    """Return the least score that `ACCEPTED` of the heads of every source stay under when the source is left out."""
+    found = []
+    for source in np.unique(examples.sources):
+        scores = np.asarray(fit(examples, without_source=source)(examples.heads[examples.sources == source]))
+        found.append(np.quantile(scores, ACCEPTED))
+    return float(max(found))
+
+
+def judge(examples: Examples) -> dict[str, dict[str, float]]:
+    """Return, for each kind of image, what is refused of it when neither it nor a source of heads was learnt.
+
+    `auroc` and `refused` are means over the sources left out; `refused_if_learnt` has the kind learnt and a third of its
+    images left out at a time. Of each source: the share of its heads refused when it is left out.
+    """
+    accepted = limit(examples)
+    found: dict[str, dict[str, float]] = {}
+    for source in np.unique(examples.sources):
+        scores = _scores(fit(examples, without_source=source), examples.heads[examples.sources == source])
+        found[f"heads of {source}, left out"] = {"refused": float(np.mean(scores > accepted))}
+    for kind in examples.varied_images:
+        aurocs, refused = [], []
+        for source in np.unique(examples.sources):
+            classifier = fit(examples, without_source=source, without_kind=kind)
+            heads = _scores(classifier, examples.heads[examples.sources == source])
+            images = _scores(classifier, examples.images[kind])
+            answers = np.repeat([0, 1], [len(heads), len(images)])
+            aurocs.append(roc_auc_score(answers, np.concatenate([heads, images])))
+            refused.append(np.mean(images > accepted))
+        found[f"{kind}, left out"] = {
+            "auroc": float(np.mean(aurocs)),
+            "refused": float(np.mean(refused)),
+            "refused_if_learnt": float(np.mean(_of_thirds(examples, kind) > accepted)),
+        }
+    return found
+
+
+def _of_thirds(examples: Examples, kind: str) -> np.ndarray:
+    """Scores of a kind's images, each by a classifier that learnt the other two thirds of the kind."""
+    images, varied = examples.images[kind], examples.varied_images[kind]
+    third = np.arange(len(images)) * 3 // len(images)
+    again = np.tile(third, len(varied) // len(images))
+    scores = []
+    for left in range(3):
+        kept = {**examples.images, kind: images[third != left]}, {**examples.varied_images, kind: varied[again != left]}
+        part = replace(examples, images=kept[0], varied_images=kept[1])
+        scores.append(_scores(fit(part), images[third == left]))
+    return np.concatenate(scores)
+
+
+def _scores(classifier: OODClassifier, features: np.ndarray) -> np.ndarray:
+    return np.asarray(classifier(features)).ravel()

@@ -11,44 +11,67 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from services.training.network import TYPES
-from services.training.novelty import Novelty
+from services.training.data.scans import TYPES
+from services.training.modelling.ood import EARLY, OODClassifier, late_statistics
 from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE
 from shared.ml.model import CARD_FILE, GRAPH_FILE, Card
 
 
 @dataclass(frozen=True)
 class Release:
-    """A fitted network with all that was measured on validation."""
+    """A fitted network with all that was measured on scans which the fits it was measured with never saw."""
 
     network: keras.Model
     slope: float
     offset: float
     threshold: float
-    novelty: Novelty
+    doubt: tuple[float, float]
+    """Probabilities between which an answer is uncertain."""
+    temperature: float
+    """Of the tumour types."""
+    ood: OODClassifier
     ood_limit: float
 
 
 def assembled(release: Release) -> keras.Model:
-    """The whole graph in Keras: scan -> probability, heat_map, embedding, types, novelty."""
-    network = release.network
+    """Return the whole graph in Keras: scan -> probability, heat_map, embedding, types, ood_score.
+
+    Logits, map and embedding are means over the scan and its mirror image. The OOD score reads the first map, which
+    every network shares with ImageNet's, and ImageNet's own later maps.
+    """
     scan = keras.Input((SIDE, SIDE, 3), name="scan")
-    inside = network(scan)
-    features = keras.ops.concatenate([inside["stages"], inside["embedding"]], axis=1)
+    inside = _mirrored_mean(release.network, scan)
+    early = keras.Model(release.network.input, release.network.get_layer(EARLY).input)
+    late = late_statistics()
+    round_to_shipped(late)
     return keras.Model(
         scan,
         {
             "probability": keras.ops.sigmoid(release.slope * inside["logit"] + release.offset),
-            "heat_map": evidence(network, inside["cells"]),
+            "heat_map": evidence(release.network, inside["cells"]),
             "embedding": inside["embedding"],
-            "types": keras.ops.softmax(inside["types"]),
-            "novelty": keras.ops.reshape(release.novelty(features), (-1,)),
+            "types": keras.ops.softmax(inside["types"] / release.temperature),
+            "ood_score": keras.ops.reshape(release.ood(late(early(scan))), (-1,)),
         },
     )
 
 
+def _mirrored_mean(network: keras.Model, scan: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
+    """The network's outputs, each the mean over the scan and its mirror image, whose cells are mirrored back."""
+    names = ("logit", "cells", "types", "embedding")
+    plain, mirrored = network(scan), network(keras.ops.flip(scan, axis=2))
+    back = {name: keras.ops.flip(mirrored[name], axis=2) if name == "cells" else mirrored[name] for name in names}
+    return {name: (plain[name] + back[name]) / 2 for name in names}
+
+
+def mirrored_outputs(network: keras.Model) -> keras.Model:
+    """Return the network from scans (n, h, w, 3) to logit, cells, types and embedding as the release computes them."""
+    scan = keras.Input((None, None, 3))
+    return keras.Model(scan, _mirrored_mean(network, scan))
+
+
 def evidence(network: keras.Model, cells: keras.KerasTensor) -> keras.KerasTensor:
-    """Grad-CAM for Cancer before its rectifier, (n, 16, 16), from the network's `cells` (n, 16, 16).
+    """Return Grad-CAM for Cancer before its rectifier, (n, 16, 16), from the network's `cells` (n, 16, 16).
 
     Behind average pooling and one dense layer the gradient of the logit by channel k is w_k / 256 everywhere, so
     Grad-CAM (arXiv 1610.02391) is that weighted sum of the channels; over all cells it adds up to logit minus bias.
@@ -112,6 +135,8 @@ def write(release: Release, folder: Path, metrics: dict[str, Any]) -> Card:
         version=f"{now:%Y%m%d}-{sha256[:8]}",
         sha256=sha256,
         threshold=round(release.threshold, 6),
+        uncertain_from=round(release.doubt[0], 6),
+        uncertain_to=round(release.doubt[1], 6),
         ood_limit=round(release.ood_limit, 6),
         tumour_types=TYPES,
         preprocessing_version=PREPROCESSING_VERSION,
@@ -122,10 +147,3 @@ def write(release: Release, folder: Path, metrics: dict[str, Any]) -> Card:
     (folder / GRAPH_FILE).write_bytes(graph)
     (folder / CARD_FILE).write_bytes(card.to_json())
     return card
-
-
-def features(network: keras.Model, scans: np.ndarray) -> dict[str, np.ndarray]:
-    """Logits, type logits and novelty features of inputs (n, 128, 128, 3)."""
-    parts = {name: network.output[name] for name in ("logit", "types", "stages", "embedding")}
-    outputs = keras.Model(network.input, parts).predict(scans, batch_size=64, verbose=0)
-    return outputs | {"features": np.concatenate([outputs["stages"], outputs["embedding"]], axis=1)}

@@ -1,130 +1,250 @@
-"""Released models in the models bucket: versions that never change, and one pointer that says which is current."""
+"""Promotion of a release: both graphs are run again on the frozen test, and what is measured decides, not the cards."""
 
 import json
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from shared import config
+import numpy as np
+import pandas as pd
+
+from services.training.data import ood_images
+from services.training.data.scans import Scans
+from services.training.evaluation import measurements, metrics
+from services.training.evaluation.metrics import Figures
 from shared.clock import now
-from shared.gcp import bigquery, storage
-from shared.ml.model import CARD_FILE, GRAPH_FILE, TEST_FILE, Card, read_release
+from shared.gcp import bigquery
+from shared.gcp.registry import (
+    RELEASES,
+    Pointer,
+    PointerMoved,
+    add_version,
+    move_pointer,
+    read_file,
+    read_pointer,
+)
+from shared.gcp.storage import MissingObject
+from shared.ml.model import CARD_FILE, GRAPH_FILE, RELEASE_FILES, TEST_FILE, Card, Model, ModelMismatch, read_release
 
-POINTER = "current.json"
+DECISION_FILE = "decision.json"
 
-GATED = {"auc_roc": 1, "sensitivity_at_95_specificity": 1, "ece": -1}
-"""Figures on the frozen test that a new version must keep, and whether more (1) or less (-1) of them is better."""
+MARGINS = {
+    "sensitivity": 0.02,
+    "specificity": 0.03,
+    "brain_mri_accepted": 0.01,
+    "auc_roc": 0.01,
+    "log_likelihood": 0.03,
+    "type_accuracy": 0.05,
+}
+"""By how much a figure may be worse than the anchor's and still count as no worse. More is better of all of them."""
+
+FLOORS = {"sensitivity": 0.8, "specificity": 0.8, "brain_mri_accepted": 0.95, "auc_roc": 0.9, "ood_refused": 0.7}
+"""What every release must reach, whatever it is compared with."""
+
+LEVEL = 0.05
+REPETITIONS = 400
 
 
-class Refused(Exception):  # noqa: N818 - the gate's answer, not a fault
-    """The gate keeps the current version, or another promotion came first."""
+class Refused(Exception):  # noqa: N818 - an answer, not a fault
+    """The criteria keep the current version, or there is none to go back to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one graph says of the frozen test and of images that are no brain MRI."""
+
+    version: str
+    predictions: pd.DataFrame
+    """label, type, group, probability, called (as shipped: Cancer, Non-Cancer, Not a brain MRI), guess."""
+    ood_refused: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What the gate found, kept beside the version with both cards."""
+    """What the criteria found, kept beside the version."""
 
     promoted: bool
     reasons: list[str]
-    candidate: dict
-    current: dict | None
+    candidate: str
+    anchor: str | None
+    """The best release so far, with which the candidate was compared; None if it was not compared."""
+    figures: Figures
+    anchor_figures: Figures | None
+    next_anchor: str
+    """With which the next candidate will be compared."""
 
 
-def gate(candidate: Card, current: Card | None) -> Decision:
-    """Whether a candidate is no worse than the current version: each figure within the current one's interval.
-
-    Both cards hold figures on the same frozen test (`metrics["test"]` and `metrics["test_manifest"]`).
-    """
-    reasons = [] if current is None else _reasons(candidate.metrics, current.metrics)
-    return Decision(
-        promoted=not reasons,
-        reasons=reasons,
-        candidate=asdict(candidate),
-        current=None if current is None else asdict(current),
+def measure(model: Model, scans: Scans, groups: np.ndarray) -> Measured:
+    """Run a graph on the frozen test's scans and on OOD images."""
+    found = measurements.predictions(model, scans, groups)
+    refused = found["ood_score"].to_numpy() > model.card.ood_limit
+    cancer = found["probability"].to_numpy() >= model.card.threshold
+    called = np.where(refused, "Not a brain MRI", np.where(cancer, "Cancer", "Non-Cancer"))
+    kinds = ood_images.to_test(scans.images, 20, np.random.default_rng(7))
+    scores = np.array([p.ood_score for p in measurements.predict(model, np.concatenate(list(kinds.values())))])
+    return Measured(
+        version=model.card.version,
+        predictions=found.assign(called=called),
+        ood_refused=float(np.mean(scores > model.card.ood_limit)),
     )
 
 
-def promote(folder: Path) -> str:
-    """Put a release (card.json, model.tflite) into the models bucket and make it current. Answers its version.
+def figures(predictions: pd.DataFrame) -> Figures:
+    """Return the figures of `MARGINS`: at the shipped threshold, a refusal counting as an error."""
+    label, called = predictions["label"].to_numpy(), predictions["called"].to_numpy(str)
+    probability = np.clip(predictions["probability"].to_numpy(float), 1e-4, 1 - 1e-4)
+    tumour, known = label == 1, (predictions["type"] != "").to_numpy()
+    likelihood = np.log(np.where(tumour, probability, 1 - probability))
+    right = (predictions["type"] == predictions["guess"]).to_numpy(float)
+    both = tumour.any() and not tumour.all() and bool(np.isfinite(probability).all())
+    return {
+        "sensitivity": float(np.mean(called[tumour] == "Cancer")),
+        "specificity": float(np.mean(called[~tumour] == "Non-Cancer")),
+        "brain_mri_accepted": float(np.mean(called != "Not a brain MRI")),
+        "auc_roc": metrics.figures(label, probability, 0.5)["auc_roc"] if both else float("nan"),
+        # Both classes alike: as many of each would be measured on another day.
+        "log_likelihood": float((likelihood[tumour].mean() + likelihood[~tumour].mean()) / 2),
+        "type_accuracy": float(right[known].mean()) if known.any() else 1.0,
+    }
 
-    Raises Refused where the gate says no, with the reasons; the decision is stored either way, in full beside the
-    release and as a row of `release_decisions`.
+
+def decide(candidate: Measured, anchor: Measured | None) -> Decision:
+    """Return whether a candidate reaches the floors and is no worse than the anchor in any figure, by its margin.
+
+    A figure counts as no worse if at most 5% of paired bootstrap draws of groups have the candidate below the anchor by
+    more than the margin. All must pass, so no correction for their number is due (intersection-union test). A figure
+    that is not a number fails.
     """
-    card = read_release(folder).card
-    pointer, generation = _pointer()
-    current = _card(pointer["version"]) if pointer else None
-    before = current.version if current else None
-    decision = gate(card, current)
-    bucket, prefix = config.models_bucket(), f"releases/{card.version}"
-    storage.create(bucket, f"{prefix}/{GRAPH_FILE}", (folder / GRAPH_FILE).read_bytes(), "application/octet-stream")
-    storage.create(bucket, f"{prefix}/{CARD_FILE}", card.to_json(), "application/json")
-    storage.create(bucket, f"{prefix}/{TEST_FILE}", (folder / TEST_FILE).read_bytes(), "text/plain")
-    storage.create(bucket, f"{prefix}/decision.json", json.dumps(asdict(decision)).encode(), "application/json")
+    mine = figures(candidate.predictions) | {"ood_refused": candidate.ood_refused}
+    reasons = [
+        f"{name} is {mine[name]:.3f}, under the floor of {floor:g}."
+        for name, floor in FLOORS.items()
+        if not mine[name] >= floor
+    ]
+    reasons += [f"{name} is not a number." for name, value in mine.items() if not np.isfinite(value)]
+    theirs = None
+    if anchor is not None:
+        theirs = figures(anchor.predictions) | {"ood_refused": anchor.ood_refused}
+        reasons += _worse(candidate.predictions, anchor.predictions, mine, theirs)
+        if candidate.ood_refused < anchor.ood_refused - 0.05:
+            reasons.append(f"ood_refused is {candidate.ood_refused:.3f}, the anchor's {anchor.ood_refused:.3f}.")
+    better = theirs is None or mine["log_likelihood"] >= theirs["log_likelihood"]
+    return Decision(
+        promoted=not reasons,
+        reasons=reasons,
+        candidate=candidate.version,
+        anchor=None if anchor is None else anchor.version,
+        figures=mine,
+        anchor_figures=theirs,
+        next_anchor=candidate.version if anchor is None or (better and not reasons) else anchor.version,
+    )
+
+
+def _worse(candidate: pd.DataFrame, anchor: pd.DataFrame, mine: Figures, theirs: Figures) -> list[str]:
+    """A reason for each figure that cannot be called no worse."""
+    rows = metrics.resampled(candidate, seed=0, repetitions=REPETITIONS)
+    drawn = pd.DataFrame([figures(candidate.iloc[r]) for r in rows]) - pd.DataFrame(
+        [figures(anchor.iloc[r]) for r in rows]
+    )
+    found = []
+    for name, margin in MARGINS.items():
+        below = float(np.mean(~(drawn[name].to_numpy(float) >= -margin)))
+        if below > LEVEL:
+            found.append(
+                f"{name} is {mine[name]:.3f}, the anchor's {theirs[name]:.3f}: worse by more than {margin:g} in "
+                f"{below:.0%} of the draws."
+            )
+    return found
+
+
+def promote(folder: Path, scans: Scans, groups: np.ndarray) -> str:
+    """Put a release into the models bucket and make it current; return its version.
+
+    `scans` are the frozen test's. Raises Refused with the reasons if the criteria are not met, or if another promotion
+    came first; the decision is stored either way, in full beside the release and as a row of `release_decisions`.
+    """
+    model, pointer = read_release(folder), read_pointer(RELEASES)
+    version = model.card.version
+    if pointer.version:
+        _same_test(folder, pointer.version)
+    anchor = _anchor(pointer)
+    decision = decide(measure(model, scans, groups), measure(anchor, scans, groups) if anchor else None)
+    report = {f"report/{path.name}": path.read_bytes() for path in _report_of(version)}
+    files = {name: (folder / name).read_bytes() for name in RELEASE_FILES}
+    add_version(RELEASES, version, files | report | {DECISION_FILE: json.dumps(asdict(decision)).encode()})
     if not decision.promoted:
-        _record(card.version, "kept back", before, decision)
-        raise Refused(f"Version {card.version} stays a candidate: {' '.join(decision.reasons)}")
-    if before != card.version:
-        _point(card.version, before, generation)
-    _record(card.version, "promoted", before, decision)
-    return card.version
+        _record(version, "kept back", pointer.version, decision)
+        raise Refused(f"Version {version} stays a candidate: {' '.join(decision.reasons)}")
+    if pointer.version != version:
+        _move(version, pointer)
+    _record(version, "promoted", pointer.version, decision)
+    return version
 
 
 def frozen_test() -> frozenset[str]:
-    """Scan ids that the current version was tested on, for the next one to be tested on; none before the first."""
-    pointer, _ = _pointer()
-    if not pointer:
+    """Return the scan ids that the current version was tested on, for the next one; none before the first."""
+    pointer = read_pointer(RELEASES)
+    if pointer.version is None:
         return frozenset()
-    content = storage.read(config.models_bucket(), f"releases/{pointer['version']}/{TEST_FILE}")
-    return frozenset(content.decode().split())
+    return frozenset(read_file(RELEASES, pointer.version, TEST_FILE).decode().split())
 
 
 def rollback() -> str:
-    """Make the previous version current again. Answers its version. Raises Refused where there is none."""
-    pointer, generation = _pointer()
-    if not pointer or not pointer["previous"]:
+    """Make the previous version current again; return its version. Raises Refused if there is none."""
+    pointer = read_pointer(RELEASES)
+    if not pointer.previous:
         raise Refused("There is no previous version to go back to.")
-    _point(pointer["previous"], pointer["version"], generation)
-    _record(pointer["previous"], "rolled back to", pointer["version"])
-    return pointer["previous"]
+    _move(pointer.previous, pointer)
+    _record(pointer.previous, "rolled back to", pointer.version)
+    return pointer.previous
 
 
-def _reasons(candidate: dict, current: dict) -> list[str]:
-    if candidate.get("test_manifest") != current.get("test_manifest"):
-        return ["It was measured on another test than the current version: measure both on the frozen manifest."]
-    return [
-        f"{name} is {candidate['test'][name]:.4f}, outside the current version's interval "
-        f"({current['test'][f'{name}_low']:.4f} to {current['test'][f'{name}_high']:.4f})."
-        for name, better in GATED.items()
-        if better * candidate["test"][name] < better * current["test"][f"{name}_{'low' if better > 0 else 'high'}"]
-    ]
+def _same_test(folder: Path, current: str) -> None:
+    mine = (folder / TEST_FILE).read_text().split()
+    if set(mine) != set(read_file(RELEASES, current, TEST_FILE).decode().split()):
+        raise Refused("It was tested on other scans than the current version: run `make train` with --frozen.")
 
 
-def _card(version: str) -> Card:
-    return Card.from_json(storage.read(config.models_bucket(), f"releases/{version}/{CARD_FILE}"))
+def _anchor(pointer: Pointer) -> Model | None:
+    """The best release so far; None before the first, and if this code cannot run it."""
+    if pointer.version is None:
+        return None
+    try:
+        version = json.loads(read_file(RELEASES, pointer.version, DECISION_FILE)).get("next_anchor", pointer.version)
+    except MissingObject:
+        version = pointer.version
+    try:
+        card = Card.from_json(read_file(RELEASES, version, CARD_FILE))
+        return Model(card, read_file(RELEASES, version, GRAPH_FILE))
+    except ModelMismatch:
+        return None
 
 
-def _pointer() -> tuple[dict | None, int]:
-    """The pointer and the generation it was read at; None and 0 before the first release."""
-    for blob in storage.objects(config.models_bucket(), POINTER):
-        return json.loads(storage.read(config.models_bucket(), POINTER, blob.generation)), blob.generation
-    return None, 0
+def _report_of(version: str) -> list[Path]:
+    """The files of reports/current, if they are this version's."""
+    reports = Path("reports/current")
+    written = reports / "metrics.json"
+    if not written.exists() or json.loads(written.read_text())["model_version"] != version:
+        return []
+    return sorted(path for path in reports.iterdir() if path.is_file())
 
 
-def _point(version: str, previous: str | None, generation: int) -> None:
-    content = json.dumps({"version": version, "previous": previous}).encode()
-    moved = storage.replace(config.models_bucket(), POINTER, content, "application/json", generation=generation)
-    if not moved:
-        raise Refused("Somebody else moved the pointer meanwhile: look at what is current, then try again.")
+def _move(version: str, seen: Pointer) -> None:
+    try:
+        move_pointer(RELEASES, version, seen)
+    except PointerMoved as moved:
+        raise Refused(str(moved)) from moved
 
 
 def _record(version: str, outcome: str, before: str | None, decision: Decision | None = None) -> None:
-    row = {
+    row: dict[str, Any] = {
         "decision_id": str(uuid.uuid4()),
         "version": version,
         "outcome": outcome,
         "before": before,
         "reasons": decision.reasons if decision else [],
-        "figures": json.dumps(decision.candidate["metrics"]["test"]) if decision else None,
+        "figures": json.dumps(decision.figures) if decision else None,
         "decided_at": now(),
     }
     bigquery.append("release_decisions", row, key=row["decision_id"])

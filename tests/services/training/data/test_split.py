@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from services.training.split import FOLDS, SHARES, folds, split
+from services.training.data.split import FOLDS, SHARES, folds, split
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from skimage.data import chelsea
 
 from services.preprocessing.feature_files import backbone_embeddings
-from services.training.export_backbone import efficientnet_lite0
-from services.training.imagenet import imagenet_weights
+from services.training.modelling.imagenet import imagenet_weights
+from services.training.release.export_backbone import efficientnet_lite0
 
 TABBY, TIGER_CAT, EGYPTIAN_CAT = 281, 282, 285
 """Classes of ImageNet."""

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.training import augment
+from services.training.modelling import augmentation as augment
 
 RNG = np.random.default_rng(0)
 HEAD = cv2.ellipse(np.zeros((128, 128), np.uint8), (64, 64), (45, 58), 0, 0, 360, 120, -1)
@@ -28,27 +28,11 @@ def test_the_same_seed_draws_the_same():
     assert np.array_equal(one, other)
 
 
-def test_a_lesion_changes_its_own_place_most():
-    for seed in range(20):
-        drawn, mask = augment.with_lesion(HEAD, np.random.default_rng(seed))
-        changed = np.abs(drawn.astype(int) - HEAD)
-        assert 20 < (mask > 0).sum() < 0.3 * HEAD.size
-        assert (changed[mask > 0] > 0).mean() > 0.9
-        assert changed[mask > 0].mean() > 2 * changed[mask == 0].mean()
-
-
-def test_a_lesion_moves_with_its_head():
-    drawn, mask = augment.with_lesion(HEAD, np.random.default_rng(5))
-    drawn[mask > 0] = 255
-    moved = augment.placed(np.dstack([drawn, mask]), np.random.default_rng(6))
-    assert (moved[..., 1] != mask).any()
-    assert moved[..., 0][moved[..., 1] > 250].min() > 250
-
-
-def test_an_image_without_a_head_gets_no_lesion():
-    drawn, mask = augment.with_lesion(np.zeros((128, 128), np.uint8), np.random.default_rng(0))
-    assert not drawn.any()
-    assert not mask.any()
+def test_another_scans_style_leaves_the_background_black():
+    other = np.random.default_rng(1).integers(0, 256, (128, 128), dtype=np.uint8)
+    styled = augment.with_amplitude_of(HEAD, other, np.random.default_rng(0))
+    assert styled[0, 0] == 0
+    assert (styled != HEAD).any()
 
 
 def test_stripping_takes_the_outer_ring():

@@ -11,7 +11,7 @@ from shared.imaging.preprocessing import prepare
 from shared.ml.model import read_release
 from shared.scan import file_id
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
