@@ -4,6 +4,9 @@
 locals {
   dataset = "scanflow"
 
+  # Tables that are asked for their last hours every minute: small partitions, and none older than is ever asked for.
+  hourly_tables = ["series_slices", "slice_scores"]
+
   tables = {
     scans                = { key = ["scan_id", "label"], cluster = ["label", "scan_id"] }
     rejections           = { key = ["file_id", "label"], cluster = ["label", "reason"] }
@@ -13,7 +16,11 @@ locals {
     ingestion_checks     = { key = ["check_id", "label"], cluster = ["label"] }
     feedback             = { key = ["feedback_id"], cluster = ["scan_id"] }
     dead_letters         = { key = ["letter_id"], cluster = ["subscription"] }
+    drift_checks         = { key = ["check_id"], cluster = ["model_version"] }
     release_decisions    = { key = ["decision_id"], cluster = ["version"] }
+    series_slices        = { key = ["series_id", "scan_id"], cluster = ["series_id"] }
+    slice_scores         = { key = ["series_id", "scan_id", "model_version"], cluster = ["series_id"] }
+    series               = { key = ["series_id", "revision"], cluster = ["series_id"] }
     preprocessing_errors = { key = ["manifest", "scan_id", "label"], cluster = ["label", "reason"] }
   }
 }
@@ -46,8 +53,9 @@ resource "google_bigquery_table" "raw" {
   deletion_protection = var.deletion_protection
 
   time_partitioning {
-    type  = "DAY"
-    field = "recorded_at"
+    type          = contains(local.hourly_tables, each.key) ? "HOUR" : "DAY"
+    field         = "recorded_at"
+    expiration_ms = contains(local.hourly_tables, each.key) ? 90 * 24 * 3600 * 1000 : null
   }
 }
 

@@ -9,7 +9,7 @@ from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
 
 from shared import config
-from shared.events import ScanAccepted, ScanRejected, event_of
+from shared.events import Event, event_of
 
 _PULL_MESSAGES = 1000
 """Of one request, which is Pub/Sub's own limit."""
@@ -21,7 +21,7 @@ _PULL_S = 10
 class Pulled:
     """An event from a pull subscription, delivered again unless acknowledged in time."""
 
-    event: ScanAccepted | ScanRejected
+    event: Event
     ack_id: str
 
 
@@ -30,7 +30,7 @@ def _publisher() -> pubsub_v1.PublisherClient:
     return pubsub_v1.PublisherClient()
 
 
-def publish(events: Iterable[ScanAccepted | ScanRejected]) -> None:
+def publish(events: Iterable[Event]) -> None:
     """Publish events on their topics, together; returns once Pub/Sub has stored every one, raises if it has not."""
     pending = [
         _publisher().publish(_publisher().topic_path(config.project(), event.TOPIC), event.to_json(), event=event.TOPIC)
