@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,15 +16,20 @@ from services.training.release.export import Release
 from shared.ml.model import GRAPH_FILE, Prediction, read_release
 
 FILE = "checks.json"
+REFUSAL_FILE = "refusal.json"
+"""How well the refusal does on kinds of images and sources of heads that were left out."""
 
 
 def write(experiment: Experiment, release: Release, folder: Path, run: Path) -> None:
     """Measure the release in `folder`/release, whose network was fitted in `run`, and keep the figures."""
-    found = _of_graph(experiment, release, folder) | _pace(run / "history.csv")
+    found: dict[str, Any] = {**_of_graph(experiment, release, folder), **_pace(run / "history.csv")}
+    judged = folder / REFUSAL_FILE
+    if judged.exists():
+        found["refusal_left_out"] = json.loads(judged.read_text())
     (folder / FILE).write_text(json.dumps(found, indent=1))
 
 
-def read(folder: Path) -> dict[str, float]:
+def read(folder: Path) -> dict[str, Any]:
     """Return the figures that `write` kept."""
     return dict(json.loads((folder / FILE).read_text()))
 

@@ -50,11 +50,11 @@ HEAD = """# Leaderboard
 
 `make leaderboard DATA=folder MODEL=NAME=WHAT` measures any classifier on the same scans (see
 `services/training/evaluation/leaderboard.py` for what WHAT may be) and writes this page. AUC with its 95% interval, by
-bootstrap over people and groups of copies; at most 400 scans of each source and class. Block A is stripped (gliomas
+bootstrap over people and groups of copies; at most 400 scans per source and class. Block A is stripped (gliomas
 of BraTS against OASIS-1 and ds002748), B and C have skulls (Br35H against BRISC and open-ms; Kaggle against itself).
 A release that trained on a block's sources is at home there: only a model that never saw them meets the unseen.
-Refused: the share of images that are no brain MRI that get no probability. A shortcut sees no tumour, only what its name
-says; it learns on the training scans outside the block.
+OOD images refused: the share of images that are no brain MRI that get no probability. A shortcut sees no tumour, only
+what its name says; it learns on the training scans outside the block.
 
 """
 

@@ -19,10 +19,10 @@ from services.training.modelling import calibration
 from shared.ml.features import pixel_statistics
 from shared.ml.model import Model, Prediction
 
-LESIONS = 240
+LESIONS = 200
 LEFT_OUT = "leave_one_source_out"
 """The section with the predictions on sources that no fit saw."""
-_ROBUSTNESS_SCANS = 400
+_ROBUSTNESS_SCANS = 150
 
 
 def predict(model: Model, images: np.ndarray) -> list[Prediction]:
@@ -68,12 +68,13 @@ def calibrated_across(left_out: pd.DataFrame) -> pd.DataFrame:
         slope, offset = calibration.platt(others["logit"].to_numpy(), labels, weights)
         known = calibration.calibrated(others["logit"].to_numpy(), slope, offset)
         low, high = calibration.band_of_doubt(known, labels, weights)
+        threshold = calibration.operating_threshold(known[labels == 0], sources[labels == 0])
         found.append(
             left_out[mine].assign(
                 probability=calibration.calibrated(left_out["logit"][mine].to_numpy(), slope, offset),
-                threshold=calibration.operating_threshold(known[labels == 0], sources[labels == 0]),
-                uncertain_from=low,
-                uncertain_to=high,
+                threshold=threshold,
+                uncertain_from=min(low, threshold),
+                uncertain_to=max(high, threshold),
                 guess=np.array(TYPES)[left_out.loc[mine, TYPE_LOGITS].to_numpy(float).argmax(axis=1)],
             )
         )
@@ -239,7 +240,7 @@ def _refusal(model: Model, heads: np.ndarray, test: pd.DataFrame) -> dict[str, F
     limit, real = model.card.ood_limit, test["ood_score"].to_numpy()
     found = {"real test scans": {"refused": float(np.mean(real > limit)), "scans": len(real)}}
     every = []
-    for kind, images in ood_images.to_test(heads, 60, np.random.default_rng(7)).items():
+    for kind, images in ood_images.to_test(heads, 25, np.random.default_rng(7)).items():
         scores = np.array([one.ood_score for one in predict(model, images)])
         every.append(scores)
         found[kind] = _told_apart(real, scores, limit)

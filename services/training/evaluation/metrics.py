@@ -8,7 +8,7 @@ from services.training.modelling.calibration import calibration_error
 
 Figures = dict[str, float]
 
-REPETITIONS = 300
+REPETITIONS = 200
 
 
 def figures(labels: np.ndarray, probabilities: np.ndarray, threshold: float | np.ndarray) -> Figures:

@@ -245,7 +245,10 @@ def _card(metrics: dict[str, Any], experiment: Experiment) -> str:
 def _blocks_of_card(metrics: dict[str, Any]) -> str:
     if "blocks" not in metrics:
         return "No source was left out for this release: `make crossvalidate` does."
-    lines = ["| block | AUC | sensitivity at 95% specificity | sensitivity, specificity as called |", "|---|---|---|---|"]
+    lines = [
+        "| block | AUC | sensitivity at 95% specificity | as called: sensitivity, specificity |",
+        "|---|---|---|---|",
+    ]
     for name, found in metrics["blocks"].items():
         called = f"{found['recall']:.3f}, {found['specificity']:.3f}"
         lines.append(f"| {name} | {found['auc_roc']:.3f} | {found['sensitivity_at_95_specificity']:.3f} | {called} |")

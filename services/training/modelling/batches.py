@@ -13,7 +13,6 @@ from services.training.data.scans import TYPES, Scans, inputs
 from services.training.data.split import strata
 from services.training.modelling import augmentation, lesions
 from services.training.modelling.schedule import Schedule
-from shared.imaging.preprocessing import SIDE
 
 TUMOURS = 0.36
 """Share of the draws that are real tumours; the healthy ones that get a lesion come on top."""

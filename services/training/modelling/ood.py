@@ -155,8 +155,8 @@ def limit(examples: Examples) -> float:
 def judge(examples: Examples) -> dict[str, dict[str, float]]:
     """Return, for each kind of image, what is refused of it when neither it nor a source of heads was learnt.
 
-    `auroc` and `refused` are means over the sources left out; `refused_if_learnt` has the kind learnt and a third of its
-    images left out at a time. Of each source: the share of its heads refused when it is left out.
+    `auroc` and `refused` are means over the sources left out; `refused_if_learnt` has the kind learnt and a third of
+    its images left out at a time. Of each source: the share of its heads refused when it is left out.
     """
     accepted = limit(examples)
     found: dict[str, dict[str, float]] = {}

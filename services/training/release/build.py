@@ -1,5 +1,6 @@
 """A release out of a fitted network and the predictions of the fits that left sources out."""
 
+import json
 from pathlib import Path
 
 import keras
@@ -8,12 +9,12 @@ import pandas as pd
 
 from services.training.data import ood_images
 from services.training.data.scans import TYPES
+from services.training.evaluation.checks import REFUSAL_FILE
 from services.training.evaluation.left_out import TYPE_LOGITS
 from services.training.experiment import SEED, Experiment
 from services.training.modelling import calibration, ood
 from services.training.release import export
 from services.training.release.export import Release
-
 
 NOTHING_LEARNT = 1e6
 """Temperature of tumour types that no scan of the training told: all are equally probable."""
@@ -24,9 +25,8 @@ def build(
 ) -> Release:
     """Return the network rounded as it ships, calibrated and cut on left-out predictions.
 
-    `refusal` is the OOD classifier and its limit. `left_out` has source, label, type and logits of scans that the
-    network which predicted them never saw. Scans of
-    the test are not used.
+    `refusal` is the OOD classifier and its limit. `left_out` has source, label, type and logits of scans that the fit
+    which predicted them never saw. Scans of the test are not used.
     """
     export.round_to_shipped(network)
     seen = left_out[left_out["part"] != "test"] if "part" in left_out else left_out
@@ -35,6 +35,8 @@ def build(
     slope, offset = calibration.platt(seen["logit"].to_numpy(), labels, weights)
     probabilities = calibration.calibrated(seen["logit"].to_numpy(), slope, offset)
     healthy = labels == 0
+    threshold = calibration.operating_threshold(probabilities[healthy], sources[healthy])
+    low, high = calibration.band_of_doubt(probabilities, labels, weights)
     known = seen[seen["type"].isin(TYPES)]
     temperature = calibration.type_temperature(
         known[TYPE_LOGITS].to_numpy(float), known["type"].map(list(TYPES).index).to_numpy(int)
@@ -43,8 +45,9 @@ def build(
         network=network,
         slope=slope,
         offset=offset,
-        threshold=calibration.operating_threshold(probabilities[healthy], sources[healthy]),
-        doubt=calibration.band_of_doubt(probabilities, labels, weights),
+        threshold=threshold,
+        # Near the threshold an answer is in doubt, wherever the classes meet.
+        doubt=(min(low, threshold), max(high, threshold)),
         temperature=temperature if types_learnt else NOTHING_LEARNT,
         ood=refusal[0],
         ood_limit=refusal[1],
@@ -62,6 +65,7 @@ def refusal(experiment: Experiment, data: str) -> tuple[ood.OODClassifier, float
     seen = experiment.split != "test"
     sources = experiment.scans.table["source"].to_numpy(str)[seen]
     examples = ood.read_examples(experiment.scans.images[seen], sources, real, np.random.default_rng(SEED))
+    (experiment.folder / REFUSAL_FILE).write_text(json.dumps(ood.judge(examples), indent=1))
     return ood.fit(examples), ood.limit(examples)
 
 
