@@ -68,6 +68,7 @@ class PredictionResult:
 
     def response(self, *, with_heat_map: bool = False, with_embedding: bool = False) -> PredictionResponse:
         """Return the answer about this page."""
+        reason = self.model.uncertain_reason(self.prediction)
         return PredictionResponse(
             scan_id=self.scan_id,
             prediction=self.predicted_class,
@@ -77,7 +78,7 @@ class PredictionResult:
             ood_score=self.prediction.ood_score,
             model_version=self.model.card.version,
             timings_ms=self.timings_ms,
-            uncertain=(reason := self.model.uncertain_reason(self.prediction)) is not None,
+            uncertain=reason is not None,
             uncertain_reason=reason,
             heat_map=explain(self.page, self.prediction.heat_map) if with_heat_map else None,
             embedding=self.prediction.embedding.tolist() if with_embedding else None,
@@ -135,7 +136,7 @@ class Predictor:
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(self._settings.model_poll_seconds)
-            await asyncio.to_thread(self.models.refresh, self._settings.models_bucket)
+            await asyncio.to_thread(self.models.refresh)
 
     async def _read(self, file: ScanFile) -> tuple[bytes, str]:
         """Return the file's bytes, and the scan's id if its object's name tells it."""

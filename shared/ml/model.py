@@ -37,9 +37,6 @@ class Card:
     """Of the graph's bytes."""
     threshold: float
     """Calibrated probability from which a scan is called Cancer."""
-    uncertain_from: float = 1.0
-    uncertain_to: float = 0.0
-    """Calibrated probabilities between which a prediction is uncertain, both included."""
     ood_limit: float
     """Out-of-distribution (OOD) score above which an image is not taken for a brain MRI."""
     tumour_types: tuple[str, ...]
@@ -47,17 +44,20 @@ class Card:
     preprocessing_version: str
     created_at: str
     """RFC 3339."""
+    uncertain_from: float | None = None
+    uncertain_to: float | None = None
+    """Calibrated probabilities between which a prediction is uncertain, both included; None in older releases."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """The figures of reports/current/metrics.json at release."""
 
     @classmethod
     def from_json(cls, content: bytes) -> Self:
-        """Return the card from its JSON; fields that this code does not know are ignored."""
+        """The card from its JSON; fields that this code does not know are ignored."""
         known = {name: value for name, value in json.loads(content).items() if name in cls.__dataclass_fields__}
         return cls(**known | {"tumour_types": tuple(known["tumour_types"])})
 
     def to_json(self) -> bytes:
-        """Return the card as indented JSON."""
+        """The card as indented JSON."""
         return json.dumps(asdict(self), indent=2).encode() + b"\n"
 
 
@@ -100,6 +100,8 @@ class Model:
         self._graph = graph
         self._threads = threads
         self._idle = [self._interpreter()]
+        names = self._idle[0].get_output_details()
+        self._ood_output = "ood_score" if "ood_score" in names else "novelty"  # the name in releases before 2026-11-27
         self._most_threads = os.cpu_count() or 1
         self._cores = threading.Semaphore(self._most_threads)
 
@@ -107,7 +109,7 @@ class Model:
         """Run the graph once on a prepared scan, float32 (128, 128, 3) in [0, 1]."""
         with self._runner() as run:
             outputs = {name: np.array(value[0]) for name, value in run(scan=tensor[np.newaxis]).items()}
-        ood_score = float(outputs["ood_score"])
+        ood_score = float(outputs[self._ood_output])
         return Prediction(
             probability=float(outputs["probability"]),
             heat_map=outputs["heat_map"],
@@ -130,13 +132,14 @@ class Model:
         return "Cancer" if prediction.probability >= self.card.threshold else "Non-Cancer"
 
     def uncertain_reason(self, prediction: Prediction) -> str | None:
-        """Return a sentence that says why a prediction is uncertain, or None if it is not."""
-        if prediction.is_brain_mri and self.card.uncertain_from <= prediction.probability <= self.card.uncertain_to:
-            return (
-                f"Between probabilities of {self.card.uncertain_from:.0%} and {self.card.uncertain_to:.0%} the model "
-                "is often wrong on sources that it never saw: a reader should look."
-            )
-        return None
+        """Return a sentence that says why the prediction is uncertain, None if it is not or the card cannot tell."""
+        low, high = self.card.uncertain_from, self.card.uncertain_to
+        if low is None or high is None or not prediction.is_brain_mri or not low <= prediction.probability <= high:
+            return None
+        return (
+            f"Scans with a probability between {low:.2f} and {high:.2f} turned out either way too often in its "
+            "release's test. Let a reader decide."
+        )
 
     def _interpreter(self) -> SignatureRunner:
         return Interpreter(model_content=self._graph, num_threads=self._threads).get_signature_runner()
@@ -156,5 +159,5 @@ class Model:
 
 
 def read_release(folder: Path) -> Model:
-    """Return the release in a folder (model.tflite, card.json). Raises ModelMismatch, or OSError if one is missing."""
+    """The release in a folder (model.tflite, card.json). Raises ModelMismatch, or OSError where one is missing."""
     return Model(Card.from_json((folder / CARD_FILE).read_bytes()), (folder / GRAPH_FILE).read_bytes())
