@@ -1,30 +1,28 @@
-"""Drawn heads: textured ellipses, another one for every seed."""
+"""Drawn heads: pictures of no person, for tests that need a scan's form and not its content."""
+
+import io
 
 import cv2
 import numpy as np
-import pandas as pd
-
-from services.training.data.scans import Scans, as_bytes
-from shared.imaging.preprocessing import prepare
+from PIL import Image
 
 
-def head(seed: int) -> np.ndarray:
-    """Return a textured ellipse, uint8 (256, 256)."""
+def head(height: int = 300, width: int = 260, seed: int = 1, lesion: bool = False) -> np.ndarray:
+    """Return a textured ellipse on black with room round it, another one for every seed, uint8 (height, width)."""
     rng = np.random.default_rng(seed)
-    texture = cv2.GaussianBlur(rng.normal(0, 60, (256, 256)), (0, 0), 9) * 40 + 130
-    mask = cv2.ellipse(np.zeros((256, 256)), (128, 128), (int(rng.integers(70, 90)), 105), 0, 0, 360, 1, -1)
-    return (np.clip(texture, 50, 255) * mask).astype(np.uint8)
+    noise = cv2.GaussianBlur(rng.normal(0, 1, (height, width)), (0, 0), height / 50)
+    texture = 130 + 17 * noise / noise.std()
+    share = rng.uniform(0.31, 0.36)
+    axes = int(share * width), int(share * height)
+    mask = cv2.ellipse(np.zeros((height, width)), (width // 2, height // 2), axes, 0, 0, 360, 1, -1)
+    pixels = (np.clip(texture, 60, 220) * mask).astype(np.uint8)
+    if lesion:
+        cv2.circle(pixels, (int(0.62 * width), int(0.4 * height)), height // 14, 250, -1)
+    return pixels
 
 
-def prepared(*pictures: np.ndarray) -> np.ndarray:
-    """Return pictures as prepared images, uint8 (n, 128, 128)."""
-    return np.stack([as_bytes(prepare(picture)) for picture in pictures])
-
-
-def scans(images: np.ndarray, **columns: object) -> Scans:
-    """Return scans with these columns, and the others as if nothing were told."""
-    text = dict.fromkeys(("type", "person", "person_from", "sequence", "plane", "skull", "format", "mode"), "")
-    boxes = dict.fromkeys(("box_x", "box_y", "box_width", "box_height"), 0.0)
-    ids = [f"{number:064x}" for number in range(len(images))]
-    known = {"scan_id": ids, "source": "here", "width": 128, "height": 128, "files": 1, "label": 0}
-    return Scans(pd.DataFrame(known | text | boxes | columns, index=range(len(images))), images)
+def encoded(pixels: np.ndarray, file_format: str = "JPEG", **options: object) -> bytes:
+    """Return the pixels as a file in a format that Pillow writes."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, file_format, **options)
+    return file.getvalue()

@@ -7,7 +7,7 @@ import pytest
 from services.training import experiment as experiments
 from services.training.evaluation.blocks import BLOCKS, present
 from services.training.modelling.schedule import Schedule
-from tests.support.heads import head, scans
+from tests.support.training_scans import head, scans
 
 
 @pytest.fixture

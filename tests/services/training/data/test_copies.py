@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from services.training.data.copies import copies, fingerprint, split_groups
-from tests.support.heads import head, prepared, scans
+from tests.support.training_scans import head, prepared, scans
 
 COPIES = {
     "mirrored": lambda image: image[:, ::-1],

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 
 from services.training.data.persons import with_runs
-from tests.support.heads import head, prepared
+from tests.support.training_scans import head, prepared
 
 
 def table(files: list[str]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 import numpy as np
 
 from services.training.data import quality
-from tests.support.heads import head, prepared, scans
+from tests.support.training_scans import head, prepared, scans
 
 
 def test_copies_under_both_labels_contradict_each_other():

@@ -4,7 +4,7 @@ import pytest
 from services.training.data.scans import Scans
 from services.training.modelling.batches import Batches, lesion_shares, sampling_weights
 from services.training.modelling.schedule import Schedule
-from tests.support.heads import head, prepared, scans
+from tests.support.training_scans import head, prepared, scans
 
 COUNT = 40
 LABELS = np.repeat([0, 1], COUNT // 2)

@@ -7,7 +7,7 @@ from services.training.data.scans import Scans
 from services.training.modelling import fitting
 from services.training.modelling.network import network
 from services.training.modelling.schedule import Schedule
-from tests.support.heads import scans
+from tests.support.training_scans import scans
 
 PLAN = Schedule(epochs=2, steps=2, batch=4, small=64)
 

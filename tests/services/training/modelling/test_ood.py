@@ -4,7 +4,7 @@ import pytest
 from services.training.modelling import ood
 from services.training.modelling.network import network
 from services.training.release import export
-from tests.support.heads import head, prepared
+from tests.support.training_scans import head, prepared
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from services.training.release import promotion
 from services.training.release.promotion import Measured
 from shared.gcp import bigquery, storage
 from shared.ml.model import Card
-from tests.support.heads import head, prepared, scans
+from tests.support.training_scans import head, prepared, scans
 
 RELEASE = Path(__file__).parents[4] / "services" / "inference" / "release"
 
