@@ -9,9 +9,9 @@ import pandas as pd
 
 from services.training import experiment as experiments
 from services.training.evaluation import checks, leaderboard, left_out, measurements, metrics, report
-from services.training.modelling import ood
+from services.training.modelling import export, ood
 from services.training.modelling.schedule import Schedule
-from services.training.release import build, export, promotion
+from services.training.release import build, promotion
 from shared.ml.model import TEST_FILE, read_release
 
 FOLDER = Path(".local/training")

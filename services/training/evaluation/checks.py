@@ -11,8 +11,8 @@ import pandas as pd
 from services.training.data.scans import inputs
 from services.training.evaluation import explanation
 from services.training.experiment import Experiment
-from services.training.release import export
-from services.training.release.export import Release
+from services.training.modelling import export
+from services.training.modelling.export import Release
 from shared.ml.model import GRAPH_FILE, Prediction, read_release
 
 FILE = "checks.json"

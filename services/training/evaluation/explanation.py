@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from services.training.release.export import evidence
+from services.training.modelling.export import evidence
 from shared.imaging.preprocessing import SIDE
 
 

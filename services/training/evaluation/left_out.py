@@ -12,8 +12,8 @@ from services.training.data.scans import TYPES, Scans
 from services.training.data.split import strata
 from services.training.evaluation.blocks import Block, present
 from services.training.experiment import Experiment
+from services.training.modelling import export
 from services.training.modelling.schedule import Schedule
-from services.training.release import export
 
 PREDICTIONS_FILE = "left_out.csv"
 INDEX_FILE = "left_out.json"

@@ -12,9 +12,8 @@ from services.training.data.scans import TYPES
 from services.training.evaluation.checks import REFUSAL_FILE
 from services.training.evaluation.left_out import TYPE_LOGITS
 from services.training.experiment import SEED, Experiment
-from services.training.modelling import calibration, ood
-from services.training.release import export
-from services.training.release.export import Release
+from services.training.modelling import calibration, export, ood
+from services.training.modelling.export import Release
 
 NOTHING_LEARNT = 1e6
 """Temperature of tumour types that no scan of the training told: all are equally probable."""

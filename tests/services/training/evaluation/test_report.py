@@ -14,10 +14,10 @@ import pytest
 from services.training import experiment as experiments
 from services.training.evaluation import drawings, left_out, measurements, report
 from services.training.experiment import Experiment
-from services.training.modelling import ood
+from services.training.modelling import export, ood
 from services.training.modelling.lesions import drawn
 from services.training.modelling.schedule import Schedule
-from services.training.release import build, export
+from services.training.release import build
 from shared.ml.model import Model, read_release
 
 COUNT = 96

@@ -5,9 +5,9 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from services.training.evaluation import explanation
+from services.training.modelling import export
 from services.training.modelling.network import network
 from services.training.modelling.ood import OODClassifier
-from services.training.release import export
 
 SCANS = np.random.default_rng(0).random((6, 128, 128, 1), np.float32).repeat(3, axis=3)
 

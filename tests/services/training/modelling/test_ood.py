@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from services.training.modelling import ood
+from services.training.modelling import export, ood
 from services.training.modelling.network import network
-from services.training.release import export
 from tests.support.training_scans import head, prepared
 
 

@@ -20,7 +20,8 @@ def verdicts(data) -> list[tuple[int, str]]:
     with (ROOT / "reports" / "current" / "split.csv").open() as file:
         labels = {row["scan_id"]: int(row["label"]) for row in csv.DictReader(file) if row["part"] == "test"}
     model, found = read_release(ROOT / "services" / "inference" / "release"), {}
-    for path in sorted(data.glob("kaggle/Training/*/*")) + sorted(data.glob("br35h/yes/*")):
+    folders = ("kaggle/Training/*/*", "*/yes/*", "*/no/*")
+    for path in sorted(path for folder in folders for path in data.glob(folder)):
         content = path.read_bytes()
         if (scan := file_id(content)) in labels and scan not in found:
             (pixels,) = decoding.decode(content).pages
