@@ -1,8 +1,8 @@
 """Compare readable DICOM and TIFF with two other readers: `python -m tests.benchmarks.imaging_agreement FOLDER...`
 
 DICOM: dcmtk's dcm2pnm (DCMTK names its folder) draws the file, or what GDCM has decompressed of it, if there is a
-window or 8 bits; SimpleITK's modality values go through the formula of the window, or between the percentiles. Either is made
-square as ours is. TIFF: SimpleITK (libtiff) and Pillow, between the percentiles.
+window or 8 bits; SimpleITK's modality values go through the formula of the window, or between the percentiles. Either is
+made square as ours is. TIFF: SimpleITK (libtiff) and Pillow, between the percentiles.
 Needs python-gdcm and SimpleITK, which are not among the project's packages.
 """
 
