@@ -57,12 +57,17 @@ train: $(UV) ## Train, evaluate and export a model: DATA=folder of labelled scan
 	$(call folder,make train DATA=folder)
 	@$(RUN) --group training python -m services.training train --data "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS))
 
-crossvalidate: $(UV) ## Train and evaluate on five folds of whole groups: DATA=folder
+crossvalidate: $(UV) ## Train once without each block of sources, and predict it: DATA=folder [EPOCHS=n]
 	$(call folder,make crossvalidate DATA=folder)
-	@$(RUN) --group training python -m services.training crossvalidate --data "$(DATA)"
+	@$(RUN) --group training python -m services.training crossvalidate --data "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS))
 
 report: $(UV) ## Draw the report of the last training run
 	@$(RUN) --group training python -m services.training report
+
+leaderboard: $(UV) ## Measure any classifier beside the release: DATA=folder [MODEL=NAME=callable, file or address]
+	$(call folder,make leaderboard DATA=folder)
+	@$(RUN) --group training python -m services.training leaderboard --data "$(DATA)" \
+		--model "this release=services/inference/release" $(if $(MODEL),--model "$(MODEL)")
 
 preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	$(call folder,make preprocess DATA=folder)
