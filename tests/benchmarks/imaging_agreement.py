@@ -1,9 +1,9 @@
 """Compare readable DICOM and TIFF with two other readers: `python -m tests.benchmarks.imaging_agreement FOLDER...`
 
-DICOM: dcmtk's dcm2pnm (DCMTK names its folder) draws the file, or what GDCM has decompressed of it, if there is a
-window or 8 bits; SimpleITK's modality values go through the formula of the window, or between the percentiles. Either is
-made square as ours is. TIFF: SimpleITK (libtiff) and Pillow, between the percentiles.
-Needs python-gdcm and SimpleITK, which are not among the project's packages.
+DICOM: dcm2pnm of dcmtk (DCMTK names its folder) draws the file, or what GDCM has decompressed of it, if there is a window
+or 8 bits; modality values of SimpleITK go through the formula of the window, or between the percentiles. Either is made
+square as ours is. TIFF: SimpleITK (libtiff) and Pillow, between the percentiles. python-gdcm and SimpleITK are not
+among the packages of the project.
 """
 
 import io
