@@ -101,7 +101,7 @@ def test_a_block_is_calibrated_and_cut_by_the_others(unseen):
     plain, moved = measurements.calibrated_across(unseen), measurements.calibrated_across(shifted)
     own = plain["block"] == "A"
     assert plain["threshold"][own].tolist() == moved["threshold"][own].tolist()
-    assert plain["threshold"][~own].tolist() != moved["threshold"][~own].tolist()
+    assert plain["probability"][~own].tolist() != moved["probability"][~own].tolist()
 
 
 def test_pictures_are_files_that_the_dashboard_can_show(written):
