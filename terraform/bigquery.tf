@@ -14,6 +14,7 @@ locals {
     features             = { key = ["scan_id", "feature_version"], cluster = ["label", "scan_id"] }
     cnn_features         = { key = ["scan_id", "backbone"], cluster = ["label", "scan_id"] }
     ingestion_checks     = { key = ["check_id", "label"], cluster = ["label"] }
+    erasures             = { key = ["erasure_id"], cluster = ["file_id"] }
     feedback             = { key = ["feedback_id"], cluster = ["scan_id"] }
     dead_letters         = { key = ["letter_id"], cluster = ["subscription"] }
     drift_checks         = { key = ["check_id"], cluster = ["model_version"] }

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed
@@ -119,6 +119,19 @@ def objects(bucket: str, prefix: str = "") -> Iterator[Blob]:
     """Every object under a prefix, without its content; folder place-holders are left out. Raises StorageError."""
     with _nameless("list", bucket):
         yield from (blob for blob in client().list_blobs(bucket, prefix=prefix) if not blob.name.endswith("/"))
+
+
+def versions(bucket: str, prefix: str = "") -> Iterator[Blob]:
+    """Every version of every object under a prefix, overwritten and deleted ones included. Raises StorageError."""
+    with _nameless("list", bucket):
+        blobs = client().list_blobs(bucket, prefix=prefix, versions=True)
+        yield from (blob for blob in blobs if not blob.name.endswith("/"))
+
+
+def erase(blob: Blob) -> None:
+    """Delete one version of an object for good; nothing happens where it is gone. Raises StorageError."""
+    with suppress(MissingObject), _nameless("delete", blob.bucket.name):
+        blob.bucket.delete_blob(blob.name, generation=blob.generation)
 
 
 def fingerprint(blob: Blob) -> str:
