@@ -1,9 +1,8 @@
 """Compare readable DICOM and TIFF with two other readers: `python -m tests.benchmarks.imaging_agreement FOLDER...`
 
-DICOM: dcm2pnm of dcmtk (DCMTK names its folder) draws the file, or what GDCM has decompressed of it, if there is a window
-or 8 bits; modality values of SimpleITK go through the formula of the window, or between the percentiles. Either is made
-square as ours is. TIFF: SimpleITK (libtiff) and Pillow, between the percentiles. python-gdcm and SimpleITK are not
-among the packages of the project.
+dcm2pnm of dcmtk (DCMTK names its folder) draws DICOM, or what GDCM has decompressed of it, if there is a window or
+8 bits; SimpleITK's modality values go through the formula of the window, or between the percentiles, as TIFF does.
+python-gdcm and SimpleITK are not among the project's packages.
 """
 
 import io
