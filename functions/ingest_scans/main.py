@@ -10,7 +10,7 @@ import functions_framework
 from shared import config
 from shared.gcp import logs, storage
 from shared.gcp.storage import Blob
-from shared.labels import Label, mapped_label, parse_label_map
+from shared.labels import Label, label_of, parse_label_map
 
 logs.configure()
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def ingest_scans(request: flask.Request) -> dict[str, int]:
 
 def _ingest(source: Blob, label_map: Mapping[str, Label], known: set[str]) -> str:
     """Copy one object under a name made of its content: the same bytes go once, whatever the source calls them."""
-    label = mapped_label(source.name, label_map) or Label.UNLABELLED
+    label = label_of(source.name, label_map)
     name = f"{label}/{storage.fingerprint(source)}"
     if name in known or not storage.copy(source, config.uploads_bucket(), name):
         return "known"

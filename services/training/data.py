@@ -17,21 +17,12 @@ from shared.errors import RejectedScan
 from shared.gcp import storage
 from shared.imaging import decoding
 from shared.imaging.preprocessing import PREPROCESSING_VERSION, prepare
-from shared.labels import Label
+from shared.labels import LABEL_MAP, Label, label_folder
 from shared.ml import dataset
 from shared.scan import file_id, scan_id
 
-FOLDERS = {
-    "glioma": (Label.CANCER, "glioma"),
-    "meningioma": (Label.CANCER, "meningioma"),
-    "pituitary": (Label.CANCER, "pituitary"),
-    "yes": (Label.CANCER, ""),
-    "cancer": (Label.CANCER, ""),
-    "notumor": (Label.NON_CANCER, ""),
-    "no": (Label.NON_CANCER, ""),
-    "non-cancer": (Label.NON_CANCER, ""),
-}
-"""Label and tumour type (empty where unknown) by the name of the folder that an image lies in."""
+TUMOUR_TYPES = ("glioma", "meningioma", "pituitary")
+"""Folders that name the tumour's type."""
 
 _FORM = "2"
 """Changes with the columns of a scans' table, so that no older one is read from the cache."""
@@ -69,7 +60,7 @@ def read(data: str) -> Scans:
     """The scans of a folder of images, or of a prepared bucket (`gs://BUCKET`). Exact duplicates count once."""
     rows = _bucket_rows(data.removeprefix("gs://")) if data.startswith("gs://") else _folder_rows(Path(data))
     if not rows:
-        raise SystemExit(f"No labelled scan in {data}. Its folders must be called {', '.join(FOLDERS)}.")
+        raise SystemExit(f"No labelled scan in {data}. Its folders must be called {', '.join(LABEL_MAP)}.")
     table = pd.DataFrame([row for row, _ in rows])
     images = np.stack([image for _, image in rows])
     table["files"] = table.groupby(["scan_id", "label"])["scan_id"].transform("size")
@@ -98,15 +89,21 @@ def _listing(data: str) -> list[str]:
 
 def _folder_rows(folder: Path) -> list[tuple[dict, np.ndarray]]:
     """One row a page. The source is the first folder below `folder`, unless that already names a label."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name.lower() in FOLDERS)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and _label_folder(folder, path))
     with ThreadPoolExecutor() as threads:
         found = tqdm(threads.map(lambda path: _file_rows(folder, path), files), total=len(files), desc="Reading scans")
         return [row for rows in found for row in rows]
 
 
+def _label_folder(folder: Path, path: Path) -> str:
+    """Folder that gives a file its label, as shared.labels knows it; empty for a file without a label."""
+    named = label_folder(path.relative_to(folder.parent).as_posix())
+    return named if named and LABEL_MAP[named] is not Label.UNLABELLED else ""
+
+
 def _file_rows(folder: Path, path: Path) -> list[tuple[dict, np.ndarray]]:
     content = path.read_bytes()
-    label, tumour = FOLDERS[path.parent.name.lower()]
+    named = _label_folder(folder, path)
     source = path.relative_to(folder).parts[0]
     try:
         decoded = decoding.decode(content)
@@ -114,9 +111,9 @@ def _file_rows(folder: Path, path: Path) -> list[tuple[dict, np.ndarray]]:
     except RejectedScan:
         return []
     known = {
-        "label": int(label is Label.CANCER),
-        "type": tumour,
-        "source": "unknown" if source.lower() in FOLDERS else source,
+        "label": int(LABEL_MAP[named] is Label.CANCER),
+        "type": named if named in TUMOUR_TYPES else "",
+        "source": "unknown" if source.lower() in LABEL_MAP else source,
         "patient": _patient(content) if decoded.format == "DICOM" else "",
         "format": decoded.format,
         "mode": _mode(content, decoded.format),
