@@ -13,4 +13,4 @@ from shared.gcp import bigquery
 def record_dead_letter(cloud_event: CloudEvent) -> None:
     """Write the row of one dead letter. The letter itself stays in its step's dead-letter subscription."""
     letter = DeadLetter.from_push(cloud_event.data)
-    bigquery.append("dead_letters", asdict(letter), key=letter.letter_id)
+    bigquery.append("dead_letters", asdict(letter), key=letter.dead_letter_id)
