@@ -40,7 +40,11 @@ class ScanUploaded:
     @classmethod
     def from_push(cls, push: Push) -> Self:
         """Parse an OBJECT_FINALIZE notification with a JSON_API_V1 payload, as a push subscription delivers it."""
-        resource = json.loads(_data(push))
+        return cls.from_notification(json.loads(_data(push)))
+
+    @classmethod
+    def from_notification(cls, resource: Mapping[str, Any]) -> Self:
+        """Return the upload that a notification's payload names. Raises KeyError, TypeError, ValueError if it names none."""
         return cls(
             bucket=resource["bucket"],
             name=resource["name"],
@@ -119,6 +123,13 @@ class ScanAccepted(_Fact):
     note: str | None = None
     """A value of shared.errors.Note: what a reader should know of the picture, such as text burnt into it."""
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], bucket: str) -> Self:
+        """Return the event that a row of the table `scans` was made of; `bucket` is the scans bucket."""
+        known = {name: value for name, value in row.items() if name in cls.__dataclass_fields__}
+        times = {name: known[name].isoformat() for name in ("uploaded_at", "accepted_at")}
+        return cls(**known | times | {"name": row["object_name"], "bucket": bucket})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanRejected(_Fact):
@@ -163,8 +174,12 @@ class DeadLetter:
         """Parse what a dead-letter topic pushes. Pub/Sub's attributes say where the message comes from:
         https://cloud.google.com/pubsub/docs/handling-failures. Its content may be anything, or nothing.
         """
-        message, data = push["message"], _data(push)
-        source = message["attributes"]
+        message = push["message"]
+        return cls.from_message(_data(push), message["attributes"], message["publishTime"])
+
+    @classmethod
+    def from_message(cls, data: bytes, source: Mapping[str, str], exhausted_at: str) -> Self:
+        """Return what a dead-letter message with these attributes says. Raises KeyError if it is none."""
         subscription = source[f"{_DEAD_LETTER}Subscription"]
         published_at = source[f"{_DEAD_LETTER}TopicPublishTime"]
         about = _content(data)
@@ -175,7 +190,7 @@ class DeadLetter:
             scan_id=_text(about.get("scan_id")) or _text(about.get("file_id")),
             generation=_whole(about.get("generation")),
             published_at=published_at,
-            exhausted_at=message["publishTime"],
+            exhausted_at=exhausted_at,
             reason=source.get(REASON),
         )
 

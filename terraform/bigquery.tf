@@ -13,6 +13,7 @@ locals {
     ingestion_checks     = { key = ["check_id", "label"], said_at = "checked_at", cluster = ["label"] }
     feedback             = { key = ["feedback_id"], said_at = "given_at", cluster = ["scan_id"] }
     dead_letters         = { key = ["dead_letter_id"], said_at = "exhausted_at", cluster = ["subscription"] }
+    replays              = { key = ["replay_id"], said_at = "replayed_at", cluster = ["step"] }
     release_decisions    = { key = ["decision_id"], said_at = "decided_at", cluster = ["version"] }
     preprocessing_errors = { key = ["manifest", "scan_id", "label"], said_at = "recorded_at", cluster = ["label", "reason"] }
   }

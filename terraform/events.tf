@@ -71,16 +71,26 @@ locals {
     verify_ingestion = {
       schedule      = "30 2 * * *"
       timeout       = 1800
-      memory        = "2Gi"
+      memory        = "4Gi" # as reconcile
       max_instances = 1
       environment = {
-        UPLOADS_BUCKET    = local.buckets.uploads
-        SCANS_BUCKET      = local.buckets.scans
-        QUARANTINE_BUCKET = local.buckets.quarantine
-        SOURCE_BUCKET     = var.source_bucket
-        SOURCE_PREFIX     = var.source_prefix
-        LABEL_MAP         = var.label_map
-        DATASET           = local.dataset
+        UPLOADS_BUCKET = local.buckets.uploads
+        SCANS_BUCKET   = local.buckets.scans
+        SOURCE_BUCKET  = var.source_bucket
+        SOURCE_PREFIX  = var.source_prefix
+        LABEL_MAP      = var.label_map
+        DATASET        = local.dataset
+      }
+    }
+    reconcile = {
+      schedule      = "30 1 * * *" # before verify_ingestion, which then finds nothing lost
+      timeout       = 1800
+      memory        = "4Gi" # its temporary files lie in memory: some 150 bytes an upload, twice
+      max_instances = 1
+      environment = {
+        UPLOADS_BUCKET = local.buckets.uploads
+        SCANS_BUCKET   = local.buckets.scans
+        DATASET        = local.dataset
       }
     }
     start_preprocessing = {

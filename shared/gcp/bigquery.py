@@ -35,6 +35,10 @@ _REFUSED_WHOLE = {400, 413}
 """Status of a request that one row of it may have spoilt: NaN, or more bytes than a request may have."""
 _MAX_URIS = 10_000
 """Of one load job, which is BigQuery's own limit."""
+_PAGE = 20_000
+"""Rows of a streamed query in one answer."""
+_JOB_S = 600
+"""Patience with a query that a job asks."""
 _PATIENCE_S = 15
 """The client's own is ten minutes, far longer than a person or a push subscription waits."""
 _RETRY = bigquery.DEFAULT_RETRY.with_timeout(_PATIENCE_S)
@@ -82,6 +86,18 @@ def query(sql: str, **parameters: str | float | bool | datetime | date | list[st
             job_retry=None,
         )
         return [dict(row) for row in rows]
+
+
+def stream(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> Iterator[Any]:
+    """Yield rows of a query of any length, a page in memory at a time. Raises BigQueryError.
+
+    For jobs, not for people: it waits ten minutes.
+    """
+    job_config = bigquery.QueryJobConfig(query_parameters=[_parameter(*item) for item in parameters.items()])
+    with _answering():
+        yield from client().query_and_wait(
+            sql.replace("{dataset}", config.dataset()), job_config=job_config, page_size=_PAGE, wait_timeout=_JOB_S
+        )
 
 
 def load(table: str, uris: Iterable[str]) -> int:

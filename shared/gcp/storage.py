@@ -1,6 +1,7 @@
 """Cloud Storage: objects read whole, created once, replaced only as read."""
 
 import base64
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -95,6 +96,30 @@ def objects(bucket: str, prefix: str = "") -> Iterator[Blob]:
     """Every object under a prefix, without its content; folder place-holders are left out. Raises StorageError."""
     with _nameless("list", bucket):
         yield from (blob for blob in client().list_blobs(bucket, prefix=prefix) if not blob.name.endswith("/"))
+
+
+def notification(blob: Blob) -> tuple[bytes, dict[str, str]]:
+    """Return data and attributes of the message by which Cloud Storage announces an object: JSON_API_V1."""
+    resource = {
+        "kind": "storage#object",
+        "bucket": blob.bucket.name,
+        "name": blob.name,
+        "generation": str(blob.generation),
+        "size": str(blob.size),
+        "timeCreated": blob.time_created.isoformat(),
+        "contentType": blob.content_type,
+        "md5Hash": blob.md5_hash,
+        "crc32c": blob.crc32c,
+        "metadata": blob.metadata or {},
+    }
+    attributes = {
+        "eventType": "OBJECT_FINALIZE",
+        "payloadFormat": "JSON_API_V1",
+        "bucketId": blob.bucket.name,
+        "objectId": blob.name,
+        "objectGeneration": str(blob.generation),
+    }
+    return json.dumps(resource).encode(), attributes
 
 
 def fingerprint(blob: Blob) -> str:

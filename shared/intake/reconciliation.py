@@ -7,7 +7,8 @@ content where both sides know it: generations are microseconds, so that two obje
 import heapq
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import groupby
@@ -28,6 +29,8 @@ class State(StrEnum):
     """Some of its pages are recorded."""
     LOST = "lost"
     """Nothing is recorded."""
+    UNDER_WAY = "under way"
+    """Lost or incomplete, and so young that this may change by itself."""
     WITHDRAWN = "withdrawn"
     """Recorded, and since then deleted or overwritten by its owner."""
 
@@ -43,26 +46,58 @@ class Entry(NamedTuple):
     content: str
     """MD5 in base64 as Cloud Storage gives it; empty if unknown."""
     label: str
+    uploaded_at: str
+    """RFC 3339 in UTC."""
     detail: str
-    """Of an upload its name and what else its notification says, as JSON; of a record its State."""
+    """Of an upload its object's name, of a record its State."""
 
 
-@dataclass(slots=True)
-class LabelAccount:
-    """The counts of one label."""
+@dataclass(slots=True, kw_only=True)
+class Check:
+    """The account of one label."""
 
     label: str
-    states: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
+    states: Counter[State] = field(default_factory=Counter)
+    source_files: int | None = None
+    """Distinct files in the source bucket; None if none is configured."""
+    uncopied_files: int = 0
+    """Of those, how many are not in the uploads bucket."""
+    scans: int = 0
+    """Recorded, by their distinct objects."""
+    unstored: int = 0
+    """Of those, how many have no object."""
+    rehashed: int = 0
+    """Files of a random sample that were read and hashed again."""
+    mismatched: int = 0
+    """Of those, how many differ from what is recorded."""
 
     @property
-    def uploaded(self) -> int:
-        """Uploads that lie in the bucket."""
-        return sum(count for state, count in self.states.items() if state is not State.WITHDRAWN)
+    def passed(self) -> bool:
+        """Whether every upload became exactly what is recorded of it, and everything recorded is there."""
+        wrong = [self.states[state] for state in (*UNDONE, State.CONTRADICTED)]
+        return not any([*wrong, self.uncopied_files, self.unstored, self.mismatched])
 
-    @property
-    def complete(self) -> bool:
-        """Whether every upload is accepted or rejected, and none both."""
-        return not any(self.states[state] for state in (*UNDONE, State.CONTRADICTED))
+    def row(self) -> dict[str, Any]:
+        """Return the check as columns of `ingestion_checks`."""
+        uploaded = sum(count for state, count in self.states.items() if state is not State.WITHDRAWN)
+        copied = None if self.source_files is None else self.source_files - self.uncopied_files
+        return {
+            "label": self.label,
+            "source_files": self.source_files,
+            "ingested_files": copied,
+            "uploaded_files": uploaded - self.states[State.UNDER_WAY],
+            "recorded_files": self.states[State.ACCEPTED] + self.states[State.REJECTED],
+            "rejected_files": self.states[State.REJECTED],
+            "incomplete_files": self.states[State.INCOMPLETE],
+            "lost_files": self.states[State.LOST],
+            "contradicted_files": self.states[State.CONTRADICTED],
+            "withdrawn_files": self.states[State.WITHDRAWN],
+            "stored_files": self.scans - self.unstored,
+            "unstored_files": self.unstored,
+            "rehashed": self.rehashed,
+            "mismatched": self.mismatched,
+            "passed": self.passed,
+        }
 
 
 def upload_key(generation: int, label: str) -> str:
@@ -70,30 +105,34 @@ def upload_key(generation: int, label: str) -> str:
     return f"{generation:020d}/{label}"
 
 
-def upload_states(uploads: Iterable[Entry], records: Iterable[Entry]) -> Iterator[tuple[Entry, State]]:
-    """Yield every upload with its state, and every record without an upload as WITHDRAWN. Both are sorted by key."""
+def upload_states(uploads: Iterable[Entry], records: Iterable[Entry], before: str) -> Iterator[tuple[Entry, State]]:
+    """Yield every upload with its state, and every record without an upload as WITHDRAWN. Both are sorted by key.
+
+    An upload made at or after `before` (RFC 3339 in UTC) is not lost yet, but under way.
+    """
     for entries, recorded in _matched(uploads, records):
-        yield from ((entry, _state(entry, recorded)) for entry in entries)
+        for entry in entries:
+            state = _state(entry, recorded)
+            yield entry, State.UNDER_WAY if state in UNDONE and entry.uploaded_at >= before else state
         if not entries:
             yield from ((entry, State.WITHDRAWN) for entry in _distinct(recorded))
 
 
 def missing(wanted: Iterable[str], there: Iterable[str]) -> Iterator[str]:
     """Yield the distinct keys of one sorted stream that another lacks."""
-    blank = ("", "", "")
+    blank = ("", "", "", "")
     for entries, others in _matched((Entry(key, *blank) for key in wanted), (Entry(key, *blank) for key in there)):
         if entries and not others:
             yield entries[0].key
 
 
-def sorted_stream[T: Sequence[Any]](entries: Iterable[T], make: type[T] | None = None) -> Iterator[T]:
-    """Yield entries (of JSON values) sorted, with some 60 MB of memory: sorted runs are merged from temporary files.
+def sorted_stream[T](entries: Iterable[T], make: Callable[[Any], T]) -> Iterator[T]:
+    """Yield entries sorted, with some 60 MB of memory: sorted runs are merged from temporary files.
 
-    `make` turns a list back into an entry; without it entries are lists.
+    Entries are texts or tuples of texts, which travel as JSON; `make` returns the entry of a text or list.
     """
     runs = [_Run(chunk) for chunk in _chunks(entries)]
-    for values in heapq.merge(*runs):
-        yield make(*values) if make else values  # type: ignore[misc]
+    yield from map(make, heapq.merge(*runs))
 
 
 class _Run:
