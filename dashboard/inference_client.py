@@ -121,7 +121,7 @@ def _result(scan: dict[str, Any]) -> PredictionResult:
     return PredictionResult(
         **{name: scan[name] for name in fields},
         heat_map=heat_map["values"],
-        crop_box=CropBox(**heat_map["frame"]),
+        crop_box=CropBox(**heat_map["crop_box"]),
         image_png=base64.b64decode(heat_map["image_png"]),
     )
 

@@ -44,7 +44,7 @@ class ScanUploaded:
 
     @classmethod
     def from_notification(cls, resource: Mapping[str, Any]) -> Self:
-        """Return the upload that a notification's payload names. Raises KeyError, TypeError, ValueError if it names none."""
+        """Return the upload of a notification's payload. Raises KeyError, TypeError or ValueError for another."""
         return cls(
             bucket=resource["bucket"],
             name=resource["name"],

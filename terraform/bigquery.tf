@@ -33,7 +33,7 @@ resource "google_bigquery_dataset" "this" {
     }
   }
 
-  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agents]
+  depends_on = [time_sleep.apis, google_kms_crypto_key_iam_member.agents]
 }
 
 resource "google_bigquery_table" "raw" {

@@ -11,7 +11,7 @@ locals {
       memory        = "4Gi" # a 50-megapixel file takes up to 0.7 GiB while it is decoded
       cpu           = "2"
       concurrency   = 4
-      max_instances = 50
+      max_instances = 10 # 20 vCPU and 40 GiB, the most that a new project may ask for; var.max_instances raises it
       environment = {
         SCANS_BUCKET      = local.buckets.scans
         QUARANTINE_BUCKET = local.buckets.quarantine
@@ -22,7 +22,7 @@ locals {
       memory        = "4Gi"
       cpu           = "2"
       concurrency   = 4
-      max_instances = 50
+      max_instances = 10
       environment = {
         MODELS_BUCKET   = local.buckets.models
         PREPARED_BUCKET = local.buckets.prepared
@@ -48,6 +48,7 @@ locals {
         "write-features-dead-letter",
         "score-scan-dead-letter",
         "record-scan-dead-letter",
+        "preprocessing-dead-letter",
       ]
       environment = {
         DATASET = local.dataset
@@ -60,6 +61,7 @@ locals {
     ingest_scans = {
       schedule      = "*/15 * * * *"
       timeout       = 1800
+      concurrency   = 1 # a call that comes while one runs is refused, and comes again with the next
       max_instances = 1
       environment = {
         UPLOADS_BUCKET = local.buckets.uploads
@@ -108,15 +110,16 @@ locals {
     }
   }
 
-  # Retry and dead-letter policy of every push subscription.
+  # Retry and dead-letter policy of every push subscription: twenty attempts take 2.3 hours, so that an outage of a service,
+  # or a burst that Cloud Run refuses with 429, ends before the messages do. The alerts fire after minutes.
   delivery = {
     ack_deadline_seconds  = 60
-    minimum_backoff       = "1s"
-    maximum_backoff       = "60s"
-    max_delivery_attempts = 10
+    minimum_backoff       = "10s"
+    maximum_backoff       = "600s"
+    max_delivery_attempts = 20
   }
 
-  # Drained in batches by start_preprocessing.
+  # Drained in batches by start_preprocessing. What nobody can read goes to <name>-dead-letter.
   pull_subscriptions = {
     preprocessing = { topic = "scan-accepted", ack_deadline_seconds = 600 }
   }
@@ -127,19 +130,19 @@ resource "google_pubsub_topic" "this" {
 
   name                       = each.value
   kms_key_name               = var.kms_key
-  message_retention_duration = "604800s" # a week, so that a subscription can be wound back after a mistake
+  message_retention_duration = "${24 * 3600 * (each.value == "scan-uploaded" ? var.upload_notification_days : 7)}s" # a subscription can be wound back for as long
 
   message_storage_policy {
     allowed_persistence_regions = [var.region]
   }
 
-  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agents]
+  depends_on = [time_sleep.apis, google_kms_crypto_key_iam_member.agents]
 }
 
-# What a step fails on ten times goes to its dead-letter topic: its subscription in modules/step keeps the message until
-# somebody replays it, and record_dead_letter writes a row.
+# What exhausts its attempts goes to a dead-letter topic: a subscription keeps the message until somebody replays it, and
+# record_dead_letter writes a row.
 resource "google_pubsub_topic" "dead_letter" {
-  for_each = local.steps
+  for_each = merge(local.steps, local.pull_subscriptions)
 
   name         = "${replace(each.key, "_", "-")}-dead-letter"
   kms_key_name = var.kms_key
@@ -148,13 +151,29 @@ resource "google_pubsub_topic" "dead_letter" {
     allowed_persistence_regions = [var.region]
   }
 
-  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agents]
+  depends_on = [time_sleep.apis, google_kms_crypto_key_iam_member.agents]
+}
+
+# Messages for one step alone: dead-letter messages that are replayed, and what reconcile finds undone. On the events' own
+# topics every other step would get them too.
+resource "google_pubsub_topic" "replay" {
+  for_each = local.steps
+
+  name         = "${replace(each.key, "_", "-")}-replay"
+  kms_key_name = var.kms_key
+
+  message_storage_policy {
+    allowed_persistence_regions = [var.region]
+  }
+
+  depends_on = [time_sleep.apis, google_kms_crypto_key_iam_member.agents]
 }
 
 locals {
   topic_ids = merge(
     { for name, topic in google_pubsub_topic.this : name => topic.id },
     { for topic in google_pubsub_topic.dead_letter : topic.name => topic.id },
+    { for topic in google_pubsub_topic.replay : topic.name => topic.id },
   )
 }
 
@@ -166,7 +185,43 @@ resource "google_pubsub_subscription" "pull" {
   ack_deadline_seconds       = each.value.ack_deadline_seconds
   message_retention_duration = "2678400s" # 31 days, the most there is
 
+  dead_letter_policy {
+    dead_letter_topic     = google_pubsub_topic.dead_letter[each.key].id
+    max_delivery_attempts = local.delivery.max_delivery_attempts
+  }
+
   expiration_policy {
     ttl = ""
   }
+
+  depends_on = [google_pubsub_topic_iam_member.pull_dead_letters_arrive]
+}
+
+resource "google_pubsub_subscription" "pull_dead_letter" {
+  for_each = local.pull_subscriptions
+
+  name                       = "${each.key}-dead-letter"
+  topic                      = google_pubsub_topic.dead_letter[each.key].id
+  ack_deadline_seconds       = 600
+  message_retention_duration = "2678400s"
+
+  expiration_policy {
+    ttl = ""
+  }
+}
+
+resource "google_pubsub_topic_iam_member" "pull_dead_letters_arrive" {
+  for_each = local.pull_subscriptions
+
+  topic  = google_pubsub_topic.dead_letter[each.key].id
+  role   = "roles/pubsub.publisher"
+  member = google_project_service_identity.this["pubsub"].member
+}
+
+resource "google_pubsub_subscription_iam_member" "pull_dead_letters_leave" {
+  for_each = local.pull_subscriptions
+
+  subscription = google_pubsub_subscription.pull[each.key].name
+  role         = "roles/pubsub.subscriber"
+  member       = google_project_service_identity.this["pubsub"].member
 }

@@ -46,23 +46,21 @@ module "step" {
   for_each = local.functions
 
   name        = each.key
-  step        = each.value
-  project     = data.google_project.this
+  step        = merge(each.value, contains(keys(var.max_instances), each.key) ? { max_instances = var.max_instances[each.key] } : {})
+  project     = var.project
   region      = var.region
   source_code = google_storage_bucket_object.function[each.key]
   builder = {
     account    = google_service_account.this["function_builder"].name
     repository = google_artifact_registry_repository.functions.id
   }
-  topics                = { for topic in try(each.value.topics, []) : topic => local.topic_ids[topic] }
+  topics = {
+    for topic in try(concat(each.value.topics, ["${replace(each.key, "_", "-")}-replay"]), []) :
+    topic => local.topic_ids[topic]
+  }
   dead_letter_topic     = try(google_pubsub_topic.dead_letter[each.key].id, null)
   delivery              = local.delivery
+  pubsub_agent          = google_project_service_identity.this["pubsub"].member
   notification_channels = local.notification_channels
-
-  depends_on = [
-    google_project_service.this,
-    google_project_iam_member.function_builder,
-    google_project_iam_member.function_builder_sources,
-    google_artifact_registry_repository_iam_member.functions_are_built,
-  ]
+  depends_on            = [time_sleep.builder]
 }

@@ -7,9 +7,9 @@ locals {
     dashboard        = "Dashboard"
     preprocessing    = "Spark batches"
     training         = "Training job"
-    spark_history    = "Spark history server"
     function_builder = "Builds the functions"
     deployer         = "Cloud Build pipeline"
+    tester           = "Tests pull requests"
   }
 
   members = merge(
@@ -27,13 +27,13 @@ locals {
     validate_scan       = { uploads = ["read"], scans = ["create"], quarantine = ["create"] }
     write_features      = { scans = ["read"], models = ["read"], prepared = ["read"] }
     ingest_scans        = { uploads = ["read", "create"] }
-    verify_ingestion    = { uploads = ["read"], scans = ["read"], quarantine = ["read"] }
+    verify_ingestion    = { uploads = ["read"], scans = ["read"] }
+    reconcile           = { uploads = ["read"] }
     start_preprocessing = { prepared = ["read", "create"] }
     inference           = { scans = ["read"], models = ["read"] }
     dashboard           = { models = ["read"] }
-    preprocessing       = { scans = ["read"], models = ["read"], prepared = ["write"], spark = ["write"] }
+    preprocessing       = { scans = ["read"], models = ["read"], prepared = ["write"] }
     training            = { prepared = ["read"], models = ["write"] }
-    spark_history       = { spark = ["read"] }
     function_builder    = { functions = ["read"] }
     deployer            = { uploads = ["create"], functions = ["write"] }
   }
@@ -55,11 +55,13 @@ locals {
   }
 
   # accounts that query the dataset
-  queries = ["verify_ingestion", "dashboard", "deployer"]
+  queries = ["verify_ingestion", "reconcile", "dashboard", "deployer"]
 
   # account -> topics it publishes to
   publishes = {
-    validate_scan = ["scan-accepted", "scan-rejected"]
+    validate_scan       = ["scan-accepted", "scan-rejected"]
+    start_preprocessing = ["preprocessing-dead-letter"]
+    reconcile           = ["scan-uploaded", "score-scan-replay", "write-features-replay"]
   }
 
   # account -> subscriptions it drains
@@ -90,7 +92,7 @@ resource "google_service_account" "this" {
 
   account_id   = replace(each.key, "_", "-")
   display_name = each.value
-  depends_on   = [google_project_service.this]
+  depends_on   = [time_sleep.apis]
 }
 
 # Creating an object where one of its name exists asks for the right to delete it before the precondition
@@ -99,18 +101,29 @@ resource "google_project_iam_custom_role" "object_creator" {
   role_id     = "scanflowObjectCreator"
   title       = "Creates objects once"
   permissions = ["storage.objects.create", "storage.objects.delete"]
+  depends_on  = [time_sleep.apis]
 }
 
 resource "google_project_iam_custom_role" "row_appender" {
   role_id     = "scanflowRowAppender"
   title       = "Appends rows to tables, reads none"
   permissions = ["bigquery.tables.get", "bigquery.tables.updateData"]
+  depends_on  = [time_sleep.apis]
+}
+
+# roles/bigquery.dataEditor would let a batch read every row and delete the table.
+resource "google_project_iam_custom_role" "table_loader" {
+  role_id     = "scanflowTableLoader"
+  title       = "Loads files into a table, reads none"
+  permissions = ["bigquery.tables.get", "bigquery.tables.update", "bigquery.tables.updateData"]
+  depends_on  = [time_sleep.apis]
 }
 
 resource "google_project_iam_custom_role" "batch_submitter" {
   role_id     = "scanflowBatchSubmitter"
   title       = "Submits Dataproc batches and asks after them"
   permissions = ["dataproc.batches.create", "dataproc.batches.get", "dataproc.operations.get"]
+  depends_on  = [time_sleep.apis]
 }
 
 resource "google_storage_bucket_iam_member" "accounts" {
@@ -143,14 +156,17 @@ resource "google_storage_bucket_iam_member" "imaging_systems" {
   member = each.value
 }
 
-# The upload script reads back what it sent, to resume and to verify.
+# The upload script reads back what it sent, to resume and to verify. Without the right to delete, nobody can overwrite what
+# another has sent: names are made of the content, and a name that is taken answers 403.
 resource "google_storage_bucket_iam_member" "uploaders" {
   for_each = merge([
-    for right in ["read", "create"] : { for member in var.uploaders : "${member} may ${right}" => { member = member, right = right } }
+    for role in ["roles/storage.objectViewer", "roles/storage.objectCreator"] : {
+      for member in var.uploaders : "${member} as ${role}" => { member = member, role = role }
+    }
   ]...)
 
   bucket = google_storage_bucket.this["uploads"].name
-  role   = local.object_roles[each.value.right]
+  role   = each.value.role
   member = each.value.member
 }
 
@@ -184,7 +200,7 @@ resource "google_bigquery_table_iam_member" "loads" {
 
   dataset_id = google_bigquery_dataset.this.dataset_id
   table_id   = google_bigquery_table.raw[each.value.table].table_id
-  role       = "roles/bigquery.dataEditor"
+  role       = google_project_iam_custom_role.table_loader.id
   member     = local.members[each.value.account]
 }
 
@@ -222,9 +238,10 @@ resource "google_project_iam_member" "jobs" {
 resource "google_project_iam_member" "researcher_jobs" {
   for_each = toset(var.researchers)
 
-  project = var.project
-  role    = "roles/bigquery.jobUser"
-  member  = each.value
+  project    = var.project
+  role       = "roles/bigquery.jobUser"
+  member     = each.value
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_pubsub_topic_iam_member" "publishes" {
@@ -234,7 +251,7 @@ resource "google_pubsub_topic_iam_member" "publishes" {
     }
   ]...)
 
-  topic  = google_pubsub_topic.this[each.value.topic].id
+  topic  = local.topic_ids[each.value.topic]
   role   = "roles/pubsub.publisher"
   member = local.members[each.value.account]
 }
@@ -278,18 +295,18 @@ resource "google_project_iam_member" "batch_submitter" {
   member  = local.members["start_preprocessing"]
 }
 
-# Dataproc asks for this role, which brings the right to every bucket of the project: the condition takes that away but
-# for Spark's own, so that a batch never sees the uploads.
+# Dataproc asks for this role, which brings the right to every bucket of the project: the condition takes that away, so
+# that a batch never sees the uploads.
 resource "google_project_iam_member" "spark" {
-  for_each = toset(["preprocessing", "spark_history"])
+  for_each = toset(["preprocessing"])
 
   project = var.project
   role    = "roles/dataproc.worker"
   member  = google_service_account.this[each.value].member
 
   condition {
-    title      = "no bucket but Spark's own"
-    expression = "resource.service != \"storage.googleapis.com\" || resource.name.startsWith(\"projects/_/buckets/${local.internal_buckets.spark}\")"
+    title      = "no bucket"
+    expression = "resource.service != \"storage.googleapis.com\""
   }
 }
 
@@ -344,6 +361,13 @@ resource "google_project_iam_member" "deployer" {
   member  = local.members["deployer"]
 }
 
+# A pull request's tests may write logs and nothing else.
+resource "google_project_iam_member" "tester" {
+  project = var.project
+  role    = "roles/logging.logWriter"
+  member  = local.members["tester"]
+}
+
 resource "google_artifact_registry_repository_iam_member" "images_are_built" {
   repository = google_artifact_registry_repository.images.name
   location   = var.region
@@ -357,26 +381,32 @@ resource "google_storage_bucket_iam_member" "state" {
   member = local.members["deployer"]
 }
 
-# Service agents that have to be there before they are given anything.
-resource "google_project_service_identity" "this" {
-  provider = google-beta
-  for_each = toset(["iap", "pubsub"])
+# BigQuery makes its encryption account when somebody asks for it.
+data "google_bigquery_default_service_account" "this" {
+  count = var.kms_key == null ? 0 : 1
 
-  service    = "${each.value}.googleapis.com"
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.apis]
+}
+
+# Who encrypts with var.kms_key. The keys of the map are known in plan, its values only once the agents are made.
+locals {
+  kms_agents = {
+    artifactregistry = google_project_service_identity.this["artifactregistry"].member
+    bigquery         = one(data.google_bigquery_default_service_account.this[*].member)
+    compute          = "serviceAccount:service-${data.google_project.this.number}@compute-system.iam.gserviceaccount.com" # Spark's disks
+    dataproc         = google_project_service_identity.this["dataproc"].member
+    pubsub           = google_project_service_identity.this["pubsub"].member
+    storage          = data.google_storage_project_service_account.this.member
+  }
 }
 
 resource "google_kms_crypto_key_iam_member" "agents" {
-  for_each = toset(var.kms_key == null ? [] : [
-    data.google_storage_project_service_account.this.email_address,
-    "bq-${data.google_project.this.number}@bigquery-encryption.iam.gserviceaccount.com",
-    "service-${data.google_project.this.number}@gcp-sa-artifactregistry.iam.gserviceaccount.com",
-    "service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com",
-  ])
+  for_each = { for agent, member in local.kms_agents : agent => member if var.kms_key != null }
 
   crypto_key_id = var.kms_key
   role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
-  member        = "serviceAccount:${each.value}"
+  member        = each.value
+  depends_on    = [time_sleep.apis]
 }
 
 # Who read or changed a scan. Object names are in these entries, and a file name may name a patient: they go to a bucket
@@ -393,4 +423,24 @@ resource "google_project_iam_audit_config" "data" {
       log_type = audit_log_config.value
     }
   }
+
+  depends_on = [time_sleep.apis]
+}
+
+# Compute Engine's own account is an editor of the project unless an organisation policy forbids it. Nothing here uses it.
+resource "google_project_default_service_accounts" "this" {
+  project    = var.project
+  action     = "DEPRIVILEGE"
+  depends_on = [time_sleep.apis]
+}
+
+# What Cloud Functions' builds are given has to be known everywhere before eight of them start at once.
+resource "time_sleep" "builder" {
+  create_duration = "60s"
+
+  depends_on = [
+    google_artifact_registry_repository_iam_member.functions_are_built,
+    google_project_iam_member.function_builder,
+    google_project_iam_member.function_builder_sources,
+  ]
 }

@@ -2,19 +2,20 @@ resource "google_monitoring_notification_channel" "email" {
   display_name = "Scanflow alerts"
   type         = "email"
   labels       = { email_address = var.alert_email }
-  depends_on   = [google_project_service.this]
+  depends_on   = [time_sleep.apis]
 }
 
 locals {
   notification_channels = [google_monitoring_notification_channel.email.id]
 }
 
-# What the functions say in their logs, counted.
+# What the functions say in their logs, counted. A scan that is never scored ends as a dead-letter message, and
+# record_dead_letter then logs how long it has waited: it counts as late in the objective below.
 
 resource "google_logging_metric" "scored" {
   name            = "scanflow/upload_to_prediction"
-  description     = "Seconds from a scan's upload to its prediction, by prediction"
-  filter          = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.step["score_scan"].function}\" AND jsonPayload.message=\"scored\""
+  description     = "Seconds from a scan's upload to its prediction or, where there is none, to the dead-letter message"
+  filter          = "resource.type=\"cloud_run_revision\" AND ((resource.labels.service_name=\"${module.step["score_scan"].function}\" AND jsonPayload.message=\"scored\") OR (resource.labels.service_name=\"${module.step["record_dead_letter"].function}\" AND jsonPayload.message=\"never scored\"))"
   value_extractor = "EXTRACT(jsonPayload.seconds)"
   label_extractors = {
     prediction = "EXTRACT(jsonPayload.prediction)"
@@ -56,16 +57,17 @@ resource "google_logging_metric" "rejected" {
   }
 }
 
-# Objectives, each with a fast and a slow burn alert: a fortieth of a month's allowance gone in an hour, or a twentieth
+# Objectives, each with a fast and a slow burn alert: a fiftieth of a month's allowance gone in an hour, or a twentieth
 # in six, as Google's SRE workbook has it.
 
-resource "google_monitoring_custom_service" "corridor" {
-  service_id   = "corridor"
+resource "google_monitoring_custom_service" "pipeline" {
+  service_id   = "pipeline"
   display_name = "Upload to prediction"
+  depends_on   = [time_sleep.apis]
 }
 
 resource "google_monitoring_slo" "upload_to_prediction" {
-  service             = google_monitoring_custom_service.corridor.service_id
+  service             = google_monitoring_custom_service.pipeline.service_id
   slo_id              = "upload-to-prediction"
   display_name        = "99% of scans are scored within 60 s of their upload"
   goal                = 0.99
@@ -166,7 +168,7 @@ resource "google_monitoring_alert_policy" "burn" {
   }
 }
 
-# Dead letters and waiting messages have their alerts in modules/step.
+# Dead-letter and waiting messages have their alerts in modules/step.
 
 resource "google_monitoring_alert_policy" "preprocessing_waits" {
   display_name          = "Scans wait for preprocessing"
@@ -241,10 +243,12 @@ resource "google_monitoring_alert_policy" "training_fails" {
   }
 }
 
-# Drift, as far as answers show it: other scans than before, or another instrument, move these shares first.
+# Drift, as far as predictions show it: other scans than before, or another scanner, move these shares first.
 locals {
-  answers  = "logging_googleapis_com:user_scanflow_upload_to_prediction_count"
-  selected = { for prediction in ["Cancer", "Not a brain MRI"] : prediction => "${local.answers}{prediction=\"${prediction}\"}" }
+  # PromQL needs the resource type of a metric that several have.
+  predictions = "logging_googleapis_com:user_scanflow_upload_to_prediction_count"
+  all         = "${local.predictions}{monitored_resource=\"cloud_run_revision\",prediction!=\"\"}"
+  selected    = { for prediction in ["Cancer", "Not a brain MRI"] : prediction => "${local.predictions}{monitored_resource=\"cloud_run_revision\",prediction=\"${prediction}\"}" }
 }
 
 resource "google_monitoring_alert_policy" "drift" {
@@ -257,8 +261,8 @@ resource "google_monitoring_alert_policy" "drift" {
     display_name = "The share of Cancer over 6 hours differs by more than 0.2 from the 18 hours before"
     condition_prometheus_query_language {
       query = join(" ", [
-        "abs(sum(increase(${local.selected["Cancer"]}[6h])) / sum(increase(${local.answers}[6h]))",
-        "- sum(increase(${local.selected["Cancer"]}[18h] offset 6h)) / sum(increase(${local.answers}[18h] offset 6h))) > 0.2",
+        "abs(sum(increase(${local.selected["Cancer"]}[6h])) / sum(increase(${local.all}[6h]))",
+        "- sum(increase(${local.selected["Cancer"]}[18h] offset 6h)) / sum(increase(${local.all}[18h] offset 6h))) > 0.2",
       ])
       duration            = "0s"
       evaluation_interval = "600s"
@@ -268,7 +272,7 @@ resource "google_monitoring_alert_policy" "drift" {
   conditions {
     display_name = "More than a tenth of the files over 6 hours is not a brain MRI"
     condition_prometheus_query_language {
-      query               = "sum(increase(${local.selected["Not a brain MRI"]}[6h])) / sum(increase(${local.answers}[6h])) > 0.1"
+      query               = "sum(increase(${local.selected["Not a brain MRI"]}[6h])) / sum(increase(${local.all}[6h])) > 0.1"
       duration            = "0s"
       evaluation_interval = "600s"
     }
@@ -282,11 +286,13 @@ resource "google_monitoring_alert_policy" "drift" {
 
 resource "google_monitoring_dashboard" "this" {
   dashboard_json = file("${path.module}/dashboard.json")
-  depends_on     = [google_project_service.this]
+  depends_on     = [time_sleep.apis]
 }
 
 resource "google_billing_budget" "this" {
-  billing_account = data.google_project.this.billing_account
+  count = var.billing_account == null ? 0 : 1
+
+  billing_account = var.billing_account
   display_name    = "Scanflow ${var.project}"
 
   budget_filter {
@@ -310,15 +316,36 @@ resource "google_billing_budget" "this" {
   all_updates_rule {
     monitoring_notification_channels = local.notification_channels
   }
+
+  depends_on = [time_sleep.apis]
 }
 
 # Logs. Entries that may hold a file name, and so a patient's, go to the audit bucket and nowhere else.
 
-resource "google_logging_project_bucket_config" "default" {
+# The bucket _Default lies in `global` and cannot be moved; its sink is pointed at one in the region.
+resource "google_logging_project_bucket_config" "regional" {
   project        = var.project
-  location       = "global"
-  bucket_id      = "_Default"
+  location       = var.region
+  bucket_id      = "scanflow"
   retention_days = var.log_retention_days
+  description    = "Logs of the system, in its region"
+  depends_on     = [time_sleep.apis]
+}
+
+# Google makes this sink with the project; Terraform takes it over.
+resource "google_logging_project_sink" "default" {
+  name                   = "_Default"
+  destination            = "logging.googleapis.com/${google_logging_project_bucket_config.regional.id}"
+  filter                 = "NOT LOG_ID(\"cloudaudit.googleapis.com/activity\") AND NOT LOG_ID(\"externalaudit.googleapis.com/activity\") AND NOT LOG_ID(\"cloudaudit.googleapis.com/system_event\") AND NOT LOG_ID(\"externalaudit.googleapis.com/system_event\") AND NOT LOG_ID(\"cloudaudit.googleapis.com/access_transparency\") AND NOT LOG_ID(\"externalaudit.googleapis.com/access_transparency\")"
+  unique_writer_identity = true
+
+  exclusions {
+    name        = "data-access"
+    description = "Kept in the audit bucket alone"
+    filter      = local.data_access
+  }
+
+  depends_on = [google_logging_project_sink.audit]
 }
 
 resource "google_logging_project_bucket_config" "audit" {
@@ -327,6 +354,7 @@ resource "google_logging_project_bucket_config" "audit" {
   bucket_id      = "audit"
   retention_days = 400
   description    = "Who read or changed which scan"
+  depends_on     = [time_sleep.apis]
 }
 
 locals {
@@ -339,11 +367,4 @@ resource "google_logging_project_sink" "audit" {
   destination            = "logging.googleapis.com/${google_logging_project_bucket_config.audit.id}"
   filter                 = local.data_access
   unique_writer_identity = true
-}
-
-resource "google_logging_project_exclusion" "data_access" {
-  name        = "data-access"
-  description = "Kept in the audit bucket alone"
-  filter      = local.data_access
-  depends_on  = [google_logging_project_sink.audit]
 }

@@ -1,10 +1,11 @@
 # Spark's executors run here without public addresses. With Private Google Access and no NAT they reach Google's own
-# services and nothing else, so that no scan can leave through them.
+# services and nothing else. Those include every other project's buckets: only a VPC Service Controls perimeter
+# (perimeter.tf) keeps a scan from leaving that way.
 
 resource "google_compute_network" "this" {
   name                    = "scanflow"
   auto_create_subnetworks = false
-  depends_on              = [google_project_service.this]
+  depends_on              = [time_sleep.apis]
 }
 
 resource "google_compute_subnetwork" "spark" {

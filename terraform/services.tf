@@ -1,5 +1,17 @@
 locals {
   inference_url = google_cloud_run_v2_service.inference.uri
+
+  # What was deployed last stands in the state bucket: bootstrap.sh puts hello pages there, the pipeline the digests of each
+  # successful build. So nobody who applies by hand puts a hello page where a service was.
+  images = coalesce(var.images, jsondecode(data.google_storage_bucket_object_content.images.content))
+
+  # A new project may run 20 vCPU and 40 GiB a region, counted as max_instances x size.
+  max_instances = merge({ inference = 10, dashboard = 5 }, var.max_instances)
+
+  l4_regions = ["asia-southeast1", "europe-west1", "europe-west4", "us-central1", "us-east4"]
+
+  # Cloud Run takes no larger HTTP/1 request. Larger scans go through the uploads bucket.
+  max_request_bytes = 32 * 1024 * 1024
 }
 
 # Images of the services, and those that Cloud Functions builds. A pushed image is scanned for known weaknesses.
@@ -33,7 +45,7 @@ resource "google_artifact_registry_repository" "images" {
     }
   }
 
-  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agents]
+  depends_on = [time_sleep.apis, google_kms_crypto_key_iam_member.agents]
 }
 
 resource "google_artifact_registry_repository" "functions" {
@@ -46,7 +58,7 @@ resource "google_artifact_registry_repository" "functions" {
     enablement_config = "INHERITED"
   }
 
-  depends_on = [google_project_service.this, google_kms_crypto_key_iam_member.agents]
+  depends_on = [time_sleep.apis, google_kms_crypto_key_iam_member.agents]
 }
 
 resource "google_cloud_run_v2_service" "inference" {
@@ -54,6 +66,19 @@ resource "google_cloud_run_v2_service" "inference" {
   location            = var.region
   ingress             = "INGRESS_TRAFFIC_ALL" # other systems call it; IAM asks every caller for a token
   deletion_protection = var.deletion_protection
+
+  # The pipeline tries a new revision without traffic, then with a tenth of it; an apply gives all to the latest.
+  traffic {
+    type    = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
+    percent = 100
+  }
+
+  dynamic "binary_authorization" {
+    for_each = var.binary_authorization ? [true] : []
+    content {
+      use_default = true
+    }
+  }
 
   template {
     service_account                  = google_service_account.this["inference"].email
@@ -63,11 +88,11 @@ resource "google_cloud_run_v2_service" "inference" {
 
     scaling {
       min_instance_count = var.inference_min_instances
-      max_instance_count = 20
+      max_instance_count = local.max_instances.inference
     }
 
     containers {
-      image = var.images.inference
+      image = local.images.inference
 
       resources {
         limits            = { cpu = "2", memory = "2Gi" }
@@ -80,6 +105,7 @@ resource "google_cloud_run_v2_service" "inference" {
           GOOGLE_CLOUD_PROJECT = var.project
           SCANS_BUCKET         = local.buckets.scans
           MODELS_BUCKET        = local.buckets.models
+          MAX_REQUEST_BYTES    = local.max_request_bytes
         }
         content {
           name  = env.key
@@ -105,7 +131,7 @@ resource "google_cloud_run_v2_service" "inference" {
     }
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.apis]
 }
 
 # The pages people open. Identity-Aware Proxy asks who they are before a request reaches the container.
@@ -119,6 +145,19 @@ resource "google_cloud_run_v2_service" "dashboard" {
   iap_enabled         = true
   deletion_protection = var.deletion_protection
 
+  # The pipeline tries a new revision without traffic, then with a tenth of it; an apply gives all to the latest.
+  traffic {
+    type    = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
+    percent = 100
+  }
+
+  dynamic "binary_authorization" {
+    for_each = var.binary_authorization ? [true] : []
+    content {
+      use_default = true
+    }
+  }
+
   template {
     service_account                  = google_service_account.this["dashboard"].email
     execution_environment            = "EXECUTION_ENVIRONMENT_GEN2"
@@ -127,11 +166,11 @@ resource "google_cloud_run_v2_service" "dashboard" {
     session_affinity                 = true
 
     scaling {
-      max_instance_count = 5
+      max_instance_count = local.max_instances.dashboard
     }
 
     containers {
-      image = var.images.dashboard
+      image = local.images.dashboard
 
       resources {
         limits            = { cpu = "1", memory = "1Gi" }
@@ -171,7 +210,7 @@ resource "google_cloud_run_v2_service" "dashboard" {
     }
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_cloud_run_v2_service_iam_member" "iap" {
@@ -193,25 +232,36 @@ resource "google_iap_web_cloud_run_service_iam_member" "clinicians" {
 resource "google_cloud_run_v2_job" "training" {
   name                = "training"
   location            = var.region
+  launch_stage        = var.training_gpu ? "BETA" : "GA"
   deletion_protection = false
+
+  dynamic "binary_authorization" {
+    for_each = var.binary_authorization ? [true] : []
+    content {
+      use_default = true
+    }
+  }
 
   template {
     template {
       service_account               = google_service_account.this["training"].email
       execution_environment         = "EXECUTION_ENVIRONMENT_GEN2"
-      gpu_zonal_redundancy_disabled = true
-      timeout                       = "3600s" # the longest a task with a GPU may take
+      gpu_zonal_redundancy_disabled = var.training_gpu ? true : null
+      timeout                       = var.training_gpu ? "3600s" : "43200s" # with a GPU an hour is the most there is
       max_retries                   = 0
 
-      node_selector {
-        accelerator = "nvidia-l4"
+      dynamic "node_selector" {
+        for_each = var.training_gpu ? ["nvidia-l4"] : []
+        content {
+          accelerator = node_selector.value
+        }
       }
 
       containers {
-        image = var.images.training
+        image = local.images.training
 
         resources {
-          limits = { cpu = "8", memory = "32Gi", "nvidia.com/gpu" = "1" }
+          limits = merge({ cpu = "8", memory = "32Gi" }, var.training_gpu ? { "nvidia.com/gpu" = "1" } : {})
         }
 
         dynamic "env" {
@@ -230,7 +280,7 @@ resource "google_cloud_run_v2_job" "training" {
     }
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.apis]
 }
 
 # The release that ships with the code is the first in the bucket. Training adds others and moves the pointer; Terraform
@@ -257,41 +307,5 @@ resource "google_storage_bucket_object" "current" {
 
   lifecycle {
     ignore_changes = all
-  }
-}
-
-# Pull requests run everything but the apply; the main branch runs all.
-resource "google_cloudbuild_trigger" "this" {
-  for_each = { for event in ["pull-request", "main"] : event => var.repository if var.repository != null }
-
-  name            = each.key
-  location        = var.region
-  filename        = "cloudbuild.yaml"
-  service_account = google_service_account.this["deployer"].id
-
-  substitutions = {
-    _REGION      = var.region
-    _ALERT_EMAIL = var.alert_email
-    _APPLY       = each.key == "main"
-  }
-
-  github {
-    owner = each.value.owner
-    name  = each.value.name
-
-    dynamic "pull_request" {
-      for_each = each.key == "pull-request" ? [1] : []
-      content {
-        branch          = "^main$"
-        comment_control = "COMMENTS_ENABLED_FOR_EXTERNAL_CONTRIBUTORS_ONLY"
-      }
-    }
-
-    dynamic "push" {
-      for_each = each.key == "main" ? [1] : []
-      content {
-        branch = "^main$"
-      }
-    }
   }
 }

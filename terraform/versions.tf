@@ -1,7 +1,7 @@
 terraform {
-  required_version = ">= 1.7"
+  required_version = ">= 1.9"
 
-  # terraform init -backend-config="bucket=<project>-terraform"
+  # terraform init -backend-config="bucket=<project>-terraform"; bootstrap.sh makes the bucket.
   backend "gcs" {
     prefix = "scanflow"
   }
@@ -10,6 +10,7 @@ terraform {
     google      = { source = "hashicorp/google", version = "~> 6.50" }
     google-beta = { source = "hashicorp/google-beta", version = "~> 6.50" } # Identity-Aware Proxy on Cloud Run, service agents
     archive     = { source = "hashicorp/archive", version = "~> 2.7" }
+    time        = { source = "hashicorp/time", version = "~> 0.13" }
   }
 }
 
@@ -18,6 +19,7 @@ provider "google" {
   region                = var.region
   billing_project       = var.project
   user_project_override = true
+  default_labels        = local.labels
 }
 
 provider "google-beta" {
@@ -25,23 +27,5 @@ provider "google-beta" {
   region                = var.region
   billing_project       = var.project
   user_project_override = true
-}
-
-data "google_project" "this" {
-  project_id = var.project
-}
-
-locals {
-  apis = [
-    "artifactregistry", "bigquery", "billingbudgets", "cloudbuild", "cloudfunctions", "cloudresourcemanager",
-    "cloudscheduler", "compute", "containerscanning", "dataproc", "iam", "iap", "logging", "monitoring",
-    "ondemandscanning", "pubsub", "run", "storage",
-  ]
-}
-
-resource "google_project_service" "this" {
-  for_each = toset(local.apis)
-
-  service            = "${each.value}.googleapis.com"
-  disable_on_destroy = false
+  default_labels        = local.labels
 }

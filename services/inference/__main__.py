@@ -6,21 +6,26 @@ import warnings
 
 import uvicorn
 
-from services.inference.connection import Connection
-from services.inference.main import app
+from services.inference.app import create_app
+from services.inference.http.header_timeout import HeaderTimeoutProtocol
+from services.inference.settings import Settings
+from shared.gcp import logs
 
 
 def main() -> None:
     """Serve until SIGTERM, then finish what is in flight."""
+    logs.configure()
     warnings.simplefilter("ignore")  # decoders' warnings may quote what a file says of a patient
+    app = create_app(Settings())
     gc.freeze()  # what is loaded by now stays: no collection need look at it
     uvicorn.run(
         app,
         host=os.environ.get("HOST", "127.0.0.1"),
         port=int(os.environ.get("AIP_HTTP_PORT") or os.environ.get("PORT") or 8080),
         loop="uvloop",
-        http=Connection,
+        http=HeaderTimeoutProtocol,
         ws="none",
+        log_config=None,
         access_log=False,  # a line per request is Cloud Run's to write, and costs more than the routing
         server_header=False,
         timeout_keep_alive=75,

@@ -5,7 +5,7 @@ from prometheus_client import Counter, Gauge, Histogram
 _BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16)
 
 _stage = Histogram("scanflow_stage_seconds", "Time in a stage of a request", ["stage"], buckets=_BUCKETS)
-_predictions = Counter("scanflow_predictions", "Scans answered, by prediction", ["prediction"])
+_predictions = Counter("scanflow_predictions", "Scans predicted, by predicted class", ["prediction"])
 
 # Children are looked up once: a lookup by label takes longer than counting.
 STAGES = {stage: _stage.labels(stage) for stage in ("request", "queue", "decode", "prepare", "network")}
@@ -14,4 +14,4 @@ RESPONSES = Counter("scanflow_responses", "Responses to requests for predictions
 IN_FLIGHT = Gauge("scanflow_in_flight", "Requests for predictions being answered")
 BODY_BYTES = Gauge("scanflow_body_bytes", "Bytes of request bodies held in memory")
 MODEL = Gauge("scanflow_model", "1 for the release being served", ["version"])
-REFUSED_RELEASES = Counter("scanflow_refused_releases", "Releases not served: no match of card, graph and code")
+REFUSED_RELEASES = Counter("scanflow_refused_releases", "Releases not served: card, graph and code do not match")

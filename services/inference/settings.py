@@ -1,4 +1,4 @@
-"""What an operator may set, read once when the service starts; the README lists the variables."""
+"""What an operator may set, read once when the service starts; docs/operations/inference.md lists the variables."""
 
 import os
 from dataclasses import dataclass, field
@@ -16,31 +16,29 @@ def _words(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Each field is the environment variable of the same name in capitals."""
+    """Fields without a plain default are read from the environment variable of the same name in capitals."""
 
     scans_bucket: str = field(default_factory=lambda: os.environ.get("SCANS_BUCKET", ""))
-    """The only bucket that a uri may name; none where empty."""
+    """The only bucket that a uri may name; none if empty."""
     models_bucket: str = field(default_factory=lambda: os.environ.get("MODELS_BUCKET", ""))
-    """Where `current.json` is watched; the bundled release is served where empty."""
+    """Where `current.json` is watched; the bundled release is served if empty."""
     model_poll_seconds: float = field(default_factory=lambda: _number("MODEL_POLL_SECONDS", 30))
     workers: int = field(default_factory=lambda: int(_number("WORKERS", os.process_cpu_count() or 1)))
-    """Threads that decode and predict, one a core."""
+    """Threads that decode and predict, one per core."""
     queue_seconds: float = field(default_factory=lambda: _number("QUEUE_SECONDS", 0.15))
     """A request that would wait longer for a worker is refused at once."""
     body_seconds: float = field(default_factory=lambda: _number("BODY_SECONDS", 20))
     """Time in which a request's body must be here."""
-    max_request_bytes: int = field(default_factory=lambda: int(_number("MAX_REQUEST_BYTES", MAX_BYTES * 3 // 2)))
-    """Of one request. The default lets the largest scan through as base64."""
-    max_body_memory: int = field(default_factory=lambda: int(_number("MAX_BODY_MEMORY", 4 * MAX_BYTES)))
+    max_request_bytes: int = MAX_BYTES * 3 // 2
+    """Of one request: the largest scan gets through as base64."""
+    max_body_memory: int = 4 * MAX_BYTES
     """Bytes of all bodies together that are held at a time."""
-    max_concurrency: int = field(default_factory=lambda: int(_number("MAX_CONCURRENCY", 512)))
+    max_concurrency: int = 512
     """Requests in flight; more are refused."""
-    rate_per_second: float = field(default_factory=lambda: _number("RATE_PER_SECOND", 0))
-    """Requests a caller may send, twice as many in a burst; 0: no limit."""
     cors_origins: tuple[str, ...] = field(default_factory=lambda: _words("CORS_ORIGINS"))
-    """Web pages that may call the service from a browser; none where empty."""
+    """Web pages that may call the service from a browser; none if empty."""
     jwt_issuer: str = field(default_factory=lambda: os.environ.get("JWT_ISSUER", ""))
-    """Tokens are checked where this is set. On Cloud Run leave it empty: IAM has checked before."""
+    """Tokens are checked if this is set. On Cloud Run leave it empty: IAM has checked before."""
     jwt_audience: str = field(default_factory=lambda: os.environ.get("JWT_AUDIENCE", ""))
     jwt_jwks_url: str = field(default_factory=lambda: os.environ.get("JWT_JWKS_URL", ""))
     aip_predict_route: str = field(default_factory=lambda: os.environ.get("AIP_PREDICT_ROUTE", ""))

@@ -16,14 +16,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 _ENDPOINTS = Path(".local/endpoints.json")
+_LOCAL_PROJECT = "scanflow-local"
 _STEPS = ("validate_scan", "record_scan", "score_scan", "write_features", "record_dead_letter")
 
 
 def main() -> int:
     """Run a command and return the exit status."""
     arguments = _arguments()
-    if "GOOGLE_CLOUD_PROJECT" not in os.environ:
-        _use_local_system()
+    _settle_environment()
     return _replay(arguments) if arguments.command == "replay" else _reconcile(arguments)
 
 
@@ -32,9 +32,8 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     done = replay(arguments.step, since=arguments.since, reason=arguments.reason, dry=arguments.dry)
     would = "would be replayed" if arguments.dry else "replayed"
-    print(
-        f"{done.found:,} dead-letter messages of {done.step}: {done.replayed:,} {would}, {done.set_aside:,} set aside"
-    )
+    print(f"{done.found:,} dead-letter messages of {done.step}:", end=" ")
+    print(f"{done.replayed:,} {would}, {done.set_aside:,} set aside")
     return 1 if done.set_aside else 0
 
 
@@ -54,11 +53,18 @@ def _reconcile(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _use_local_system() -> None:
-    """Point the clients at the stand-ins of a running `make demo`."""
-    if not _ENDPOINTS.exists():
-        sys.exit("Set GOOGLE_CLOUD_PROJECT, or start the system here: make demo")
-    os.environ.update(json.loads(_ENDPOINTS.read_text())["environment"])
+def _settle_environment() -> None:
+    """Name what Terraform names by the project; without a project, point the clients at the system that runs here."""
+    if "GOOGLE_CLOUD_PROJECT" not in os.environ:
+        if not _ENDPOINTS.exists():
+            sys.exit("Set GOOGLE_CLOUD_PROJECT, or start the system here: make demo")
+        addresses = json.loads(_ENDPOINTS.read_text())
+        hosts = {f"{name.upper()}_EMULATOR_HOST": addresses[name] for name in ("storage", "pubsub", "bigquery")}
+        os.environ.update(hosts, GOOGLE_CLOUD_PROJECT=_LOCAL_PROJECT)
+    project = os.environ["GOOGLE_CLOUD_PROJECT"]
+    for bucket in ("uploads", "scans"):
+        os.environ.setdefault(f"{bucket.upper()}_BUCKET", f"{project}-{bucket}")
+    os.environ.setdefault("DATASET", "scanflow")
 
 
 def _arguments() -> argparse.Namespace:

@@ -39,6 +39,8 @@ _PAGE = 20_000
 """Rows of a streamed query in one answer."""
 _JOB_S = 600
 """Patience with a query that a job asks."""
+MAX_BYTES_BILLED = 32 * 2**30
+"""Of one query, 20 cents at list price: BigQuery refuses one that would read more, before it reads anything."""
 _PATIENCE_S = 15
 """The client's own is ten minutes, far longer than a person or a push subscription waits."""
 _RETRY = bigquery.DEFAULT_RETRY.with_timeout(_PATIENCE_S)
@@ -75,7 +77,9 @@ def query(sql: str, **parameters: str | float | bool | datetime | date | list[st
 
     Raises BigQueryError.
     """
-    job_config = bigquery.QueryJobConfig(query_parameters=[_parameter(*item) for item in parameters.items()])
+    job_config = bigquery.QueryJobConfig(
+        query_parameters=[_parameter(*item) for item in parameters.items()], maximum_bytes_billed=MAX_BYTES_BILLED
+    )
     with _answering():
         rows = client().query_and_wait(
             sql.replace("{dataset}", config.dataset()),
@@ -93,7 +97,9 @@ def stream(sql: str, **parameters: str | float | bool | datetime | date | list[s
 
     For jobs, not for people: it waits ten minutes.
     """
-    job_config = bigquery.QueryJobConfig(query_parameters=[_parameter(*item) for item in parameters.items()])
+    job_config = bigquery.QueryJobConfig(
+        query_parameters=[_parameter(*item) for item in parameters.items()], maximum_bytes_billed=MAX_BYTES_BILLED
+    )
     with _answering():
         yield from client().query_and_wait(
             sql.replace("{dataset}", config.dataset()), job_config=job_config, page_size=_PAGE, wait_timeout=_JOB_S
@@ -132,6 +138,7 @@ def _load_config() -> bigquery.LoadJobConfig:
     return bigquery.LoadJobConfig(
         source_format=bigquery.SourceFormat.PARQUET,
         write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
+        create_disposition=bigquery.CreateDisposition.CREATE_NEVER,  # the other asks for the right to create tables
         parquet_options=options,
     )
 

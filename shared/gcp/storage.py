@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from google.api_core.exceptions import GoogleAPIError, NotFound, PreconditionFailed
+from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage import Blob
@@ -74,10 +74,23 @@ def replace(  # noqa: PLR0913 - an object's parts, and the generation it must fo
     blob.metadata = metadata
     try:
         with _nameless("create", bucket):
-            blob.upload_from_string(content, content_type=content_type, if_generation_match=generation)
+            _upload(blob, content, content_type, generation)
     except PreconditionFailed:
         return False
     return True
+
+
+def _upload(blob: Blob, content: bytes, content_type: str, generation: int) -> None:
+    """Raise PreconditionFailed if the name is taken, also for a caller who may not overwrite.
+
+    Cloud Storage answers that caller 403 before it looks at the precondition.
+    """
+    try:
+        blob.upload_from_string(content, content_type=content_type, if_generation_match=generation)
+    except Forbidden:
+        if generation or not blob.exists():
+            raise
+        raise PreconditionFailed("taken") from None
 
 
 def copy(source: Blob, bucket: str, name: str) -> bool:

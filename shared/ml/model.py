@@ -5,7 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, SignatureRunner
 
-from shared.imaging.preprocessing import PREPROCESSING_VERSION
+from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE
 from shared.ml.prediction import PredictedClass
 
 GRAPH_FILE = "model.tflite"
@@ -97,7 +97,8 @@ class Model:
         self._graph = graph
         self._threads = threads
         self._idle = [self._interpreter()]
-        self._cores = threading.Semaphore(os.cpu_count() or 1)
+        self._most_threads = os.cpu_count() or 1
+        self._cores = threading.Semaphore(self._most_threads)
 
     def predict(self, tensor: np.ndarray) -> Prediction:
         """Run the graph once on a prepared scan, float32 (128, 128, 3) in [0, 1]."""
@@ -112,6 +113,12 @@ class Model:
             novelty=novelty,
             is_brain_mri=novelty <= self.card.ood_limit,
         )
+
+    def warm(self, threads: int) -> None:
+        """Make the interpreters that as many threads need and run each once, so that no prediction waits for one."""
+        with ExitStack() as held:
+            for run in [held.enter_context(self._runner()) for _ in range(min(threads, self._most_threads))]:
+                run(scan=np.zeros((1, SIDE, SIDE, 3), np.float32))
 
     def predicted_class(self, prediction: Prediction) -> PredictedClass:
         """Return the predicted class at the card's operating threshold."""

@@ -97,3 +97,8 @@ def parse_predictions(answer: Mapping[str, Any]) -> list[PredictionResponse]:
     Raises TypeError or KeyError if a required field is missing.
     """
     return [PredictionResponse.from_dict(scan) for scan in answer.get("scans", [answer])]
+
+
+def answer_of(pages: list[PredictionResponse]) -> PredictionResponse | PagePredictions:
+    """Return the answer about a file: its only page's prediction, or those of all its pages."""
+    return pages[0] if len(pages) == 1 else PagePredictions(scans=pages)

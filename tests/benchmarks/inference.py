@@ -25,7 +25,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import psutil
 
-from services.inference.releases import BUNDLED
+from services.inference.served_models import BUNDLED
 from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import Model, read_release

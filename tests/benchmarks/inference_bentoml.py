@@ -4,7 +4,7 @@ from pathlib import Path
 
 import bentoml
 
-from services.inference.releases import BUNDLED
+from services.inference.served_models import BUNDLED
 from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import read_release

@@ -5,7 +5,7 @@ import sys
 import litserve as ls
 from fastapi import Request
 
-from services.inference.releases import BUNDLED
+from services.inference.served_models import BUNDLED
 from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import Prediction, read_release

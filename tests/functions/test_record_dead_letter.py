@@ -56,5 +56,17 @@ def test_a_letter_about_nothing_we_know_is_counted_too(cloud: Cloud, record_dead
     assert row["scan_id"] is None
 
 
+@pytest.mark.parametrize(
+    ("subscription", "late"), [("score-scan-on-scan-accepted", True), ("write-features-on-scan-accepted", False)]
+)
+def test_a_scan_that_nobody_scores_is_told_to_the_objective(
+    cloud: Cloud, record_dead_letter: Push, caplog: pytest.LogCaptureFixture, subscription: str, late: bool
+) -> None:
+    with caplog.at_level("WARNING"):
+        assert record_dead_letter({"scan_id": "e" * 64}, **given_up_by(subscription)) == 200
+    told = [record for record in caplog.records if record.message == "never scored"]
+    assert [record.seconds > 0 for record in told] == ([True] if late else [])
+
+
 def test_a_message_that_nobody_gave_up_is_retried(cloud: Cloud, record_dead_letter: Push) -> None:
     assert record_dead_letter({"scan_id": "d" * 64}) == 500

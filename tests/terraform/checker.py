@@ -17,7 +17,7 @@ from tests.terraform.provider_schema import PACKAGES, Schema, provider_schema
 
 _OF_TERRAFORM = {"for_each", "count", "provider", "depends_on", "lifecycle", "dynamic", "timeouts"}
 _RESOURCE = re.compile(
-    r"(?<![\w.])(data\.)?(google_\w+|archive_\w+)\.(\w+)(?:\[[^][]*(?:\[[^][]*\][^][]*)*\])?(?:\.(\w+))?"
+    r"(?<![\w.])(data\.)?(google_\w+|archive_\w+|time_\w+)\.(\w+)(?:\[[^][]*(?:\[[^][]*\][^][]*)*\])?(?:\.(\w+))?"
 )
 _DECLARED = re.compile(r"(?<![\w.])(var|local)\.(\w+)")
 _MODULE = re.compile(r"(?<![\w.])module\.(\w+)(?:\[[^][]*\])?(?:\.(\w+))?")

@@ -52,7 +52,8 @@ def workspace(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) ->
         (copy / part).parent.mkdir(parents=True, exist_ok=True)
         (copy / part).symlink_to(ROOT / part)
     folder = shutil.copytree(ROOT / "terraform", copy / "terraform", ignore=shutil.ignore_patterns(".terraform*"))
-    initialised = terraform(folder, "init", "-backend=false", "-no-color")
+    (folder / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
+    initialised = terraform(folder, "init", "-no-color")
     assert initialised.returncode == 0, initialised.stderr
     return folder
 

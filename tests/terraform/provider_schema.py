@@ -20,6 +20,7 @@ PACKAGES = {
     "google": "cdktf-cdktf-provider-google==16.12.0",
     "google-beta": "cdktf-cdktf-provider-google-beta==16.12.0",
     "archive": "cdktf-cdktf-provider-archive==11.0.1",
+    "time": "cdktf-cdktf-provider-time==11.0.1",
 }
 
 Schema = dict[str, Any]

@@ -140,10 +140,13 @@ def test_the_dashboard_is_json_of_metrics_that_there_are():
 def test_the_logs_that_are_counted_are_written():
     """A metric counts entries by their message and fields; each must be one that the function logs."""
     for metric in _resources("google_logging_metric").values():
-        (step,) = re.findall(r"module\.step\[\\?\"(\w+)", metric["filter"])
-        (message,) = re.findall(r"jsonPayload\.message=\\*\"(\w+)", metric["filter"])
+        steps = re.findall(r"module\.step\[\\?\"(\w+)", metric["filter"])
+        messages = re.findall(r"jsonPayload\.message=\\*\"([\w ]+)", metric["filter"])
         wanted = set(re.findall(r"jsonPayload\.(\w+)\)", json.dumps(metric)))
-        assert wanted <= _logged(step, message)
+        first, *others = [_logged(*pair) for pair in zip(steps, messages, strict=True)]
+        assert wanted <= first
+        value = set(re.findall(r"jsonPayload\.(\w+)\)", metric.get("value_extractor", "")))
+        assert all(value <= logged for logged in others)
 
 
 def _logged(step: str, message: str) -> set[str]:
@@ -171,7 +174,7 @@ def _service_environment(name: str) -> set[str]:
 
 
 def _dead_letter_topics() -> set[str]:
-    return {dead_letters(step) for step in declared()["steps"]}
+    return {dead_letters(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]}
 
 
 def _notified_topic() -> str:

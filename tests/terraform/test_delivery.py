@@ -79,7 +79,9 @@ def test_a_scan_that_does_not_come_through_rolls_back_and_fails(tmp_path):
 
 def test_every_image_is_built_and_deployed():
     built = re.search(r"IMAGES=([\w ]+)", str(build()["options"]["env"]))[1].split()
-    deployed = set(re.findall(r"var\.images\.(\w+)", "".join(f.read_text() for f in (ROOT / "terraform").glob("*.tf"))))
+    deployed = set(
+        re.findall(r"local\.images\.(\w+)", "".join(f.read_text() for f in (ROOT / "terraform").glob("*.tf")))
+    )
     assert set(built) == set(IMAGES) == deployed
 
 

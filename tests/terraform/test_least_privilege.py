@@ -1,5 +1,6 @@
 """Who needs what, as data: the grants in terraform/iam.tf cover it and hold no more, the code calls for it."""
 
+import ast
 import re
 from functools import cache
 
@@ -17,11 +18,14 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "read_range"): {"storage.objects.get"},
     ("storage", "objects"): {"storage.objects.list"},
     ("storage", "fingerprint"): set(),  # of what was listed
+    ("storage", "notification"): set(),
     ("storage", "create"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "replace"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "write"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "copy"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
     ("pubsub", "publish"): {"pubsub.topics.publish"},
+    ("pubsub", "publish_messages"): {"pubsub.topics.publish"},
+    ("pubsub", "release"): {"pubsub.subscriptions.consume"},
     ("pubsub", "pull"): {"pubsub.subscriptions.consume"},
     ("pubsub", "acknowledge"): {"pubsub.subscriptions.consume"},
     ("bigquery", "append"): {"bigquery.tables.updateData"},
@@ -33,6 +37,7 @@ CALLS: dict[tuple[str, str], Permissions] = {
         "storage.objects.get",
         "storage.objects.list",  # of the files that BigQuery reads as the caller
     },
+    ("bigquery", "stream"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("bigquery", "query"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("dataproc", "submit"): {"dataproc.batches.create", "dataproc.batches.get", "iam.serviceAccounts.actAs"},
     ("auth", "authorization"): {"run.routes.invoke"},
@@ -73,12 +78,20 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "bucket source": {"storage.objects.list"},
         "bucket uploads": {"storage.objects.get", "storage.objects.list"},
         "bucket scans": {"storage.objects.get", "storage.objects.list"},
-        "bucket quarantine": {"storage.objects.list"},
         "table ingestion_checks": {"bigquery.tables.updateData"},
         "dataset": {"bigquery.tables.getData"},
         "project": {"bigquery.jobs.create"},
     },
+    "reconcile": {
+        "bucket uploads": {"storage.objects.get", "storage.objects.list"},
+        "topic scan-uploaded": {"pubsub.topics.publish"},
+        "topic score-scan-replay": {"pubsub.topics.publish"},
+        "topic write-features-replay": {"pubsub.topics.publish"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
+    },
     "start_preprocessing": {
+        "topic preprocessing-dead-letter": {"pubsub.topics.publish"},
         "bucket prepared": {"storage.objects.list", "storage.objects.create", "storage.objects.delete"},
         "subscription preprocessing": {"pubsub.subscriptions.consume"},
         "account preprocessing": {"iam.serviceAccounts.actAs"},
@@ -104,7 +117,6 @@ NEEDS: dict[str, dict[str, Permissions]] = {
             "storage.objects.create",
             "storage.objects.delete",
         },
-        "bucket spark": {"storage.objects.get", "storage.objects.create"},  # Dataproc's own, for staging and history
         "repository images": {"artifactregistry.repositories.downloadArtifacts"},
         "table features": {"bigquery.tables.get", "bigquery.tables.update", "bigquery.tables.updateData"},
         "table cnn_features": {"bigquery.tables.get", "bigquery.tables.update", "bigquery.tables.updateData"},
@@ -126,12 +138,6 @@ NEEDS: dict[str, dict[str, Permissions]] = {
 
 ROLES: dict[str, Permissions] = {
     "roles/artifactregistry.reader": {"artifactregistry.repositories.downloadArtifacts"},
-    "roles/bigquery.dataEditor": {
-        "bigquery.tables.get",
-        "bigquery.tables.getData",
-        "bigquery.tables.update",
-        "bigquery.tables.updateData",
-    },
     "roles/bigquery.dataViewer": {"bigquery.tables.get", "bigquery.tables.getData"},
     "roles/bigquery.jobUser": {"bigquery.jobs.create"},
     "roles/dataproc.worker": {"dataproc.agents.create"},
@@ -139,6 +145,7 @@ ROLES: dict[str, Permissions] = {
     "roles/pubsub.publisher": {"pubsub.topics.publish"},
     "roles/pubsub.subscriber": {"pubsub.subscriptions.consume"},
     "roles/run.invoker": {"run.routes.invoke", "run.jobs.run"},
+    "roles/storage.objectCreator": {"storage.objects.create"},
     "roles/storage.objectUser": {
         "storage.objects.create",
         "storage.objects.delete",
@@ -157,6 +164,30 @@ FORBIDDEN = re.compile(r"roles/(owner|editor|viewer)$|admin$", re.IGNORECASE)
 EXCEPTIONS = {
     "roles/ondemandscanning.admin": "the only role that may ask for a scan of an image, and it can do no more"
 }
+
+
+def test_a_load_asks_for_no_right_to_create_tables():
+    """A load job's default creates the table, and so asks for bigquery.tables.create even where the table exists."""
+    code = deployable("preprocessing").reached
+    jobs = [ast.unparse(node) for (module, _), node in code.items() if module == "shared.gcp.bigquery"]
+    configured = [job for job in jobs if "bigquery.LoadJobConfig(" in job]
+    assert configured
+    assert all("create_disposition=bigquery.CreateDisposition.CREATE_NEVER" in job for job in configured)
+
+
+def test_every_query_has_a_limit_of_bytes():
+    jobs = ast.unparse(deployable("dashboard").reached["shared.gcp.bigquery", "query"])
+    assert "maximum_bytes_billed=" in jobs
+
+
+def test_an_uploader_can_neither_delete_nor_overwrite():
+    """To write over an object is to delete it, so the right to create must come without the right to delete."""
+    roles = set(re.findall(r"roles/[\w.]+", _members()["google_storage_bucket_iam_member", "uploaders"]["for_each"]))
+    assert {permission for role in roles for permission in ROLES[role]} == {
+        "storage.objects.create",
+        "storage.objects.get",
+        "storage.objects.list",
+    }
 
 
 def _grants(account: str) -> dict[str, Permissions]:

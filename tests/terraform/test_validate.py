@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import pytest
 
+from local.stack.terraform_config import TERRAFORM
 from tests.terraform.mistakes import MISTAKES
 
 FINDS = {
@@ -50,9 +51,12 @@ def test_valid(terraform, workspace):
     assert validated.returncode == 0, validated.stderr
 
 
-def test_plans_with_three_variables_and_with_everything_switched_on(terraform, workspace):
-    tested = terraform(workspace, "test", "-no-color")
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+@pytest.mark.parametrize("file", sorted(file.name for file in (TERRAFORM / "tests").iterdir()))
+def test_plans_and_applies_from_nothing(terraform, workspace, file):
+    """Each file begins without a state: what one run left behind would hide what another cannot know in plan."""
+    assert (TERRAFORM / "tests" / file).read_text().count("\nrun ") == 1
+    tested = terraform(workspace, "test", "-no-color", f"-filter=tests/{file}")
+    assert "1 passed, 0 failed" in tested.stdout, tested.stdout + tested.stderr
 
 
 @pytest.mark.parametrize("mistake", FINDS)

@@ -1,10 +1,9 @@
-# One step of the corridor: a function with a service account of its own, and, for each topic that drives it, a push
-# subscription with back-off. What fails ten times lies in the step's dead-letter subscription until somebody replays it.
+# One step of the pipeline: a function with a service account of its own, and, for each topic that drives it, a push
+# subscription with back-off. What exhausts its attempts lies in the step's dead-letter subscription until somebody replays it.
 
 locals {
   dashed        = replace(var.name, "_", "-")
   subscriptions = { for topic, id in var.topics : topic => "${local.dashed}-on-${topic}" }
-  pubsub_agent  = "serviceAccount:service-${var.project.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
 }
 
 resource "google_service_account" "this" {
@@ -40,7 +39,7 @@ resource "google_cloudfunctions2_function" "this" {
     max_instance_request_concurrency = var.step.concurrency
     timeout_seconds                  = coalesce(var.step.timeout, var.delivery.ack_deadline_seconds)
     environment_variables = merge(var.step.environment, {
-      GOOGLE_CLOUD_PROJECT = var.project.project_id
+      GOOGLE_CLOUD_PROJECT = var.project
       THREADS              = var.step.concurrency # of the Functions Framework's server: one a request
     })
   }
@@ -59,7 +58,7 @@ resource "google_service_account_iam_member" "pubsub_signs" {
 
   service_account_id = google_service_account.this.name
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
-  member             = local.pubsub_agent
+  member             = var.pubsub_agent
 }
 
 resource "google_pubsub_subscription" "push" {
@@ -99,7 +98,7 @@ resource "google_pubsub_subscription" "push" {
   ]
 }
 
-# Without it a dead letter would be lost: a topic keeps nothing for nobody.
+# A topic without a subscription keeps nothing, and a dead-letter message would be lost.
 resource "google_pubsub_subscription" "dead_letter" {
   count = length(var.topics) > 0 ? 1 : 0
 
@@ -118,7 +117,7 @@ resource "google_pubsub_topic_iam_member" "dead_letters_arrive" {
 
   topic  = var.dead_letter_topic
   role   = "roles/pubsub.publisher"
-  member = local.pubsub_agent
+  member = var.pubsub_agent
 }
 
 resource "google_pubsub_subscription_iam_member" "dead_letters_leave" {
@@ -126,19 +125,19 @@ resource "google_pubsub_subscription_iam_member" "dead_letters_leave" {
 
   subscription = each.value.name
   role         = "roles/pubsub.subscriber"
-  member       = local.pubsub_agent
+  member       = var.pubsub_agent
 }
 
 resource "google_monitoring_alert_policy" "queue" {
   count = length(var.topics) > 0 ? 1 : 0
 
-  display_name          = "${var.name}: scans wait, or were given up"
+  display_name          = "${var.name}: messages wait, or exhausted their retries"
   combiner              = "OR"
   severity              = "ERROR"
   notification_channels = var.notification_channels
 
   conditions {
-    display_name = "The oldest message has waited for five minutes"
+    display_name = "The oldest message has waited for two minutes"
     condition_threshold {
       filter = join(" AND ", [
         "resource.type = \"pubsub_subscription\"",
@@ -146,8 +145,8 @@ resource "google_monitoring_alert_policy" "queue" {
         "resource.label.subscription_id = one_of(${join(", ", [for name in values(local.subscriptions) : "\"${name}\""])})",
       ])
       comparison      = "COMPARISON_GT"
-      threshold_value = 300
-      duration        = "120s"
+      threshold_value = 120
+      duration        = "60s"
 
       aggregations {
         alignment_period   = "60s"
@@ -157,7 +156,7 @@ resource "google_monitoring_alert_policy" "queue" {
   }
 
   conditions {
-    display_name = "A dead letter lies there"
+    display_name = "A dead-letter message waits"
     condition_threshold {
       filter = join(" AND ", [
         "resource.type = \"pubsub_subscription\"",

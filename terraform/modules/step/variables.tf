@@ -16,8 +16,13 @@ variable "step" {
 }
 
 variable "project" {
-  description = "The project."
-  type        = object({ project_id = string, number = string })
+  description = "Id of the project."
+  type        = string
+}
+
+variable "pubsub_agent" {
+  description = "Pub/Sub's service agent, which signs pushes and moves dead-letter messages, as an IAM member."
+  type        = string
 }
 
 variable "region" {

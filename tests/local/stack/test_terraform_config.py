@@ -9,8 +9,8 @@ from local.stack.terraform_config import declared, environment, schema, seconds,
 def test_declarations_are_plain_values() -> None:
     assert "scan-uploaded" in declared()["topics"]
     assert declared()["steps"]["validate_scan"]["topics"] == ["scan-uploaded"]
-    assert declared()["delivery"]["max_delivery_attempts"] == 10
-    assert seconds(declared()["delivery"]["minimum_backoff"]) == 1
+    assert declared()["delivery"]["max_delivery_attempts"] == 20
+    assert seconds(declared()["delivery"]["minimum_backoff"]) == 10
 
 
 def test_references_are_looked_up_and_literals_kept() -> None:

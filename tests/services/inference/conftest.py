@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from services.inference.main import create_app
+from services.inference.app import create_app
 from services.inference.settings import Settings
 from tests.support import servers
 from tests.support.heads import encoded, head

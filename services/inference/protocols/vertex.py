@@ -1,0 +1,48 @@
+"""Vertex AI's protocol for custom containers: "Custom container requirements for prediction"."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, BeforeValidator
+
+from services.inference.http.dependencies import PredictorOfApp
+from services.inference.http.payloads import Instances, json_body
+from services.inference.protocols.tensorflow_serving import Predictions, predict_all
+from services.inference.settings import Settings
+
+
+class Parameters(BaseModel):
+    """What the caller asks for beside the predictions."""
+
+    explain: bool = False
+
+
+def _none_is_empty(value: Any) -> Any:  # noqa: ANN401 - whatever the body says
+    return value or {}
+
+
+class VertexInstances(Instances):
+    """Files to predict, and parameters for all of them."""
+
+    parameters: Annotated[Parameters, BeforeValidator(_none_is_empty)] = Parameters()
+
+
+def vertex_router(settings: Settings) -> APIRouter:
+    """Return the routes that Vertex AI names in the container's environment; none elsewhere."""
+    router = APIRouter(tags=["Vertex AI"], include_in_schema=False)
+    if settings.aip_health_route:
+        router.add_api_route(settings.aip_health_route, _health, methods=["GET"])
+    if settings.aip_predict_route:
+        router.add_api_route(settings.aip_predict_route, _predict, methods=["POST"], response_model_exclude_none=True)
+    return router
+
+
+async def _health(predictor: PredictorOfApp) -> Response:
+    predictor.models.current  # noqa: B018 - raises if there is none yet
+    return Response()
+
+
+async def _predict(
+    predictor: PredictorOfApp, request: Annotated[VertexInstances, Depends(json_body(VertexInstances))]
+) -> Predictions:
+    return await predict_all(predictor, request, explain=request.parameters.explain)

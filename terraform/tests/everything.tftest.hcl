@@ -1,0 +1,84 @@
+# From nothing, with everything switched on: a key too, whose grants must be known in the first plan.
+
+mock_provider "google" {
+  mock_data "google_storage_bucket_object_content" {
+    defaults = {
+      content = "{\"inference\": \"hello\", \"dashboard\": \"hello\", \"preprocessing\": \"hello\", \"training\": \"hello\"}"
+    }
+  }
+}
+mock_provider "google-beta" {}
+mock_provider "archive" {}
+mock_provider "time" {}
+
+variables {
+  project     = "some-project"
+  region      = "europe-west4"
+  alert_email = "someone@example.org"
+}
+
+run "everything_switched_on" {
+  variables {
+    billing_account      = "012345-6789AB-CDEF01"
+    imaging_systems      = ["serviceAccount:mri-3@some-project.iam.gserviceaccount.com"]
+    uploaders            = ["user:uploader@example.org"]
+    clinicians           = ["group:clinicians@example.org"]
+    researchers          = ["group:researchers@example.org"]
+    source_bucket        = "another-bucket"
+    label_map            = "glioma=Cancer,ward 3=Unlabelled"
+    kms_key              = "projects/some-project/locations/europe-west4/keyRings/a/cryptoKeys/b"
+    repository           = { owner = "someone", name = "scanflow" }
+    max_instances        = { validate_scan = 50, inference = 20 }
+    training_gpu         = true
+    binary_authorization = true
+    access_policy        = "123456"
+    perimeter_members    = ["user:uploader@example.org"]
+    images = {
+      inference     = "europe-west4-docker.pkg.dev/some-project/scanflow/inference@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+      dashboard     = "europe-west4-docker.pkg.dev/some-project/scanflow/dashboard@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+      preprocessing = "europe-west4-docker.pkg.dev/some-project/scanflow/preprocessing@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+      training      = "europe-west4-docker.pkg.dev/some-project/scanflow/training@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+    }
+  }
+
+  assert {
+    condition     = alltrue([for bucket in google_storage_bucket.this : bucket.encryption[0].default_kms_key_name == var.kms_key])
+    error_message = "The key encrypts every bucket."
+  }
+  assert {
+    condition     = toset(keys(google_kms_crypto_key_iam_member.agents)) == toset(["artifactregistry", "bigquery", "compute", "dataproc", "pubsub", "storage"])
+    error_message = "Every agent that encrypts with the key is given it."
+  }
+  assert {
+    condition     = jsondecode(local.batch_template).environmentConfig.executionConfig.kmsKey == var.kms_key
+    error_message = "The key encrypts Spark's disks."
+  }
+  assert {
+    condition     = [for grant in google_storage_bucket_iam_member.imaging_systems : grant.role] == ["roles/storage.objectCreator"]
+    error_message = "An imaging system creates objects and does nothing else."
+  }
+  assert {
+    condition     = toset([for grant in google_storage_bucket_iam_member.uploaders : grant.role]) == toset(["roles/storage.objectCreator", "roles/storage.objectViewer"])
+    error_message = "An uploader can neither delete nor overwrite."
+  }
+  assert {
+    condition     = google_cloudbuild_trigger.pull_request["pull-request"].service_account == google_service_account.this["tester"].id
+    error_message = "A pull request's code runs under an account that may do nothing."
+  }
+  assert {
+    condition     = google_cloudbuild_trigger.main["main"].approval_config[0].approval_required
+    error_message = "Somebody approves what is deployed."
+  }
+  assert {
+    condition     = !google_cloud_scheduler_job.function["ingest_scans"].paused
+    error_message = "A source is ingested."
+  }
+  assert {
+    condition     = google_cloud_run_v2_job.training.template[0].template[0].node_selector[0].accelerator == "nvidia-l4"
+    error_message = "With training_gpu the job asks for a GPU."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.inference.template[0].scaling[0].max_instance_count == 20
+    error_message = "Quotas are raised by a variable."
+  }
+}

@@ -1,0 +1,64 @@
+# From nothing, with the three variables that have no default. One run a file: a second would find the first one's state.
+
+mock_provider "google" {
+  mock_data "google_storage_bucket_object_content" {
+    defaults = {
+      content = "{\"inference\": \"hello\", \"dashboard\": \"hello\", \"preprocessing\": \"hello\", \"training\": \"hello\"}"
+    }
+  }
+}
+mock_provider "google-beta" {}
+mock_provider "archive" {}
+mock_provider "time" {}
+
+variables {
+  project     = "some-project"
+  region      = "europe-west4"
+  alert_email = "someone@example.org"
+}
+
+run "three_variables_are_enough" {
+  assert {
+    condition     = output.uploads == "gs://some-project-uploads"
+    error_message = "The uploads bucket is named after the project."
+  }
+  assert {
+    condition     = alltrue([for bucket in google_storage_bucket.this : bucket.public_access_prevention == "enforced" && bucket.uniform_bucket_level_access])
+    error_message = "No bucket can be made public."
+  }
+  assert {
+    condition     = toset(keys(module.step)) == toset(concat(keys(local.steps), keys(local.scheduled)))
+    error_message = "Every step and every scheduled step is a function."
+  }
+  assert {
+    condition = alltrue([for name, files in local.sources :
+      toset([for file in keys(files) : file if !startswith(file, "shared/")]) == toset(["main.py", "requirements.txt"])
+      && files["main.py"] == file("../functions/${name}/main.py")
+    ])
+    error_message = "A function's zip holds its own files and shared/, so that a change to one changes no other's."
+  }
+  assert {
+    condition     = alltrue([for job in google_cloud_scheduler_job.function : job.http_target[0].oidc_token[0].service_account_email != ""])
+    error_message = "Cloud Scheduler shows who it is."
+  }
+  assert {
+    condition     = length(google_cloudbuild_trigger.pull_request) == 0 && length(google_cloudbuild_trigger.main) == 0
+    error_message = "There is no trigger without a repository."
+  }
+  assert {
+    condition     = length(google_billing_budget.this) == 0
+    error_message = "There is no budget without a billing account."
+  }
+  assert {
+    condition     = google_cloud_run_v2_service.inference.template[0].containers[0].image == "hello"
+    error_message = "Where no images are given, what was deployed last is deployed."
+  }
+  assert {
+    condition     = length(google_cloud_run_v2_job.training.template[0].template[0].node_selector) == 0
+    error_message = "The first apply asks for no GPU: a new project has none."
+  }
+  assert {
+    condition     = jsondecode(local.batch_template).environmentConfig.executionConfig.authenticationConfig.userWorkloadAuthenticationType == "SERVICE_ACCOUNT"
+    error_message = "A Spark batch runs as its own account, not as whoever submitted it."
+  }
+}

@@ -1,0 +1,32 @@
+# Variables that must fit one another.
+
+mock_provider "google" {
+  mock_data "google_storage_bucket_object_content" {
+    defaults = {
+      content = "{\"inference\": \"hello\", \"dashboard\": \"hello\", \"preprocessing\": \"hello\", \"training\": \"hello\"}"
+    }
+  }
+}
+mock_provider "google-beta" {}
+mock_provider "archive" {}
+mock_provider "time" {}
+
+variables {
+  project     = "some-project"
+  region      = "europe-west4"
+  alert_email = "someone@example.org"
+}
+
+run "a_value_that_does_not_fit_another_is_refused" {
+  command = plan
+
+  variables {
+    kms_key                 = "projects/p/locations/us-central1/keyRings/a/cryptoKeys/b"
+    inference_min_instances = 50
+  }
+
+  expect_failures = [
+    var.kms_key,
+    var.inference_min_instances,
+  ]
+}
