@@ -1,5 +1,7 @@
 """scan-uploaded -> a scan in the scans bucket and scan-accepted, or a record in quarantine and scan-rejected."""
 
+import base64
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -65,6 +67,8 @@ def _store(upload: ScanUploaded, file_id: str, content: bytes) -> Iterator[ScanA
             size=len(stored),
             uploaded_at=upload.uploaded_at,
             accepted_at=now(),
+            content_md5=_md5(content),
+            generation=upload.generation,
         )
 
 
@@ -85,6 +89,11 @@ def _quarantine(upload: ScanUploaded, file_id: str, reason: Reason) -> None:
     storage.create(config.quarantine_bucket(), name, record, "application/json", metadata=_origin(upload))
     pubsub.publish([rejected])
     logger.warning("rejected", extra={"file_id": file_id, "reason": reason})
+
+
+def _md5(content: bytes) -> str:
+    """MD5 of a file as Cloud Storage gives it."""
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
 def _origin(upload: ScanUploaded) -> dict[str, str]:
