@@ -206,7 +206,13 @@ class _Group:
         rows, keys = [waiting.row for waiting in group], [waiting.key for waiting in group]
         try:
             return client().insert_rows_json(
-                self._table, rows, row_ids=keys, skip_invalid_rows=True, retry=_RETRY, timeout=_PATIENCE_S
+                self._table,
+                rows,
+                row_ids=keys,
+                skip_invalid_rows=True,
+                ignore_unknown_values=True,  # a function may go before its new column, which takes minutes to be known
+                retry=_RETRY,
+                timeout=_PATIENCE_S,
             )
         except ClientError:
             raise
