@@ -12,13 +12,18 @@ EPOCHS ?=
 ONCE ?=
 SIZES ?=
 RUNS ?=
+# $(call folder,usage): stop with status 2 and a sentence unless DATA names a folder (or a bucket, which is not looked at).
+folder = @case "$(DATA)" in \
+	"") echo "Say which folder holds the scans: $(1)"; exit 2;; \
+	gs://*) ;; \
+	*) test -d "$(DATA)" || { echo "$(DATA) is not a folder. Say which folder holds the scans: $(1)"; exit 2; };; \
+	esac
 # Byte code is written once at install, so that a dozen processes start quickly.
 export UV_COMPILE_BYTECODE := 1
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help demo serve test lint train crossvalidate report preprocess bench bench-inference bench-preprocessing \
-	bench-dashboard bench-drift screenshots requirements clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-20s %s\n", $$1, $$2}'
@@ -27,14 +32,20 @@ $(UV):
 	@python3 -m venv .local/uv
 	@.local/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-demo: $(UV) ## Run everything here and drop scans into it: [DATA=folder] [LIMIT=n] [ONCE=1 to stop at the end]
+demo: $(UV) ## Run everything here and upload scans to it: [DATA=folder] [LIMIT=n] [ONCE=1 to stop at the end]
 	@$(RUN) --group local python -m local $(if $(DATA),--data "$(DATA)") $(if $(LIMIT),--limit $(LIMIT)) $(if $(ONCE),--once)
+
+hospital: $(UV) ## Run everything beside a PACS, a FHIR server, an HL7 interface and a viewer: [ONCE=1 to stop at the end]
+	@$(RUN) --group local python -m local.hospital $(if $(ONCE),--once)
 
 serve: $(UV) ## Run the inference service alone with the released model: [PORT=8080]
 	@PORT=$(PORT) $(RUN) --group inference python -m services.inference
 
-test: $(UV) ## Run every test
+test: $(UV) ## Run the tests
 	@$(RUN) --group dev python -m pytest
+
+drill: $(UV) ## Run the tests that start, kill or flood whole systems
+	@$(RUN) --group dev python -m pytest -m drill
 
 lint: $(UV) ## Check style, formatting, the direction of imports and types
 	@$(RUN) --group dev ruff check .
@@ -43,19 +54,22 @@ lint: $(UV) ## Check style, formatting, the direction of imports and types
 	@$(RUN) --group dev mypy
 
 train: $(UV) ## Train, evaluate and export a model: DATA=folder of labelled scans [EPOCHS=n]
+	$(call folder,make train DATA=folder)
 	@$(RUN) --group training python -m services.training train --data "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS))
 
 crossvalidate: $(UV) ## Train and evaluate on five folds of whole groups: DATA=folder
+	$(call folder,make crossvalidate DATA=folder)
 	@$(RUN) --group training python -m services.training crossvalidate --data "$(DATA)"
 
 report: $(UV) ## Draw the report of the last training run
 	@$(RUN) --group training python -m services.training report
 
 preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
+	$(call folder,make preprocess DATA=folder)
 	@$(RUN) --group local python -m local.preprocess --data "$(DATA)" $(if $(LIMIT),--limit $(LIMIT))
 
 bench: $(UV) ## Measure scans a second and latency from the bucket to the prediction: [DATA=folder]
-	@$(RUN) --group dev python -m tests.benchmarks.corridor $(if $(DATA),--data "$(DATA)")
+	@$(RUN) --group dev python -m tests.benchmarks.pipeline $(if $(DATA),--data "$(DATA)")
 
 bench-inference: $(UV) ## Measure the inference service beside what people write first
 	@$(RUN) --group dev --group bench python -m tests.benchmarks.inference
@@ -78,5 +92,6 @@ requirements: $(UV) ## Write each deployable's requirements.txt from the lock
 		$(UV) export --quiet --frozen --no-hashes --no-annotate --no-header --only-group $$group --output-file $$file >/dev/null; \
 	done
 
-clean: ## Forget the local state: uploads, rows, logs, benchmarks
-	@rm -rf .local/state .local/logs .local/bench .local/pids.json
+clean: ## End what runs here, then delete local state: uploads, rows, logs, benchmarks
+	@if [ -e .local/lock ]; then $(RUN) --no-sync --group local python -m local.clean; fi
+	@rm -rf .local/state .local/logs .local/bench

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from local import demo
 from local.stack.processes import StackError
+from local.stack.signals import interrupted, stop_on_signals
 from local.stack.system import REGION, running
 from local.stack.terraform_config import ROOT
 from shared import config
@@ -25,16 +26,17 @@ _FINISHED = {dataproc.State.SUCCEEDED, dataproc.State.FAILED, dataproc.State.CAN
 
 
 def main() -> int:
-    """Exit status: 0 where every scan that was accepted is prepared."""
+    """Return the exit status: 0 if every scan that was accepted is prepared."""
     arguments = _arguments()
     console = Console()
-    drops = demo.folder_drops(arguments.data, arguments.limit)
-    if not drops:
+    uploads = demo.folder_uploads(arguments.data, arguments.limit)
+    if not uploads:
         console.print(f"There is no file under {arguments.data}. Name a folder that holds scans.")
         return 2
+    stop_on_signals()
     try:
         with running(ROOT / ".local") as stack:
-            demo.run(drops, console)
+            demo.run(uploads, console)
             answer = requests.post(stack.url("start_preprocessing"), params={"fewest": 1}, timeout=600)
             answer.raise_for_status()
             logs = ROOT / ".local" / "state" / "dataproc"
@@ -43,6 +45,7 @@ def main() -> int:
         console.print(str(error))
         return 1
     except KeyboardInterrupt:
+        interrupted()
         console.print("Stopped. The same command goes on from here.")
         return 1
 
@@ -75,8 +78,8 @@ def _fetch_report(manifest: str) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make preprocess", description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of scans")
-    parser.add_argument("--limit", type=int, help="so many of them, spread evenly")
+    parser.add_argument("--data", type=demo.folder, required=True, help="folder of scans")
+    parser.add_argument("--limit", type=demo.positive, help="so many of them, spread evenly")
     return parser.parse_args()
 
 

@@ -22,7 +22,7 @@ _LEVELS = range(70, 120, 2)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A file to drop, and what must become of it."""
+    """A file to upload, and what must become of it."""
 
     kind: str
     label: Label
@@ -32,12 +32,12 @@ class Sample:
 
     @property
     def object_name(self) -> str:
-        """Where it is dropped in the uploads bucket."""
+        """Its name in the uploads bucket."""
         return f"{self.label}/{self.kind.replace(' ', '-')}"
 
 
 def samples() -> list[Sample]:
-    """A dozen files that show every way through the corridor."""
+    """Return a dozen files that show every way through the pipeline."""
     healthy, ill = healthy_slices(), lesion_slices()
     duplicate = encode(healthy[0], "JPEG")
     return [
@@ -59,20 +59,20 @@ def samples() -> list[Sample]:
 
 
 def healthy_slices() -> list[np.ndarray]:
-    """Axial slices of the template, uint8 (233, 197)."""
+    """Return axial slices of the template, uint8 (233, 197)."""
     package = importlib.util.find_spec("nilearn").submodule_search_locations[0]  # not imported: that takes seconds
     volume = np.asanyarray(nibabel.load(Path(package) / _TEMPLATE).dataobj)
     return [np.rot90(volume[:, :, level]).copy() for level in _LEVELS]
 
 
 def lesion_slices(seed: int = 7) -> list[np.ndarray]:
-    """The same slices, each with one drawn lesion: a bright rim round a darker core in a pale swelling."""
+    """Return the same slices, each with one drawn lesion: a bright rim round a darker core in a pale swelling."""
     rng = np.random.default_rng(seed)
     return [draw_lesion(pixels, rng) for pixels in healthy_slices()]
 
 
 def draw_lesion(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A copy of a slice with a lesion of random place and size inside the brain."""
+    """Return a copy of a slice with a lesion of random place and size inside the brain."""
     rows, columns = np.indices(pixels.shape)
     row, column = rng.uniform(0.35, 0.6) * pixels.shape[0], rng.choice([0.33, 0.67]) * pixels.shape[1]
     tall, wide = rng.uniform(13, 20, size=2)
@@ -86,19 +86,19 @@ def draw_lesion(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def encode(pixels: np.ndarray, file_format: str) -> bytes:
-    """The slice as a file that Pillow can write."""
+    """Return the slice as a file that Pillow can write."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, file_format)
     return buffer.getvalue()
 
 
 def sixteen_bit_tiff(pixels: np.ndarray) -> bytes:
-    """The slice as a 12-bit scanner would write it: 16-bit greys up to 4,080."""
+    """Return the slice as a 12-bit scanner would write it: 16-bit greys up to 4,080."""
     return encode(pixels.astype(np.uint16) * 16, "TIFF")
 
 
 def multi_page_tiff(pages: Sequence[np.ndarray]) -> bytes:
-    """Several slices in one file."""
+    """Return several slices in one file."""
     first, *others = [Image.fromarray(page) for page in pages]
     buffer = io.BytesIO()
     first.save(buffer, "TIFF", save_all=True, append_images=others, compression="tiff_lzw")
@@ -106,7 +106,7 @@ def multi_page_tiff(pages: Sequence[np.ndarray]) -> bytes:
 
 
 def dicom(pixels: np.ndarray, patient: str = "Sample^Person") -> bytes:
-    """The slice as a 12-bit MR image with a window, under a patient's name that must go nowhere."""
+    """Return the slice as a 12-bit MR image with a window, under a patient's name that must go nowhere."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[pixels.tobytes().hex()])

@@ -68,6 +68,16 @@ def batch_template() -> str:
     return os.environ["BATCH_TEMPLATE"]
 
 
+def pseudonym_key() -> bytes:
+    """Return the key that makes study and series ids of DICOM's UIDs: 32 bytes, in the environment as hexadecimal."""
+    return bytes.fromhex(os.environ["PSEUDONYM_KEY"])
+
+
+def series_quiet_seconds() -> float:
+    """Return how long a series must have been quiet before it is summarised."""
+    return float(os.environ.get("SERIES_QUIET_SECONDS", "30"))
+
+
 def fewest_basis_scans() -> int:
     """Return how many training scans must be prepared before a PCA basis is fitted, which is then kept."""
     return int(os.environ.get("FEWEST_BASIS_SCANS", "2000"))

@@ -152,6 +152,92 @@ class ScanRejected(_Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScanScored(_Fact):
+    """One model version's prediction for one accepted scan."""
+
+    TOPIC = "scan-scored"
+
+    scan_id: str
+    label: str
+    model_version: str
+    prediction: str
+    """A value of shared.ml.model.PredictedClass."""
+    probability: float
+    """Calibrated probability of Cancer, 0 to 1."""
+    threshold: float
+    """The release's operating threshold: Cancer at or above it."""
+    uploaded_at: str
+    predicted_at: str
+    study_id: str | None = None
+    series_id: str | None = None
+    source: str = "unknown"
+    tumour_type: str | None = None
+    """The most probable type, given that there is a tumour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredSlice:
+    """One slice of a summarised series."""
+
+    scan_id: str
+    name: str
+    """Of the object in the scans bucket."""
+    probability: float
+    """Calibrated probability of Cancer of this slice alone, 0 to 1."""
+    prediction: str
+    position_mm: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesSummarised(_Fact):
+    """One answer for a whole series by one model version. The same slices and version give the same revision."""
+
+    TOPIC = "series-summarised"
+
+    series_id: str
+    study_id: str | None
+    label: str
+    revision: str
+    """SHA-256 of the sorted scan ids and the model version."""
+    model_version: str
+    prediction: str
+    """A value of shared.ml.model.PredictedClass."""
+    probability: float
+    """Probability of Cancer of the series, 0 to 1."""
+    lowest_probability: float
+    """The least that it becomes where any one slice is left out."""
+    highest_probability: float
+    """The most that it becomes where any one slice is left out."""
+    threshold: float
+    tumour_type: str | None
+    """None unless the prediction is Cancer."""
+    scored: int
+    """Slices that the answer rests on."""
+    accepted: int
+    """Slices that were accepted by then: more than were scored where some had no prediction in time."""
+    suspicious: list[ScoredSlice]
+    """The most suspicious slices first, a few of them."""
+    answered_at: str
+    """Time of the last prediction that the answer rests on, so that a second publication says the same."""
+    source: str = "unknown"
+    previous_revision: str | None = None
+    """The revision that this one takes the place of."""
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Return the event from a Pub/Sub message's data, its slices as ScoredSlice."""
+        known = cls.__dataclass_fields__
+        fields: dict[str, Any] = {name: value for name, value in json.loads(data).items() if name in known}
+        slices = [
+            {k: v for k, v in item.items() if k in ScoredSlice.__dataclass_fields__} for item in fields["suspicious"]
+        ]
+        return cls(**fields | {"suspicious": [ScoredSlice(**item) for item in slices]})
+
+
+Event = ScanAccepted | ScanRejected | ScanScored | SeriesSummarised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A dead-letter message: one that exhausted its retries. It says which scan or upload, and nothing else of it."""
 
@@ -216,13 +302,15 @@ def original_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in attributes.items() if not name.startswith(_DEAD_LETTER) and name != REASON}
 
 
-def event_of(attributes: Mapping[str, str], data: bytes) -> ScanAccepted | ScanRejected:
+def event_of(attributes: Mapping[str, str], data: bytes) -> Event:
     """The event in a Pub/Sub message. Raises KeyError for a message that is none of ours."""
-    kinds = {event.TOPIC: event for event in (ScanAccepted, ScanRejected)}
+    kinds: dict[str, type[Event]] = {
+        event.TOPIC: event for event in (ScanAccepted, ScanRejected, ScanScored, SeriesSummarised)
+    }
     return kinds[attributes["event"]].from_json(data)
 
 
-def pushed(push: Push) -> ScanAccepted | ScanRejected:
+def pushed(push: Push) -> Event:
     """The event that a push subscription delivers. Raises KeyError for a message that is none of ours."""
     return event_of(push["message"]["attributes"], _data(push))
 

@@ -34,6 +34,12 @@ def file_id_of(scan_id: str) -> str:
     return scan_id.partition("-")[0]
 
 
+def page_of(scan_id: str) -> int | None:
+    """Return the page (from 0) that a scan is of its file; None where the file has one page alone."""
+    _, dash, page = scan_id.partition("-")
+    return int(page) - 1 if dash else None
+
+
 def source_of(metadata: dict[str, str]) -> str:
     """The `source` that an uploader put on the object (kaggle, br35h, ward-3), or `unknown`.
 

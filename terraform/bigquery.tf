@@ -4,6 +4,9 @@
 locals {
   dataset = "scanflow"
 
+  # Tables that are asked for their last hours every minute: small partitions, and none older than is ever asked for.
+  hourly_tables = ["series_slices", "slice_scores"]
+
   tables = {
     scans                = { key = ["scan_id", "label"], said_at = "uploaded_at", cluster = ["label", "scan_id"] }
     rejections           = { key = ["file_id", "label"], said_at = "uploaded_at", cluster = ["label", "reason"] }
@@ -16,6 +19,10 @@ locals {
     replays              = { key = ["replay_id"], said_at = "replayed_at", cluster = ["step"] }
     release_decisions    = { key = ["decision_id"], said_at = "decided_at", cluster = ["version"] }
     preprocessing_errors = { key = ["manifest", "scan_id", "label"], said_at = "recorded_at", cluster = ["label", "reason"] }
+    drift_checks         = { key = ["check_id"], said_at = "checked_at", cluster = ["model_version"] }
+    series_slices        = { key = ["series_id", "scan_id"], said_at = "recorded_at", cluster = ["series_id"] }
+    slice_scores         = { key = ["series_id", "scan_id", "model_version"], said_at = "recorded_at", cluster = ["series_id"] }
+    series               = { key = ["series_id", "revision"], said_at = "recorded_at", cluster = ["series_id"] }
   }
 }
 
@@ -47,8 +54,9 @@ resource "google_bigquery_table" "raw" {
   deletion_protection = var.deletion_protection
 
   time_partitioning {
-    type  = "DAY"
-    field = "recorded_at"
+    type          = contains(local.hourly_tables, each.key) ? "HOUR" : "DAY"
+    field         = "recorded_at"
+    expiration_ms = contains(local.hourly_tables, each.key) ? 90 * 24 * 3600 * 1000 : null
   }
 }
 

@@ -29,7 +29,7 @@ fi
 
 gcloud services enable --project="$project" \
   serviceusage.googleapis.com cloudresourcemanager.googleapis.com iam.googleapis.com cloudbilling.googleapis.com \
-  storage.googleapis.com
+  secretmanager.googleapis.com storage.googleapis.com
 
 if ! gcloud storage buckets describe "$state" >/dev/null 2>&1; then
   gcloud storage buckets create "$state" --project="$project" --location="$region" \
@@ -42,6 +42,13 @@ if ! gcloud storage objects describe "$state/images.json" >/dev/null 2>&1; then
   printf '{"inference": "%s", "dashboard": "%s", "preprocessing": "%s", "training": "%s"}\n' \
     "$hello/hello" "$hello/hello" "$hello/hello" "$hello/job" |
     gcloud storage cp --if-generation-match=0 - "$state/images.json"
+fi
+
+# The key that study and series ids are made with: here, so that it is in no state file. A new one makes new ids.
+if ! gcloud secrets describe pseudonym-key --project="$project" >/dev/null 2>&1; then
+  head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \n' |
+    gcloud secrets create pseudonym-key --project="$project" --replication-policy=user-managed --locations="$region" \
+      --data-file=-
 fi
 
 echo "Ready. Next: cd terraform && terraform init -backend-config=bucket=$project-terraform"

@@ -1,7 +1,7 @@
 # The topics and the steps they drive. The local stack reads these same declarations, so it cannot drift from the cloud.
 
 locals {
-  topics = ["scan-uploaded", "scan-accepted", "scan-rejected"]
+  topics = ["scan-uploaded", "scan-accepted", "scan-rejected", "scan-scored", "series-summarised"]
 
   # Every step is a function behind one push subscription per topic, named <step>-on-<topic>. Its size is given where
   # the module's default does not fit.
@@ -16,6 +16,7 @@ locals {
         SCANS_BUCKET      = local.buckets.scans
         QUARANTINE_BUCKET = local.buckets.quarantine
       }
+      secrets = { PSEUDONYM_KEY = "pseudonym-key" }
     }
     write_features = {
       topics        = ["scan-accepted"]
@@ -37,7 +38,7 @@ locals {
       }
     }
     record_scan = {
-      topics = ["scan-accepted", "scan-rejected"]
+      topics = ["scan-accepted", "scan-rejected", "scan-scored", "series-summarised"]
       environment = {
         DATASET = local.dataset
       }
@@ -49,6 +50,10 @@ locals {
         "score-scan-dead-letter",
         "record-scan-dead-letter",
         "preprocessing-dead-letter",
+        "deliver-dicom-dead-letter",
+        "deliver-dicomweb-dead-letter",
+        "deliver-fhir-dead-letter",
+        "deliver-hl7-dead-letter",
       ]
       environment = {
         DATASET = local.dataset
@@ -68,6 +73,15 @@ locals {
         SOURCE_BUCKET  = var.source_bucket
         SOURCE_PREFIX  = var.source_prefix
         LABEL_MAP      = var.label_map
+      }
+    }
+    summarise_series = {
+      schedule      = "* * * * *"
+      timeout       = 60
+      max_instances = 1
+      environment = {
+        DATASET              = local.dataset
+        SERIES_QUIET_SECONDS = var.series_quiet_seconds
       }
     }
     verify_ingestion = {
@@ -93,6 +107,16 @@ locals {
         UPLOADS_BUCKET = local.buckets.uploads
         SCANS_BUCKET   = local.buckets.scans
         DATASET        = local.dataset
+      }
+    }
+    check_drift = {
+      schedule      = "20 */3 * * *"
+      timeout       = 300
+      memory        = "1Gi"
+      max_instances = 1
+      environment = {
+        MODELS_BUCKET = local.buckets.models
+        DATASET       = local.dataset
       }
     }
     start_preprocessing = {
@@ -122,6 +146,11 @@ locals {
   # Drained in batches by start_preprocessing. What nobody can read goes to <name>-dead-letter.
   pull_subscriptions = {
     preprocessing = { topic = "scan-accepted", ack_deadline_seconds = 600 }
+    # The gateway's, one for each destination: one that is down holds up none of the others.
+    deliver-dicom    = { topic = "series-summarised", ack_deadline_seconds = 60 }
+    deliver-dicomweb = { topic = "series-summarised", ack_deadline_seconds = 60 }
+    deliver-fhir     = { topic = "series-summarised", ack_deadline_seconds = 60 }
+    deliver-hl7      = { topic = "series-summarised", ack_deadline_seconds = 60 }
   }
 }
 
@@ -184,6 +213,11 @@ resource "google_pubsub_subscription" "pull" {
   topic                      = google_pubsub_topic.this[each.value.topic].id
   ack_deadline_seconds       = each.value.ack_deadline_seconds
   message_retention_duration = "2678400s" # 31 days, the most there is
+
+  retry_policy {
+    minimum_backoff = local.delivery.minimum_backoff
+    maximum_backoff = local.delivery.maximum_backoff
+  }
 
   dead_letter_policy {
     dead_letter_topic     = google_pubsub_topic.dead_letter[each.key].id

@@ -10,6 +10,7 @@ locals {
     function_builder = "Builds the functions"
     deployer         = "Cloud Build pipeline"
     tester           = "Tests pull requests"
+    gateway          = "Hospital gateway"
   }
 
   members = merge(
@@ -29,12 +30,14 @@ locals {
     ingest_scans        = { uploads = ["read", "create"] }
     verify_ingestion    = { uploads = ["read"], scans = ["read"] }
     reconcile           = { uploads = ["read"] }
+    check_drift         = { models = ["read"] }
     start_preprocessing = { prepared = ["read", "create"] }
     inference           = { scans = ["read"], models = ["read"] }
     dashboard           = { models = ["read"] }
     preprocessing       = { scans = ["read"], models = ["read"], prepared = ["write"] }
     training            = { prepared = ["read"], models = ["write"] }
     function_builder    = { functions = ["read"] }
+    gateway             = { uploads = ["read", "create"] }
     deployer            = { uploads = ["create"], functions = ["write"] }
   }
 
@@ -42,8 +45,9 @@ locals {
   table_appends = {
     write_features     = ["features"]
     score_scan         = ["predictions"]
-    record_scan        = ["scans", "rejections"]
+    record_scan        = ["scans", "rejections", "series_slices", "slice_scores", "series"]
     verify_ingestion   = ["ingestion_checks"]
+    check_drift        = ["drift_checks"]
     record_dead_letter = ["dead_letters"]
     dashboard          = ["feedback"]
     training           = ["release_decisions"]
@@ -55,11 +59,13 @@ locals {
   }
 
   # accounts that query the dataset
-  queries = ["verify_ingestion", "reconcile", "dashboard", "deployer"]
+  queries = ["verify_ingestion", "reconcile", "summarise_series", "check_drift", "dashboard", "deployer"]
 
   # account -> topics it publishes to
   publishes = {
     validate_scan       = ["scan-accepted", "scan-rejected"]
+    score_scan          = ["scan-scored"]
+    summarise_series    = ["series-summarised"]
     start_preprocessing = ["preprocessing-dead-letter"]
     reconcile           = ["scan-uploaded", "score-scan-replay", "write-features-replay"]
   }
@@ -67,10 +73,14 @@ locals {
   # account -> subscriptions it drains
   drains = {
     start_preprocessing = ["preprocessing"]
+    gateway             = ["deliver-dicom", "deliver-dicomweb", "deliver-fhir", "deliver-hl7"]
   }
 
+  # accounts that turn Study and Series Instance UIDs into pseudonyms
+  pseudonym_makers = ["validate_scan", "gateway"]
+
   # accounts that call the inference service
-  inference_callers = ["score_scan", "dashboard"]
+  inference_callers = ["score_scan", "dashboard", "deployer", "gateway"]
 
   # account -> accounts it may start something as
   acts_as = {
@@ -266,6 +276,15 @@ resource "google_pubsub_subscription_iam_member" "drains" {
   subscription = google_pubsub_subscription.pull[each.value.name].name
   role         = "roles/pubsub.subscriber"
   member       = local.members[each.value.account]
+}
+
+# bootstrap.sh makes the key of the pseudonyms, so that it is in no state file.
+resource "google_secret_manager_secret_iam_member" "pseudonym_key" {
+  for_each = toset(local.pseudonym_makers)
+
+  secret_id = "pseudonym-key"
+  role      = "roles/secretmanager.secretAccessor"
+  member    = local.members[each.value]
 }
 
 resource "google_cloud_run_v2_service_iam_member" "inference_callers" {

@@ -39,6 +39,24 @@ resource "google_logging_metric" "scored" {
   }
 }
 
+resource "google_logging_metric" "drifted" {
+  name        = "scanflow/drifted"
+  description = "Checks that found the scans' inputs changed, by what most likely changed"
+  filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.step["check_drift"].function}\" AND jsonPayload.message=\"compared\" AND jsonPayload.change=\"inputs\""
+  label_extractors = {
+    cause = "EXTRACT(jsonPayload.cause)"
+  }
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+    labels {
+      key        = "cause"
+      value_type = "STRING"
+    }
+  }
+}
+
 resource "google_logging_metric" "rejected" {
   name        = "scanflow/rejected"
   description = "Files that can never become a scan, by reason"
@@ -275,6 +293,21 @@ resource "google_monitoring_alert_policy" "drift" {
       query               = "sum(increase(${local.selected["Not a brain MRI"]}[6h])) / sum(increase(${local.all}[6h])) > 0.1"
       duration            = "0s"
       evaluation_interval = "600s"
+    }
+  }
+
+  conditions {
+    display_name = "check_drift told the newest scans from those that the release was measured on"
+    condition_threshold {
+      filter          = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.drifted.name}\" resource.type=\"cloud_run_revision\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+
+      aggregations {
+        alignment_period   = "600s"
+        per_series_aligner = "ALIGN_SUM"
+      }
     }
   }
 

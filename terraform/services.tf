@@ -9,12 +9,10 @@ locals {
   max_instances = merge({ inference = 10, dashboard = 5 }, var.max_instances)
 
   l4_regions = ["asia-southeast1", "europe-west1", "europe-west4", "us-central1", "us-east4"]
-
-  # Cloud Run takes no larger HTTP/1 request. Larger scans go through the uploads bucket.
-  max_request_bytes = 32 * 1024 * 1024
 }
 
-# Images of the services, and those that Cloud Functions builds. A pushed image is scanned for known weaknesses.
+# Images of the services, and those that Cloud Functions builds. All are scanned for known weaknesses, the first by the
+# pipeline, the others as they are pushed.
 resource "google_artifact_registry_repository" "images" {
   repository_id = "scanflow"
   location      = var.region
@@ -26,7 +24,7 @@ resource "google_artifact_registry_repository" "images" {
   }
 
   vulnerability_scanning_config {
-    enablement_config = "INHERITED"
+    enablement_config = "DISABLED" # cloudbuild.yaml scans each image itself, and pays once
   }
 
   cleanup_policies {
@@ -105,7 +103,6 @@ resource "google_cloud_run_v2_service" "inference" {
           GOOGLE_CLOUD_PROJECT = var.project
           SCANS_BUCKET         = local.buckets.scans
           MODELS_BUCKET        = local.buckets.models
-          MAX_REQUEST_BYTES    = local.max_request_bytes
         }
         content {
           name  = env.key

@@ -289,3 +289,9 @@ variable "repository" {
   type        = object({ owner = string, name = string })
   default     = null
 }
+
+variable "series_quiet_seconds" {
+  description = "Seconds after which a series that nothing arrives for any more is summarised."
+  type        = number
+  default     = 30
+}

@@ -1,17 +1,20 @@
-"""One synthetic scan through the whole corridor: `python -m tests.smoke`, with the environment of a deployed system.
+"""Synthetic scans against a deployed system, with its environment. Exit status 0 if every one is answered.
 
-Uploads a picture that nobody uploaded before and waits for its prediction in BigQuery. Exit status 0 when it is there.
+`python -m tests.smoke` uploads a picture that nobody uploaded before and waits for its prediction in BigQuery.
+`python -m tests.smoke --service URL [--audience URL] [--requests N]` asks one inference service, or one revision of it.
 """
 
+import argparse
 import json
 import sys
 import time
 
 import cv2
 import numpy as np
+import requests
 
 from shared import config
-from shared.gcp import bigquery, storage
+from shared.gcp import auth, bigquery, storage
 from shared.labels import Label
 from shared.scan import file_id
 
@@ -20,6 +23,40 @@ DEADLINE_S = 180
 
 
 def main() -> int:
+    """Try the whole system, or one service."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--service", help="address of an inference service, or of one revision by its tag")
+    parser.add_argument("--audience", help="address that the ID token is for: the service's own, also for a tag's")
+    parser.add_argument("--requests", type=int, default=20, help="how many scans to send (20)")
+    arguments = parser.parse_args()
+    if arguments.service:
+        return ask(arguments.service, arguments.audience or arguments.service, arguments.requests)
+    return follow()
+
+
+def ask(url: str, audience: str, count: int) -> int:
+    """Send scans to a service one after another; say how many it did not answer with a prediction."""
+    failures = [failure for _ in range(count) if (failure := _failure(url, auth.authorization(audience)))]
+    print(f"{count - len(failures)} of {count} scans were answered.")
+    print(*sorted(set(failures)), sep="\n", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _failure(url: str, headers: dict[str, str]) -> str | None:
+    try:
+        response = requests.post(f"{url}/v1/predict", headers=headers, data=synthetic_scan(), timeout=60)
+    except requests.RequestException as error:
+        return type(error).__name__
+    if response.status_code != 200:
+        return f"HTTP {response.status_code}"
+    try:
+        answer = response.json()
+    except ValueError:
+        return "an answer that is no JSON: is this the inference service?"
+    return None if 0 <= answer.get("probability", -1) <= 1 else "an answer without a probability"
+
+
+def follow() -> int:
     """Print the prediction of a new scan, or say that it did not come."""
     scan_id = upload(synthetic_scan())
     deadline = time.monotonic() + DEADLINE_S

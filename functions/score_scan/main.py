@@ -1,4 +1,4 @@
-"""scan-accepted -> the inference service's answer as a row in BigQuery."""
+"""scan-accepted -> the inference service's answer as a row in BigQuery, and scan-scored."""
 
 import logging
 from functools import cache
@@ -9,8 +9,8 @@ from cloudevents.http import CloudEvent
 
 from shared import config
 from shared.clock import now, seconds_since
-from shared.events import pushed
-from shared.gcp import auth, bigquery, logs
+from shared.events import ScanAccepted, ScanScored, pushed
+from shared.gcp import auth, bigquery, logs, pubsub
 
 logs.configure()
 logger = logging.getLogger(__name__)
@@ -24,19 +24,31 @@ _CONNECTIONS = 64
 def score_scan(cloud_event: CloudEvent) -> None:
     """Score one scan. An answer other than 200 raises requests.HTTPError, so the scan is retried."""
     event = pushed(cloud_event.data)
-    answer = _predict(f"gs://{event.bucket}/{event.name}")
-    row = {
-        "scan_id": event.scan_id,
-        "model_version": answer["model_version"],
-        "prediction": answer["prediction"],
-        "probability": answer["probability"],
-        "threshold": answer["threshold"],
-        "uploaded_at": event.uploaded_at,
-        "predicted_at": now(),
-    }
-    bigquery.append("predictions", row, key=f"{event.scan_id}/{row['model_version']}")
+    scored = _scored(event, _predict(f"gs://{event.bucket}/{event.name}"))
+    columns = ("scan_id", "model_version", "prediction", "probability", "threshold", "uploaded_at", "predicted_at")
+    row = {name: getattr(scored, name) for name in columns}
+    bigquery.append("predictions", row, key=f"{scored.scan_id}/{scored.model_version}")
+    pubsub.publish([scored])
     seconds = seconds_since(event.uploaded_at)
-    logger.info("scored", extra={"scan_id": event.scan_id, "prediction": row["prediction"], "seconds": seconds})
+    logger.info("scored", extra={"scan_id": event.scan_id, "prediction": scored.prediction, "seconds": seconds})
+
+
+def _scored(event: ScanAccepted, answer: dict) -> ScanScored:
+    types = answer.get("types") or {}
+    return ScanScored(
+        scan_id=event.scan_id,
+        label=event.label,
+        source=event.source,
+        model_version=answer["model_version"],
+        prediction=answer["prediction"],
+        probability=answer["probability"],
+        threshold=answer["threshold"],
+        uploaded_at=event.uploaded_at,
+        predicted_at=now(),
+        study_id=event.study_id,
+        series_id=event.series_id,
+        tumour_type=max(types, key=types.get) if types else None,
+    )
 
 
 def _predict(uri: str) -> dict:

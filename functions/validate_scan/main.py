@@ -1,7 +1,5 @@
 """scan-uploaded -> a scan in the scans bucket and scan-accepted, or a record in quarantine and scan-rejected."""
 
-import base64
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -11,11 +9,10 @@ import functions_framework
 from cloudevents.http import CloudEvent
 
 from shared import config, scan
-from shared.clock import now
-from shared.errors import Reason, RejectedScan
+from shared.errors import RejectedScan
 from shared.events import ScanAccepted, ScanRejected, ScanUploaded
 from shared.gcp import logs, pubsub, storage
-from shared.imaging.decoding import decode, encode_png
+from shared.intake.validation import HEAD_BYTES, check_readable, rejection, validated
 
 logs.configure()
 logger = logging.getLogger(__name__)
@@ -27,73 +24,34 @@ def validate_scan(cloud_event: CloudEvent) -> None:
     upload = ScanUploaded.from_push(cloud_event.data)
     if upload.is_folder:
         return
-    file_id = scan.unread_file_id(upload.bucket, upload.name, upload.generation)
+    content = None
     try:
-        if upload.size > scan.MAX_BYTES:
-            raise RejectedScan(Reason.TOO_LARGE)
+        check_readable(upload.size, lambda: storage.read_range(upload.bucket, upload.name, 0, HEAD_BYTES))
         content = storage.read(upload.bucket, upload.name, upload.generation)
-        file_id = scan.file_id(content)
-        accepted = list(_store(upload, file_id, content))
-    except RejectedScan as rejection:
-        _quarantine(upload, file_id, rejection.reason)
+        accepted = list(_store(upload, content))
+    except RejectedScan as rejected:
+        _quarantine(upload, rejection(upload, content, rejected.reason))
     else:
         pubsub.publish(accepted)
+        file_id = scan.file_id_of(accepted[0].scan_id)
         logger.info("accepted", extra={"file_id": file_id, "pages": len(accepted), "format": accepted[0].format})
 
 
-def _store(upload: ScanUploaded, file_id: str, content: bytes) -> Iterator[ScanAccepted]:
+def _store(upload: ScanUploaded, content: bytes) -> Iterator[ScanAccepted]:
     """Write every page of a file, once the whole of it has proved good."""
-    decoded = decode(content)
-    if decoded.passes_through:
-        pages = [(page.shape, content, decoded.format.lower()) for page in decoded.pages]
-    else:
-        pages = [(page.shape, encode_png(page), "png") for page in decoded.pages]
-    for number, ((height, width, *_), stored, extension) in enumerate(pages):
-        scan_id = scan.scan_id(file_id, number, len(pages))
-        name = scan.scan_object(upload.label, scan_id, extension)
-        storage.create(config.scans_bucket(), name, stored, f"image/{extension}", metadata=_origin(upload))
-        yield ScanAccepted(
-            scan_id=scan_id,
-            label=upload.label,
-            source=upload.source,
-            bucket=config.scans_bucket(),
-            name=name,
-            content_sha256=scan.file_id(stored),
-            format=decoded.format,
-            page=number,
-            pages=len(pages),
-            width=width,
-            height=height,
-            size=len(stored),
-            uploaded_at=upload.uploaded_at,
-            accepted_at=now(),
-            content_md5=_md5(content),
-            generation=upload.generation,
-        )
+    for event, stored in validated(upload, content, config.scans_bucket(), config.pseudonym_key()):
+        extension = event.name.rpartition(".")[2]
+        storage.create(event.bucket, event.name, stored, f"image/{extension}", metadata=_origin(upload))
+        yield event
 
 
-def _quarantine(upload: ScanUploaded, file_id: str, reason: Reason) -> None:
+def _quarantine(upload: ScanUploaded, event: ScanRejected) -> None:
     """Record why a file was rejected. Its bytes stay where they were uploaded: a header in them may name a patient."""
-    rejected = ScanRejected(
-        file_id=file_id,
-        label=upload.label,
-        source=upload.source,
-        reason=reason,
-        generation=upload.generation,
-        size=upload.size,
-        uploaded_at=upload.uploaded_at,
-        rejected_at=now(),
-    )
-    record = json.dumps(asdict(rejected), indent=2).encode()
-    name = scan.quarantine_object(upload.label, file_id)
+    name = scan.quarantine_object(upload.label, event.file_id)
+    record = json.dumps(asdict(event), indent=2).encode()
     storage.create(config.quarantine_bucket(), name, record, "application/json", metadata=_origin(upload))
-    pubsub.publish([rejected])
-    logger.warning("rejected", extra={"file_id": file_id, "reason": reason})
-
-
-def _md5(content: bytes) -> str:
-    """MD5 of a file as Cloud Storage gives it."""
-    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+    pubsub.publish([event])
+    logger.warning("rejected", extra={"file_id": event.file_id, "reason": event.reason})
 
 
 def _origin(upload: ScanUploaded) -> dict[str, str]:

@@ -9,6 +9,7 @@ from google.api_core.exceptions import AlreadyExists, Conflict
 from google.cloud import bigquery as bq
 from google.cloud import pubsub_v1
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.pubsub_v1 import types
 
 from local.stack.terraform_config import ROOT, declared, schema, seconds, view
@@ -16,8 +17,11 @@ from shared.gcp import bigquery, storage
 from shared.gcp.registry import RELEASES
 from shared.ml.model import CARD_FILE, RELEASE_FILES, Card
 
+_CHANGING_SETTINGS = ("push_config", "ack_deadline_seconds", "retry_policy", "dead_letter_policy")
+
 _FASTER = 10
 """How much sooner a retry comes here than in the cloud, where ten seconds to ten minutes lie between two attempts."""
+
 RELEASE = ROOT / "services" / "inference" / "release"
 
 
@@ -30,14 +34,14 @@ def provision(project: str, buckets: Mapping[str, str], urls: Mapping[str, str])
 
 
 def make_buckets(buckets: Mapping[str, str]) -> None:
-    """Every bucket that does not exist yet."""
+    """Make every bucket that does not exist yet."""
     for name in buckets.values():
         with suppress(Conflict):
             storage.client().create_bucket(name)
 
 
 def make_release(bucket: str, folder: Path) -> None:
-    """The bundled release as the first version; a pointer that already stands is left where it points."""
+    """Store the bundled release as the first version; a pointer that already stands is left where it points."""
     version = Card.from_json((folder / CARD_FILE).read_bytes()).version
     for file in RELEASE_FILES:
         content = (folder / file).read_bytes()
@@ -49,27 +53,28 @@ def make_release(bucket: str, folder: Path) -> None:
 def _topics(project: str, urls: Mapping[str, str]) -> None:
     publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
     with subscriber:
-        kept = [dead_letters(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]]
-        for topic in [*declared()["topics"], *kept, *map(replays, declared()["steps"])]:
+        kept = [dead_letter_topic(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]]
+        for topic in [*declared()["topics"], *kept, *map(replay_topic, declared()["steps"])]:
             _topic(publisher, project, topic)
         for name in kept:
             _subscribe(subscriber, _pull(project, name, name))
         for step, settings in declared()["steps"].items():
-            for topic in [*settings["topics"], replays(step)]:
-                push = _push(project, f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letters(step))
+            for topic in [*settings["topics"], replay_topic(step)]:
+                push = _push(project, f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letter_topic(step))
                 _subscribe(subscriber, push)
         for name, settings in declared()["pull_subscriptions"].items():
             pull = _pull(project, name, settings["topic"], settings["ack_deadline_seconds"])
-            pull.dead_letter_policy = _dead_letter_policy(project, dead_letters(name))
+            pull.retry_policy = _retry_policy()
+            pull.dead_letter_policy = _dead_letter_policy(project, dead_letter_topic(name))
             _subscribe(subscriber, pull)
 
 
-def dead_letters(step: str) -> str:
-    """Where a step's dead letters go: the name of a topic, and of the subscription that keeps them."""
+def dead_letter_topic(step: str) -> str:
+    """Return where a step's dead-letter messages go: the name of a topic, and of the subscription that keeps them."""
     return f"{_kebab(step)}-dead-letter"
 
 
-def replays(step: str) -> str:
+def replay_topic(step: str) -> str:
     """Return the name of the topic whose messages reach this step alone."""
     return f"{_kebab(step)}-replay"
 
@@ -86,11 +91,16 @@ def _push(project: str, name: str, topic: str, url: str, dead_letter: str) -> ty
         topic=f"projects/{project}/topics/{topic}",
         push_config=types.PushConfig(push_endpoint=url),
         ack_deadline_seconds=delivery["ack_deadline_seconds"],
-        retry_policy=types.RetryPolicy(
-            minimum_backoff=Duration(seconds=seconds(delivery["minimum_backoff"]) // _FASTER),
-            maximum_backoff=Duration(seconds=seconds(delivery["maximum_backoff"]) // _FASTER),
-        ),
+        retry_policy=_retry_policy(),
         dead_letter_policy=_dead_letter_policy(project, dead_letter),
+    )
+
+
+def _retry_policy() -> types.RetryPolicy:
+    delivery = declared()["delivery"]
+    return types.RetryPolicy(
+        minimum_backoff=Duration(seconds=seconds(delivery["minimum_backoff"]) // _FASTER),
+        maximum_backoff=Duration(seconds=seconds(delivery["maximum_backoff"]) // _FASTER),
     )
 
 
@@ -110,16 +120,16 @@ def _pull(project: str, name: str, topic: str, ack_deadline_seconds: int = 60) -
 
 
 def _subscribe(subscriber: pubsub_v1.SubscriberClient, subscription: types.Subscription) -> None:
-    """Create a subscription; one that stands is pointed at the address of this run."""
+    """Create a subscription; one that stands gets the settings and the addresses of this run."""
     try:
         subscriber.create_subscription(request=subscription)
     except AlreadyExists:
-        if subscription.push_config.push_endpoint:
-            subscriber.modify_push_config(subscription=subscription.name, push_config=subscription.push_config)
+        settings = [name for name in _CHANGING_SETTINGS if name in subscription]
+        subscriber.update_subscription(request={"subscription": subscription, "update_mask": FieldMask(paths=settings)})
 
 
 def make_tables(project: str, dataset: str) -> None:
-    """The dataset with every declared table and its keyed view."""
+    """Make the dataset with every declared table and its keyed view; a table of an earlier version gets new columns."""
     client = bigquery.client()
     client.create_dataset(f"{project}.{dataset}", exists_ok=True)
     for name, settings in declared()["tables"].items():
@@ -127,10 +137,17 @@ def make_tables(project: str, dataset: str) -> None:
         table = bq.Table(f"{project}.{dataset}.{name}_raw", schema=columns)
         table.time_partitioning = bq.TimePartitioning(field="recorded_at")
         table.clustering_fields = settings["cluster"]
-        client.create_table(table, exists_ok=True)
-        keyed = bq.Table(f"{project}.{dataset}.{name}")
-        keyed.view_query = view(name, dataset)
-        client.create_table(keyed, exists_ok=True)
+        if client.create_table(table, exists_ok=True).schema != columns:
+            client.update_table(table, ["schema"])
+        _make_view(client, f"{project}.{dataset}.{name}", view(name, dataset))
+
+
+def _make_view(client: bq.Client, name: str, query: str) -> None:
+    keyed = bq.Table(name)
+    keyed.view_query = query
+    if client.create_table(keyed, exists_ok=True).view_query != query:
+        client.delete_table(name)  # the stand-in keeps a view's query when it is updated
+        client.create_table(keyed)
 
 
 def _kebab(step: str) -> str:

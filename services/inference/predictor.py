@@ -15,7 +15,7 @@ from services.inference.metrics import PREDICTIONS, STAGES
 from services.inference.served_models import ServedModels
 from services.inference.settings import Settings
 from services.inference.worker_pool import WorkerPool
-from shared.imaging.decoding import decode
+from shared.imaging.decoding import decode_scan
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import Model, Prediction
 from shared.ml.prediction import PredictedClass, PredictionResponse
@@ -168,7 +168,7 @@ def _predict_first[T](
     `known_id` is the scan's id if the bytes are an object of that scan. Raises RejectedScan.
     """
     start = perf_counter()
-    pages = decode(content).pages
+    pages = decode_scan(content).pages
     seconds = _observed("decode", start) / len(pages)
     whole = known_id or file_id(content)
 

@@ -13,7 +13,7 @@ import skimage.data
 import sklearn.datasets
 
 from shared.errors import RejectedScan
-from shared.imaging import decoding
+from shared.imaging import decoding, limits
 from shared.imaging.preprocessing import SIDE, prepare
 
 _LEARNT = [
@@ -99,7 +99,7 @@ def _bodies() -> list[np.ndarray]:
     for name in _TESTED_BODIES:
         content = Path(pydicom.data.get_testdata_file(name)).read_bytes()
         try:
-            found += [page for page in decoding.decode(content).pages if min(page.shape[:2]) >= decoding.MIN_SIDE]
+            found += [page for page in decoding.decode(content).pages if min(page.shape[:2]) >= limits.MIN_SIDE]
         except RejectedScan:
             continue
     return found

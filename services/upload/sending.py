@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from shared.errors import Reason, RejectedScan
 from shared.gcp import storage
-from shared.imaging.decoding import decode
+from shared.imaging.decoding import decode_scan
 from shared.labels import Label
 from shared.scan import MAX_BYTES, file_id, scan_object
 
@@ -85,7 +85,7 @@ def _checked(path: Path, as_tiff: bool) -> tuple[bytes, str]:
     if path.stat().st_size > MAX_BYTES:
         raise RejectedScan(Reason.TOO_LARGE)
     content = path.read_bytes()
-    decoded = decode(content)
+    decoded = decode_scan(content)
     if not as_tiff or decoded.format == "TIFF":
         return content, decoded.format
     content = _tiff(decoded.pages)

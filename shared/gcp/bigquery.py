@@ -72,7 +72,7 @@ def append(table: str, row: Row, key: str) -> None:
         _group(f"{config.project()}.{config.dataset()}.{table}_raw")(dict(row, recorded_at=now()), key)
 
 
-def query(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> list[dict[str, Any]]:
+def query(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> list[Row]:
     """Rows of a query; values travel as parameters (`@name`), never inside the SQL. `{dataset}` names our dataset.
 
     Raises BigQueryError.

@@ -10,7 +10,7 @@ from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
 
 from shared import config
-from shared.events import ScanAccepted, ScanRejected
+from shared.events import Event
 
 _PULL_MESSAGES = 1000
 """Of one request, which is Pub/Sub's own limit."""
@@ -37,7 +37,7 @@ def _publisher() -> pubsub_v1.PublisherClient:
     return pubsub_v1.PublisherClient()
 
 
-def publish(events: Iterable[ScanAccepted | ScanRejected]) -> None:
+def publish(events: Iterable[Event]) -> None:
     """Publish events on their topics, together; return once Pub/Sub has stored every one, raise if it has not."""
     publish_messages((event.TOPIC, event.to_json(), {"event": event.TOPIC}) for event in events)
 

@@ -1,173 +1,94 @@
-"""DICOM to pixels. Imported at the first such file only; of all that a file says, nothing but pixels leaves."""
+"""DICOM to pixels. Imported at the first such file only; of all that a file says, nothing but pixels and technical
+attributes leaves.
+"""
 
-import io
-import logging
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
 
-import numpy as np
-from pydicom import Dataset, dcmread
-from pydicom.encaps import generate_frames
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset
-from pydicom.pixels import get_decoder, iter_pixels
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes, RLELossless
+from pydicom import Dataset
 
 from shared.errors import Reason, RejectedScan
-from shared.imaging.decoding import MAX_BYTES, MAX_JPEG_SCANS, check_size, decoder_calls, each, scaled
+from shared.imaging.dicom_attributes import attributes_of
+from shared.imaging.dicom_codecs import Frame, PixelFormat, frame_reader
+from shared.imaging.dicom_dataset import ERRORS, Source, open_source
+from shared.imaging.dicom_display import shown
+from shared.imaging.dicom_mosaic import Mosaic, mosaic_of
+from shared.imaging.dicom_values import merged, number, numbers, word
+from shared.imaging.geometry import aspect_of, square_pixels, squared_size
+from shared.imaging.intensity import Pixels
+from shared.imaging.limits import check_pages, check_size, decoder_calls
+from shared.imaging.metadata import Attributes
 
-# pydicom quotes what it finds odd, which may be a patient's name. What matters is raised.
-warnings.filterwarnings("ignore", module="pydicom")
-logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-
-_ERRORS = (BytesLengthException, InvalidDicomError)
-"""What pydicom raises beside Python's own exceptions."""
-
-_HOW_TO_SHOW = [
-    "BitsStored",
-    "ModalityLUTSequence",
-    "PhotometricInterpretation",
-    "PixelRepresentation",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "VOILUTFunction",
-    "VOILUTSequence",
-    "WindowCenter",
-    "WindowWidth",
-]
-_READ = [
-    *_HOW_TO_SHOW,
-    "BitsAllocated",
-    "Columns",
-    "DoubleFloatPixelData",
-    "FloatPixelData",
-    "HighBit",
-    "NumberOfFrames",
-    "PerFrameFunctionalGroupsSequence",
-    "PixelData",
-    "PlanarConfiguration",
-    "Rows",
-    "SamplesPerPixel",
-    "SharedFunctionalGroupsSequence",
-    *(
-        f"{prefix}{colour}PaletteColorLookupTable{part}"
-        for prefix, part in (("", "Data"), ("", "Descriptor"), ("Segmented", "Data"))
-        for colour in ("Red", "Green", "Blue")
-    ),
-]
-"""All that is ever read of a file: a tag that may tell who the patient is does not even reach memory."""
+_RLE = "1.2.840.10008.1.2.5"
 
 
-def frames(content: bytes) -> Iterator[np.ndarray]:
-    """Every frame as a viewer shows it: uint8 (h, w) or (h, w, 3). Raises RejectedScan."""
-    _check_inflated(content)
-    with decoder_calls(*_ERRORS):
-        dataset = dcmread(io.BytesIO(content), specific_tags=_READ)
-        if "Rows" not in dataset:
-            raise RejectedScan(Reason.NOT_AN_IMAGE)
-        width, height, pages = int(dataset.Columns), int(dataset.Rows), int(dataset.get("NumberOfFrames") or 1)
-    check_size(width, height, width * height * pages, pages)
-    with decoder_calls(*_ERRORS):
-        _check_frames(dataset, pages)
-    for index, frame in enumerate(islice(each(iter_pixels(dataset), *_ERRORS), pages)):
-        with decoder_calls(*_ERRORS):
-            pixels = _shown(frame, dataset, index)
-        yield pixels
+def read(content: bytes) -> tuple[Attributes, Iterator[Pixels]]:
+    """Return what a file says of itself, and its pages as a viewer shows them, decoded one by one as they are taken.
 
-
-def _check_inflated(content: bytes) -> None:
-    """pydicom inflates a deflated file whole, and 64 MiB may hold 64 GiB."""
-    file = io.BytesIO(content)
-    file.seek(132)
-    with decoder_calls(*_ERRORS):
-        meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
-        if meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
-            return
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MAX_BYTES + 1)
-    if len(inflated) > MAX_BYTES:
-        raise RejectedScan(Reason.TOO_LARGE)
-
-
-def _check_frames(dataset: Dataset, pages: int) -> None:
-    """Every compressed frame is as large as the dataset says: the decoders believe the frame."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    get_decoder(syntax)  # raises NotImplementedError, which says more than what would fail next
-    if not syntax.is_encapsulated or syntax == RLELossless:
-        return
-    size_of = _jpeg_2000_size if syntax in JPEG2000TransferSyntaxes else _jpeg_size
-    for frame in islice(generate_frames(dataset.PixelData, number_of_frames=pages), pages):
-        if size_of(frame) != (dataset.Columns, dataset.Rows) or frame.count(b"\xff\xda") > MAX_JPEG_SCANS:
-            raise RejectedScan(Reason.CORRUPT)
-
-
-def _jpeg_size(frame: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG or JPEG-LS frame, from its start-of-frame segment (ITU-T T.81, B.2.2; T.87, C.2.2)."""
-    at = 2
-    while not (0xC0 <= frame[at + 1] <= 0xCF and frame[at + 1] not in (0xC4, 0xC8, 0xCC)) and frame[at + 1] != 0xF7:
-        fill = frame[at + 1] == 0xFF
-        at += 1 if fill else 2 + int.from_bytes(frame[at + 2 : at + 4])
-    height, width = struct.unpack(">HH", frame[at + 5 : at + 9])
-    return width, height
-
-
-def _jpeg_2000_size(frame: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG 2000 frame, bare or in a JP2 file's boxes (ITU-T T.800, A.5.1 and I.4).
-
-    An empty box, at which pydicom would wait for ever, ends here.
+    Both raise RejectedScan.
     """
-    at = 0
-    if frame[4:8] == b"jP  ":
-        while frame[at + 4 : at + 8] != b"jp2c":
-            length = int.from_bytes(frame[at : at + 4])
-            if length < 8:
-                raise RejectedScan(Reason.CORRUPT)
-            at += length
-        at += 8
-    right, bottom, left, top = struct.unpack(">4I", frame[at + 8 : at + 24])
-    return right - left, bottom - top
+    source = open_source(content)
+    with decoder_calls(*ERRORS):
+        form = _pixel_format(source)
+        mosaic = mosaic_of(source.dataset, form.rows, form.columns)
+    height, width = mosaic.tile if mosaic else (form.rows, form.columns)
+    check_size(width, height)
+    check_pages(form.frames * (mosaic.slices if mosaic else 1), form.frames * form.rows * form.columns, volume=True)
+    with decoder_calls(*ERRORS):
+        aspect = _aspect(source.dataset)
+        attributes = attributes_of(source, form.frames, mosaic)
+    check_size(*squared_size(width, height, aspect))
+    return attributes, _pages(source, form, mosaic, aspect)
 
 
-def _shown(frame: np.ndarray, dataset: Dataset, index: int) -> np.ndarray:
-    photometric, bits = dataset.PhotometricInterpretation, dataset.get("BitsStored")
-    if photometric == "PALETTE COLOR":
-        frame, bits = apply_color_lut(frame, dataset), dataset.RedPaletteColorLookupTableDescriptor[2]
-    if frame.ndim == 3:
-        return (frame >> max(bits - 8, 0)).astype(np.uint8)
-    pixels = _grey(frame, _how_to_show(dataset, index))
-    return 255 - pixels if photometric == "MONOCHROME1" else pixels
+def _pages(source: Source, form: PixelFormat, mosaic: Mosaic | None, aspect: float) -> Iterator[Pixels]:
+    with decoder_calls(*ERRORS):
+        read_frame = frame_reader(source, form)
+    for index in range(form.frames):
+        with decoder_calls(*ERRORS):
+            page = _shown(read_frame, source.dataset, form, index)
+            parts = mosaic.split(page) if mosaic else [page]
+            pages = [square_pixels(part, aspect) for part in parts]
+        yield from pages
 
 
-def _grey(frame: np.ndarray, how: Dataset) -> np.ndarray:
-    """Rescaled, then windowed or, without a window, as `scaled` finds its limits; plain 8-bit grey stays as it is."""
-    values = apply_modality_lut(frame, how)
-    if how.get("VOILUTSequence"):
-        return scaled(apply_voi_lut(values, how), (0, 2 ** how.VOILUTSequence[0].LUTDescriptor[2] - 1))
-    if _has_window(how):
-        darkest, brightest = apply_windowing(np.array([-np.inf, np.inf]), how)
-        return scaled(apply_windowing(values, how), (darkest, brightest))
-    return frame if values is frame and frame.dtype == np.uint8 and how.BitsStored == 8 else scaled(values)
+def _shown(read_frame: Callable[[int], Frame], dataset: Dataset, form: PixelFormat, index: int) -> Pixels:
+    return shown(read_frame(index), dataset, form, index)
 
 
-def _has_window(how: Dataset) -> bool:
-    """Whether there is a window that the standard allows (PS3.3 C.11.2.1.2); writers put 0 where they have none."""
-    center, width = np.ravel(how.get("WindowCenter"))[0], np.ravel(how.get("WindowWidth"))[0]
-    least = 1 if how.get("VOILUTFunction", "LINEAR") == "LINEAR" else np.finfo(float).tiny
-    return center is not None and width is not None and width >= least
+def _pixel_format(source: Source) -> PixelFormat:
+    """The Image Pixel module, the obvious for what is missing or cannot be (PS3.3, C.7.6.3). Raises RejectedScan."""
+    dataset = source.dataset
+    rows, columns = (int(number(dataset, keyword, 0)) for keyword in ("Rows", "Columns"))
+    frames = max(int(number(dataset, "NumberOfFrames", 1)), 1)
+    samples = int(number(dataset, "SamplesPerPixel", 1))
+    if not rows or not columns or samples not in (1, 3):
+        raise RejectedScan(Reason.CORRUPT if rows and columns else Reason.NOT_AN_IMAGE)
+    photometric = word(dataset, "PhotometricInterpretation") or ("MONOCHROME2" if samples == 1 else "RGB")
+    allocated = int(number(dataset, "BitsAllocated", _bits_of(source, rows * columns * frames * samples)))
+    stored = int(number(dataset, "BitsStored", allocated))
+    stored = stored if 0 < stored <= allocated else allocated
+    high_bit = int(number(dataset, "HighBit", stored - 1))
+    return PixelFormat(
+        rows=rows,
+        columns=columns,
+        frames=frames,
+        samples=samples,
+        allocated=allocated,
+        stored=stored,
+        high_bit=high_bit if stored - 1 <= high_bit < allocated else stored - 1,
+        signed=number(dataset, "PixelRepresentation", 0) == 1,
+        photometric=photometric,
+        planar=number(dataset, "PlanarConfiguration", 0) == 1,
+    )
 
 
-def _how_to_show(dataset: Dataset, index: int) -> Dataset:
-    """Rescale and window of one frame. Enhanced objects keep them in functional groups (PS3.3 C.7.6.16)."""
-    how = Dataset()
-    how.BitsStored, how.PixelRepresentation = 32, 1  # absent where pixels are floating point
-    how.update({keyword: dataset[keyword].value for keyword in _HOW_TO_SHOW if keyword in dataset})
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    own = (dataset.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1]
-    for group in (*shared, *own):
-        for macro in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-            for item in group.get(macro) or []:
-                how.update(item)
-    return how
+def _bits_of(source: Source, values: int) -> int:
+    """Bits allocated by the number of bytes, for a data set that does not say it."""
+    return 8 if not source.encapsulated and len(source.pixels) < 2 * values else 16
+
+
+def _aspect(dataset: Dataset) -> float:
+    """Height by width of a pixel, by the first of the elements that say it (PS3.3, 10.7.1.1 and C.7.6.3.1.7)."""
+    first = merged(dataset, 0, "PixelMeasuresSequence")
+    pairs = [numbers(first, keyword)[:2] for keyword in ("PixelSpacing", "PixelAspectRatio")]
+    return next((aspect_of(*pair) for pair in pairs if len(pair) == 2 and None not in pair), 1.0)

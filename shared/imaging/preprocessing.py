@@ -13,27 +13,37 @@ _SEARCH_SIDE = 128
 _MAX_ASPECT = 4
 
 
-def prepare(pixels: np.ndarray) -> np.ndarray:
-    """The network's input for a scan: float32 (128, 128, 3) in [0, 1], every value a multiple of 1/255.
+type Box = tuple[slice, slice]
+"""Rows and columns of an image that are kept."""
 
-    `pixels` is uint8 (h, w) grey or (h, w, 3) RGB, at least 32 pixels a side. Never raises on such an image.
+
+def prepare(pixels: np.ndarray) -> np.ndarray:
+    """Return the network's input for a scan: float32 (128, 128, 3) in [0, 1], every value a multiple of 1/255.
+
+    `pixels` is uint8 (h, w) grey or (h, w, 3) RGB of square pixels, at least 32 a side. Never raises on such an image.
     """
-    return stacked(stretched(resized(squared(cropped(on_black(upright_tones(trimmed(grey(pixels)))))))))
+    _, _, head = _head(pixels)
+    return stacked(stretched(resized(squared(head))))
 
 
 def crop_box(pixels: np.ndarray) -> tuple[int, int, int]:
-    """Left, top and side of the square that `prepare` shows to the network, in the image's own pixels.
+    """Return left, top and side of the square that `prepare` shows to the network, in the image's own pixels.
 
     The square reaches beyond the image where `squared` pads it.
     """
-    whole = grey(pixels)
-    page = trimmed(whole)
-    dark = on_black(upright_tones(page))
-    head = cropped(dark)
-    (page_top, page_left), (head_top, head_left) = _place(page, whole), _place(head, dark)
+    left, top, head = _head(pixels)
     height, width = head.shape
     side = max(height, width)
-    return page_left + head_left - (side - width) // 2, page_top + head_top - (side - height) // 2, side
+    return left - (side - width) // 2, top - (side - height) // 2, side
+
+
+def _head(pixels: np.ndarray) -> tuple[int, int, np.ndarray]:
+    """Left and top of the head in the image, and the head in grey on black, uint8 (h, w)."""
+    image = grey(pixels)
+    page = page_box(image)
+    dark = on_black(upright_tones(image[page]))
+    head = head_box(dark)
+    return page[1].start + head[1].start, page[0].start + head[0].start, dark[head]
 
 
 def grey(pixels: np.ndarray) -> np.ndarray:
@@ -41,11 +51,11 @@ def grey(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
-def trimmed(image: np.ndarray) -> np.ndarray:
-    """Without the white page round it, so that a white margin is not taken for an inverted scan."""
+def page_box(image: np.ndarray) -> Box:
+    """Return where the image lies in the white page round it, so that a margin is not taken for an inverted scan."""
     if min(image[0].min(), image[-1].min(), image[:, 0].min(), image[:, -1].min()) < 240:
-        return image
-    return _inside(image, (image < 240).astype(np.uint8))
+        return _whole(image)
+    return _bounding_box(image, (image < 240).astype(np.uint8))
 
 
 def upright_tones(image: np.ndarray) -> np.ndarray:
@@ -56,17 +66,20 @@ def upright_tones(image: np.ndarray) -> np.ndarray:
 def on_black(image: np.ndarray) -> np.ndarray:
     """With the background's grey taken off, unless it is so bright that tissue must reach into the corners."""
     background = _background(image)
-    return cv2.subtract(image, background) if background < 64 else image
+    if background >= 64:
+        return image
+    darker: np.ndarray = cv2.subtract(image, background)  # type: ignore[call-overload] # a scalar is taken, unsaid
+    return darker
 
 
-def cropped(image: np.ndarray) -> np.ndarray:
-    """Cut to the head: what is brighter than the background, without text, rulers and specks beside it."""
+def head_box(image: np.ndarray) -> Box:
+    """Return where the head lies: what is brighter than the background, without text, rulers and specks beside it."""
     scale = min(_SEARCH_SIDE / max(image.shape), 1.0)
     size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
     small = cv2.blur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (3, 3))
     bright = cv2.threshold(small, _background_limit(small), 1, cv2.THRESH_BINARY)[1]
     opened = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-    return _inside(image, _large_components(opened))
+    return _bounding_box(image, _large_components(opened))
 
 
 def squared(image: np.ndarray) -> np.ndarray:
@@ -94,11 +107,6 @@ def stacked(image: np.ndarray) -> np.ndarray:
     return cv2.merge([image] * 3).astype(np.float32) / np.float32(255)
 
 
-def _place(part: np.ndarray, whole: np.ndarray) -> tuple[int, int]:
-    """Row and column at which a view of a uint8 image begins in it."""
-    return divmod(part.ctypes.data - whole.ctypes.data, whole.strides[0])
-
-
 def _background(image: np.ndarray) -> float:
     """Grey level of what surrounds the head: the median of the four corners' means."""
     rows, columns = (max(side // 16, 1) for side in image.shape)
@@ -123,18 +131,22 @@ def _large_components(mask: np.ndarray) -> np.ndarray:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    return (areas >= max(areas.max() / 10, 1)).astype(np.uint8)[labels]
+    mask = (areas >= max(areas.max() / 10, 1)).astype(np.uint8)[labels]
+    return mask
 
 
-def _inside(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image cut to the mask's bounding box (the mask may be smaller than the image), or whole where none is seen.
+def _whole(image: np.ndarray) -> Box:
+    return slice(0, image.shape[0]), slice(0, image.shape[1])
+
+
+def _bounding_box(image: np.ndarray, mask: np.ndarray) -> Box:
+    """The mask's bounding box (the mask may be smaller than the image), or the whole image if none is credible.
 
     A box thinner than a quarter of its length, or smaller than a sixteenth of the image, is no head: nothing is cut.
     """
     x, y, width, height = cv2.boundingRect(mask)
     if max(width, height) > _MAX_ASPECT * min(width, height) or 16 * width * height < mask.size:
-        return image
+        return _whole(image)
     across, down = image.shape[1] / mask.shape[1], image.shape[0] / mask.shape[0]
-    return image[
-        int(y * down) : int(np.ceil((y + height) * down)), int(x * across) : int(np.ceil((x + width) * across))
-    ]
+    rows = slice(int(y * down), int(np.ceil((y + height) * down)))
+    return rows, slice(int(x * across), int(np.ceil((x + width) * across)))

@@ -1,4 +1,4 @@
-"""The whole system, running: what is dropped into the bucket ends where it should, once, whatever happens."""
+"""The whole system, running: what is uploaded ends where it should, once, whatever happens."""
 
 import itertools
 import json
@@ -13,9 +13,9 @@ from google.cloud import pubsub_v1
 from rich.console import Console
 
 from local import demo
-from local.demo import Drop, Outcome
+from local.demo import Outcome, Upload
 from local.samples import dicom, encode, healthy_slices, lesion_slices, multi_page_tiff, sixteen_bit_tiff
-from local.stack.provision import dead_letters as keeper
+from local.stack.provision import dead_letter_topic
 from local.stack.system import BUCKETS, PROJECT, Stack
 from local.stack.terraform_config import declared
 from shared.errors import Reason
@@ -29,7 +29,7 @@ QUIET = Console(quiet=True)
 
 
 def recorded() -> set[str]:
-    """Ids of the dead letters that the dashboard would show."""
+    """Return the ids of the dead-letter messages that the dashboard would show."""
     return {row["dead_letter_id"] for row in bigquery.query("SELECT dead_letter_id FROM {dataset}.dead_letters")}
 
 
@@ -39,11 +39,11 @@ def recorded_before(stack: Stack) -> set[str]:
     return recorded()
 
 
-def drop(kind: str, content: bytes, expected: int | Reason, label: Label = Label.CANCER) -> Drop:
-    return Drop(kind, f"{label}/{file_id(content)}", label, content, expected)
+def upload(kind: str, content: bytes, expected: int | Reason, label: Label = Label.CANCER) -> Upload:
+    return Upload(kind, f"{label}/{file_id(content)}", label, content, expected)
 
 
-def every_format() -> list[Drop]:
+def every_format() -> list[Upload]:
     """Seventy-odd scans: each slice in a format of its own kind, and files of several pages."""
     encoders = itertools.cycle(
         [
@@ -58,15 +58,15 @@ def every_format() -> list[Drop]:
         ]
     )
     slices = [np.rot90(pixels, 2).copy() for pixels in healthy_slices() + lesion_slices()]  # unlike the samples
-    single = [drop("slice", encoder(pixels), 1) for pixels, encoder in zip(slices, encoders, strict=False)]
-    several = [drop("pages", multi_page_tiff(slices[start : start + 5]), 5) for start in range(0, 25, 5)]
+    single = [upload("slice", encoder(pixels), 1) for pixels, encoder in zip(slices, encoders, strict=False)]
+    several = [upload("pages", multi_page_tiff(slices[start : start + 5]), 5) for start in range(0, 25, 5)]
     return single + several
 
 
-def carried(drops: Sequence[Drop]) -> list[Outcome]:
-    """Drop files and wait for their ends."""
-    outcomes = demo.run(drops, QUIET)
-    assert [(o.drop.kind, o.drop.expected, o.reason, len(o.scans)) for o in outcomes if not o.is_expected] == []
+def ended(uploads: Sequence[Upload]) -> list[Outcome]:
+    """Upload files and wait until each has ended as it should."""
+    outcomes = demo.run(uploads, QUIET)
+    assert [(o.upload.name, o.upload.expected, o.reason, len(o.scans)) for o in outcomes if not o.is_expected] == []
     return outcomes
 
 
@@ -77,17 +77,17 @@ def rows(view: str, scan_ids: Sequence[str]) -> list[dict]:
 
 def dead_letters() -> int:
     with pubsub_v1.SubscriberClient() as subscriber:
-        letters = [subscriber.subscription_path(PROJECT, keeper(step)) for step in declared()["steps"]]
-        pulls = [subscriber.pull(subscription=path, max_messages=10, return_immediately=True) for path in letters]
+        paths = [subscriber.subscription_path(PROJECT, dead_letter_topic(step)) for step in declared()["steps"]]
+        pulls = [subscriber.pull(subscription=path, max_messages=10, return_immediately=True) for path in paths]
     return sum(len(pull.received_messages) for pull in pulls)
 
 
 def test_samples_end_where_they_should(stack: Stack) -> None:
-    carried(demo.sample_drops())
+    ended(demo.sample_uploads())
 
 
-def test_scans_in_every_format_are_recorded_scored_and_described(stack: Stack) -> None:
-    outcomes = carried(every_format())
+def test_scans_in_every_format_are_recorded_predicted_and_have_features(stack: Stack) -> None:
+    outcomes = ended(every_format())
     ids = [row["scan_id"] for outcome in outcomes for row in outcome.scans]
     assert len(ids) >= 60
     assert len(set(ids)) == len(ids)
@@ -97,19 +97,19 @@ def test_scans_in_every_format_are_recorded_scored_and_described(stack: Stack) -
 
 
 def test_uploads_published_again_and_out_of_order_give_the_same_rows(stack: Stack) -> None:
-    drops = every_format()[::9]
-    ids = [row["scan_id"] for outcome in carried(drops) for row in outcome.scans]
+    uploads = every_format()[::9]
+    ids = [row["scan_id"] for outcome in ended(uploads) for row in outcome.scans]
     tables = ("scans", "predictions", "features")
     before = {table: rows(table, ids) for table in tables}
     bucket = storage.client().bucket(BUCKETS["uploads"])
-    notifications = [json.dumps(bucket.get_blob(item.object_name)._properties).encode() for item in drops]
+    notifications = [json.dumps(bucket.get_blob(item.object_name)._properties).encode() for item in uploads]
     with accepted_events() as pulled:
         publisher = pubsub_v1.PublisherClient()
         topic = publisher.topic_path(PROJECT, "scan-uploaded")
         for data in notifications[::-1] + notifications:
             publisher.publish(topic, data, eventType="OBJECT_FINALIZE").result()
         wait_until(lambda: pulled() >= 2 * len(ids))
-    carried([drop("behind the duplicates", encode(healthy_slices()[7], "PNG"), 1, Label.UNLABELLED)])
+    ended([upload("behind the duplicates", encode(healthy_slices()[7], "PNG"), 1, Label.UNLABELLED)])
     volatile = {"recorded_at", "accepted_at", "predicted_at"}
     for table in tables:
         after = [{k: v for k, v in row.items() if k not in volatile} for row in rows(table, ids)]
@@ -138,8 +138,8 @@ def accepted_events() -> Iterator[Callable[[], int]]:
 def test_every_malformed_file_is_quarantined_at_once_and_nothing_falls_over(stack: Stack, data: Path) -> None:
     files = sorted(path for path in (data / "malformed").rglob("*") if path.is_file())
     restarts = stack.supervisor.restarts.copy()
-    drops = [Drop("malformed", f"Unlabelled/malformed/{n}", Label.UNLABELLED, path) for n, path in enumerate(files)]
-    outcomes = demo.run(drops, QUIET)
+    uploads = [Upload("malformed", f"Unlabelled/malformed/{n}", Label.UNLABELLED, path) for n, path in enumerate(files)]
+    outcomes = demo.run(uploads, QUIET)
     assert [outcome.file_id for outcome in outcomes if outcome.reason not in set(Reason)] == []
     quarantined = {Path(blob.name).stem for blob in storage.objects(BUCKETS["quarantine"], "Unlabelled/")}
     assert {outcome.file_id for outcome in outcomes} <= quarantined
@@ -152,7 +152,7 @@ def test_every_malformed_file_is_quarantined_at_once_and_nothing_falls_over(stac
 
 def test_every_real_dicom_file_is_accepted(stack: Stack, data: Path) -> None:
     files = sorted((data / "dicom").rglob("*.dcm"))
-    outcomes = demo.run([Drop("DICOM", f"Unlabelled/{path.name}", Label.UNLABELLED, path) for path in files], QUIET)
+    outcomes = demo.run([Upload("DICOM", f"Unlabelled/{path.name}", Label.UNLABELLED, path) for path in files], QUIET)
     assert len(outcomes) == 22
     assert all(outcome.is_complete and outcome.scans for outcome in outcomes)
 
@@ -165,7 +165,7 @@ def test_killed_processes_start_again_and_no_scan_is_lost(stack: Stack) -> None:
     pixels = [np.fliplr(image).copy() for image in healthy_slices()[:8]]
     wait_until(lambda: all(stack.supervisor.restarts[name] > before[name] for name in doomed))
     wait_until(stack.services["pubsub"].is_ready)
-    carried([drop("after the kill", encode(image, "PNG"), 1) for image in pixels])
+    ended([upload("after the kill", encode(image, "PNG"), 1) for image in pixels])
 
 
 def test_nothing_was_dead_lettered(recorded_before: set[str]) -> None:
@@ -173,14 +173,14 @@ def test_nothing_was_dead_lettered(recorded_before: set[str]) -> None:
     assert recorded() == recorded_before
 
 
-def test_what_a_step_gives_up_is_kept_and_recorded(stack: Stack) -> None:
-    letter = {"scan_id": uuid.uuid4().hex * 2}
+def test_a_message_that_exhausted_its_retries_is_kept_and_recorded(stack: Stack) -> None:
+    event = {"scan_id": uuid.uuid4().hex * 2}
     publisher = pubsub_v1.PublisherClient()
-    topic = publisher.topic_path(PROJECT, keeper("score_scan"))
-    publisher.publish(topic, json.dumps(letter).encode(), **given_up_by("score-scan-on-scan-accepted")).result()
-    wait_until(lambda: len(rows("dead_letters", [letter["scan_id"]])) == 1)
+    topic = publisher.topic_path(PROJECT, dead_letter_topic("score_scan"))
+    publisher.publish(topic, json.dumps(event).encode(), **given_up_by("score-scan-on-scan-accepted")).result()
+    wait_until(lambda: len(rows("dead_letters", [event["scan_id"]])) == 1)
     with pubsub_v1.SubscriberClient() as subscriber:
-        path = subscriber.subscription_path(PROJECT, keeper("score_scan"))
+        path = subscriber.subscription_path(PROJECT, dead_letter_topic("score_scan"))
         (kept,) = subscriber.pull(subscription=path, max_messages=10, return_immediately=True).received_messages
         subscriber.acknowledge(subscription=path, ack_ids=[kept.ack_id])
-    assert json.loads(kept.message.data) == letter
+    assert json.loads(kept.message.data) == event

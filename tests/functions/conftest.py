@@ -53,7 +53,10 @@ def cloud(stack: Stack) -> Iterator[Cloud]:
     buckets = {name: f"{mark}-{name}" for name in BUCKETS}
     make_buckets(buckets)
     make_tables(PROJECT, f"test_{mark}")
-    subscriptions = {topic: _subscribe(topic, mark) for topic in ("scan-accepted", "scan-rejected")}
+    subscriptions = {
+        topic: _subscribe(topic, mark)
+        for topic in ("scan-accepted", "scan-rejected", "scan-scored", "series-summarised")
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATASET", f"test_{mark}")
         for name, bucket in buckets.items():

@@ -21,13 +21,17 @@ def test_scan_is_scored_once_a_model_version(
     cloud: Cloud, score_scan: Push, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INFERENCE_URL", stack.url("inference"))
-    event = stored_scan(BUCKETS["scans"], encode(healthy_slices()[2], "PNG"))
+    event = stored_scan(BUCKETS["scans"], encode(healthy_slices()[2], "PNG"), series_id="8" * 64)
     for _ in range(2):
         assert score_scan(asdict(event), event=event.TOPIC) == 200
     (row,) = bigquery.query("SELECT * FROM {dataset}.predictions WHERE scan_id = @id", id=event.scan_id)
     assert 0 <= row["probability"] <= 1
     assert row["prediction"] in {"Cancer", "Non-Cancer", "Not a brain MRI"}
     assert row["model_version"]
+    published = cloud.pull("scan-scored")
+    assert {(each["scan_id"], each["series_id"], each["probability"]) for each in published} == {
+        (event.scan_id, "8" * 64, row["probability"])
+    }
 
 
 def test_unreachable_service_is_retried_and_leaves_no_row(

@@ -5,11 +5,15 @@ import json
 import pytest
 
 from local.samples import Sample, dicom, healthy_slices, samples
+from shared import config
 from shared.errors import Reason
 from shared.gcp import storage
 from shared.imaging.decoding import decode
+from shared.pseudonyms import pseudonym
+from shared.results.headers import read_header
 from shared.scan import MAX_BYTES, file_id
 from tests.functions.conftest import Cloud, Push, push
+from tests.support.series import slices as series_files
 
 SAMPLES = [sample for sample in samples() if sample.kind != "exact duplicate"]
 
@@ -90,3 +94,24 @@ def test_folder_made_in_a_console_is_no_scan(cloud: Cloud, validate_scan: Push) 
     notification = cloud.upload("Cancer/empty", b"") | {"name": "Cancer/"}
     assert validate_scan(notification) == 200
     assert cloud.pull("scan-accepted") == cloud.pull("scan-rejected") == []
+
+
+def test_slice_carries_its_study_series_and_place_and_nobodys_name(cloud: Cloud, validate_scan: Push) -> None:
+    first, second = series_files("Marker")[10:12]
+    for name, content in (("Unlabelled/a.dcm", first), ("Unlabelled/b.dcm", second)):
+        assert validate_scan(cloud.upload(name, content)) == 200
+    events = cloud.pull("scan-accepted")
+    header = read_header(first)
+    key = config.pseudonym_key()
+    assert {event["study_id"] for event in events} == {pseudonym(key, header.StudyInstanceUID)}
+    assert {event["series_id"] for event in events} == {pseudonym(key, header.SeriesInstanceUID)}
+    assert {event["plane"] for event in events} == {"axial"}
+    assert events[1]["slice_position_mm"] - events[0]["slice_position_mm"] == pytest.approx(3)
+    told = json.dumps(events)
+    assert not [word for word in ("Marker", "SAMPLE", "ACC-", header.StudyInstanceUID) if str(word) in told]
+
+
+def test_pages_of_one_file_are_a_series(cloud: Cloud, validate_scan: Push) -> None:
+    (stack,) = [sample for sample in SAMPLES if sample.kind.startswith("multi-page")]
+    assert validate_scan(cloud.upload("Cancer/pages.tif", stack.content)) == 200
+    assert {event["series_id"] for event in cloud.pull("scan-accepted")} == {file_id(stack.content)}

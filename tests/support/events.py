@@ -4,7 +4,7 @@ import base64
 import uuid
 from typing import Any
 
-from shared.events import ScanAccepted, ScanRejected
+from shared.events import ScanAccepted, ScanRejected, ScanScored
 from shared.gcp import storage
 from shared.scan import file_id
 
@@ -43,6 +43,22 @@ def scan_rejected(**changes: Any) -> ScanRejected:
         "rejected_at": "2026-01-01T00:00:01+00:00",
     }
     return ScanRejected(**facts | changes)
+
+
+def scan_scored(**changes: Any) -> ScanScored:
+    """Return the event of a scored scan, with `changes` to its fields."""
+    facts = {
+        "scan_id": "a" * 64,
+        "label": "Cancer",
+        "source": "test",
+        "model_version": "v1",
+        "prediction": "Non-Cancer",
+        "probability": 0.125,
+        "threshold": 0.5,
+        "uploaded_at": "2026-01-01T00:00:00+00:00",
+        "predicted_at": "2026-01-01T00:00:02+00:00",
+    }
+    return ScanScored(**facts | changes)
 
 
 def stored_scan(bucket: str, content: bytes, label: str = "Cancer", name: str = "", **changes: Any) -> ScanAccepted:

@@ -8,15 +8,16 @@ from dataclasses import fields
 import hcl2
 import pytest
 
-from local.stack.provision import dead_letters
+from local.stack.provision import dead_letter_topic
 from local.stack.terraform_config import TERRAFORM, declared, schema
-from shared.events import DeadLetter, ScanAccepted, ScanRejected
+from shared.events import DeadLetter, ScanAccepted, ScanRejected, ScanScored, SeriesSummarised
 from tests.terraform.code import deployable
 from tests.terraform.tools import ROOT
 
 FUNCTIONS = sorted(folder.name for folder in (ROOT / "functions").iterdir() if (folder / "main.py").exists())
 SERVICES = ("inference", "dashboard", "training")
 STEPS = declared()["steps"] | declared()["scheduled"]
+EVENTS = (ScanAccepted, ScanRejected, ScanScored, SeriesSummarised)
 GIVEN_TO_ALL = {"GOOGLE_CLOUD_PROJECT"}
 """What modules/step sets for every function."""
 
@@ -28,7 +29,7 @@ def test_every_function_is_a_step_and_every_step_a_function():
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_given_the_settings_it_reads(name):
     required, optional = deployable(name).settings()
-    given = STEPS[name]["environment"].keys() | GIVEN_TO_ALL
+    given = STEPS[name]["environment"].keys() | STEPS[name].get("secrets", {}).keys() | GIVEN_TO_ALL
     assert required - given == set(), "the code cannot do without them"
     assert given - required - optional - GIVEN_TO_ALL == set(), "nobody reads them"
 
@@ -59,7 +60,7 @@ def test_a_function_is_called_as_it_expects(name):
 
 
 def test_every_topic_is_published_and_read():
-    published = {ScanAccepted.TOPIC, ScanRejected.TOPIC, _notified_topic()}
+    published = {event.TOPIC for event in EVENTS} | {_notified_topic()}
     pushed = {topic for step in declared()["steps"].values() for topic in step["topics"]}
     pulled = {subscription["topic"] for subscription in declared()["pull_subscriptions"].values()}
     assert set(declared()["topics"]) == published == (pushed | pulled) - _dead_letter_topics()
@@ -67,12 +68,13 @@ def test_every_topic_is_published_and_read():
 
 def test_every_dead_letter_is_recorded_but_those_of_the_recorder():
     recorder = declared()["steps"]["record_dead_letter"]
-    assert set(recorder["topics"]) == _dead_letter_topics() - {dead_letters("record_dead_letter")}
+    assert set(recorder["topics"]) == _dead_letter_topics() - {dead_letter_topic("record_dead_letter")}
 
 
 def test_every_pull_subscription_is_drained():
     names = [argument.value for name in FUNCTIONS for argument in deployable(name).calls.get(("pubsub", "pull"), [])]
-    assert sorted(names) == sorted(declared()["pull_subscriptions"])
+    delivered = {text for text in deployable("gateway").strings() if text.startswith("deliver-")}
+    assert sorted([*names, *delivered]) == sorted(declared()["pull_subscriptions"])
 
 
 def test_every_bucket_has_a_setting_and_every_setting_a_bucket():
@@ -174,7 +176,7 @@ def _service_environment(name: str) -> set[str]:
 
 
 def _dead_letter_topics() -> set[str]:
-    return {dead_letters(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]}
+    return {dead_letter_topic(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]}
 
 
 def _notified_topic() -> str:

@@ -36,6 +36,7 @@ API = {
     "google_project_service_identity": "serviceusage",
     "google_pubsub_": "pubsub",
     "google_service_account": "iam",
+    "google_secret_manager_": "secretmanager",
     "google_storage_": "storage",
 }
 """The API that answers for a type of resource."""

@@ -27,6 +27,7 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("pubsub", "publish_messages"): {"pubsub.topics.publish"},
     ("pubsub", "release"): {"pubsub.subscriptions.consume"},
     ("pubsub", "pull"): {"pubsub.subscriptions.consume"},
+    ("subscriptions", "listening"): {"pubsub.subscriptions.consume"},
     ("pubsub", "acknowledge"): {"pubsub.subscriptions.consume"},
     ("bigquery", "append"): {"bigquery.tables.updateData"},
     ("bigquery", "load"): {
@@ -62,10 +63,32 @@ NEEDS: dict[str, dict[str, Permissions]] = {
     "score_scan": {
         "service inference": {"run.routes.invoke"},
         "table predictions": {"bigquery.tables.updateData"},
+        "topic scan-scored": {"pubsub.topics.publish"},
     },
     "record_scan": {
         "table scans": {"bigquery.tables.updateData"},
         "table rejections": {"bigquery.tables.updateData"},
+        "table series_slices": {"bigquery.tables.updateData"},
+        "table slice_scores": {"bigquery.tables.updateData"},
+        "table series": {"bigquery.tables.updateData"},
+    },
+    "summarise_series": {
+        "topic series-summarised": {"pubsub.topics.publish"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
+    },
+    "gateway": {
+        "bucket uploads": {
+            "storage.objects.get",
+            "storage.objects.list",
+            "storage.objects.create",
+            "storage.objects.delete",
+        },
+        "service inference": {"run.routes.invoke"},
+        "subscription deliver-dicom": {"pubsub.subscriptions.consume"},
+        "subscription deliver-dicomweb": {"pubsub.subscriptions.consume"},
+        "subscription deliver-fhir": {"pubsub.subscriptions.consume"},
+        "subscription deliver-hl7": {"pubsub.subscriptions.consume"},
     },
     "record_dead_letter": {
         "table dead_letters": {"bigquery.tables.updateData"},
@@ -87,6 +110,12 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "topic scan-uploaded": {"pubsub.topics.publish"},
         "topic score-scan-replay": {"pubsub.topics.publish"},
         "topic write-features-replay": {"pubsub.topics.publish"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
+    },
+    "check_drift": {
+        "bucket models": {"storage.objects.get"},
+        "table drift_checks": {"bigquery.tables.updateData"},
         "dataset": {"bigquery.tables.getData"},
         "project": {"bigquery.jobs.create"},
     },
@@ -299,7 +328,7 @@ def test_reading_rights_never_write():
 
 
 def test_every_account_with_code_is_listed():
-    services = {"inference", "dashboard", "preprocessing", "training"}
+    services = {"inference", "dashboard", "preprocessing", "training", "gateway"}
     assert set(NEEDS) == set(declared()["steps"]) | set(declared()["scheduled"]) | services
 
 

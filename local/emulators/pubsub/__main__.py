@@ -2,7 +2,7 @@
 
     python -m local.emulators.pubsub --host 127.0.0.1 --port 8085 --data-dir .local/emulators/pubsub
 
-This is the door: gRPC in, gRPC out. Behind it, `broker.py` has the topics and subscriptions, `queue.py`
+This is the entry point: gRPC in, gRPC out. Behind it, `broker.py` has the topics and subscriptions, `queue.py`
 what each subscription owes, `push.py` posts it, and `store.py` keeps it across restarts.
 """
 
@@ -91,7 +91,7 @@ class Stream:
         self.outbox.put_nowait(None)
 
 
-class Door:
+class Servicer:
     """Turns gRPC calls into calls of the broker, and answers when all they changed is safe from `kill -9`."""
 
     def __init__(self, broker: Broker, store: Store) -> None:
@@ -225,7 +225,7 @@ async def serve(host: str, port: int, store: Store) -> None:
     for ending in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(ending, stopped.set)
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers(Door(Broker(store), store).handlers())
+    server.add_generic_rpc_handlers(Servicer(Broker(store), store).handlers())
     try:
         bound = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:

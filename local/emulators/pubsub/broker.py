@@ -162,7 +162,7 @@ class Broker:
             self._open(resource).restore(self._store.deliveries(resource.name))
 
     def _open(self, resource: Proto) -> Queue:
-        queue = self._queues[resource.name] = Queue(resource, self._store, self._bury)
+        queue = self._queues[resource.name] = Queue(resource, self._store, self._dead_letter)
         if resource.topic != _DELETED_TOPIC:
             self._fan_out[resource.topic].append(queue)
         self._start_push(queue)
@@ -200,7 +200,7 @@ class Broker:
                 queue.add(message, serialised)
         return message.message_id
 
-    def _bury(self, queue: Queue, delivery: Delivery) -> bool:
+    def _dead_letter(self, queue: Queue, delivery: Delivery) -> bool:
         """Publish to the dead-letter topic, as https://cloud.google.com/pubsub/docs/dead-letter-topics tells it."""
         topic = queue.resource.dead_letter_policy.dead_letter_topic
         log.warning("%s: dead-lettered after %d attempts", queue.name, delivery.failures)

@@ -74,10 +74,10 @@ class Queue:
     then runs once at the end of the event loop's turn. With message ordering, a key has one message out at a time.
     """
 
-    def __init__(self, resource: Subscription, store: Store, bury: Callable[["Queue", Delivery], bool]) -> None:
+    def __init__(self, resource: Subscription, store: Store, dead_letter: Callable[["Queue", Delivery], bool]) -> None:
         self.deliveries: dict[int, Delivery] = {}
         self._store = store
-        self._bury = bury
+        self._dead_letter = dead_letter
         self._ready: deque[Delivery] = deque()
         self._behind: dict[str, deque[Delivery]] = {}
         self._consumers: list[Consumer] = []
@@ -153,14 +153,14 @@ class Queue:
             self.fail(delivery)
 
     def fail(self, delivery: Delivery) -> None:
-        """Count a refusal or a missed deadline: try again after the back-off, or bury after the last attempt."""
+        """Count a refusal or a missed deadline: try again after the back-off, or dead-letter it in the end."""
         delivery.failures += 1
         self._release(delivery)
         policy = self.resource.dead_letter_policy
         if (
             policy.dead_letter_topic
             and delivery.failures >= policy.max_delivery_attempts
-            and self._bury(self, delivery)
+            and self._dead_letter(self, delivery)
         ):
             self._settle(delivery)
             return

@@ -42,7 +42,7 @@ class Store:
         """Remember a topic or subscription, in place of an earlier one of that name."""
         self._write(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", name, resource)  # noqa: S608
 
-    def drop(self, table: str, name: str) -> None:
+    def remove(self, table: str, name: str) -> None:
         """Forget a topic, or a subscription with all that it has yet to deliver."""
         self._write(f"DELETE FROM {table} WHERE name = ?", name)  # noqa: S608
         self._write("DELETE FROM deliveries WHERE subscription = ?", name)

@@ -42,6 +42,16 @@ resource "google_cloudfunctions2_function" "this" {
       GOOGLE_CLOUD_PROJECT = var.project
       THREADS              = var.step.concurrency # of the Functions Framework's server: one a request
     })
+
+    dynamic "secret_environment_variables" {
+      for_each = var.step.secrets
+      content {
+        key        = secret_environment_variables.key
+        project_id = var.project.project_id
+        secret     = secret_environment_variables.value
+        version    = "latest"
+      }
+    }
   }
 }
 

@@ -7,6 +7,7 @@ variable "step" {
   description = "The step's entry in the map of steps: its environment, and its size where the default does not fit."
   type = object({
     environment   = map(string)
+    secrets       = optional(map(string), {}) # variable = name of the secret in Secret Manager
     memory        = optional(string, "512Mi")
     cpu           = optional(string, "1")
     concurrency   = optional(number, 64)

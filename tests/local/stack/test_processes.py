@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local.stack.processes import Service, StackError, Supervisor, free_port
+from local.stack.processes import Health, Service, StackError, Supervisor, free_port
 from tests.support.waiting import wait_until
 
 SERVER = """
@@ -72,3 +72,56 @@ def test_what_a_killed_supervisor_left_behind_is_ended(tmp_path: Path) -> None:
     Supervisor(tmp_path)
     wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
     assert not (tmp_path / "pids.json").exists()
+
+
+FAILING = """
+import http.server, pathlib, sys
+broken = pathlib.Path(sys.argv[2])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        asked = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(500 if broken.exists() or asked != b'"how are you?"' else 200)
+        self.end_headers()
+    def log_message(self, *_): pass
+if broken.exists():
+    broken.unlink()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_a_process_that_lives_and_answers_nothing_but_errors_is_restarted(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.stack.processes._CHECK_EVERY_S", 0.1)
+    port, broken = free_port(), tmp_path / "broken"
+    command = [sys.executable, "-c", FAILING, str(port), str(broken)]
+    service = Service(name="sick", port=port, command=command, environment={}, health="/ask", query=b'"how are you?"')
+    supervisor.start([service])
+    wait_until(service.is_ready)
+    broken.touch()
+    wait_until(lambda: supervisor.restarts["sick"] == 1 and service.is_ready())
+
+
+def test_a_frozen_process_is_left_alone(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local.stack.processes._CHECK_EVERY_S", 0.05)
+    service = server("frozen")
+    supervisor.start([service])
+    process = supervisor.processes()["frozen"]
+    process.suspend()
+    assert service.check() is Health.SILENT
+    process.resume()
+    wait_until(service.is_ready)
+    assert supervisor.processes()["frozen"].pid == process.pid
+    assert not supervisor.restarts
+
+
+def test_children_of_a_killed_process_die_with_it(supervisor: Supervisor, tmp_path: Path) -> None:
+    parent = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[1]]).wait()"
+    port = free_port()
+    command = [sys.executable, "-c", parent, str(port), SERVER]
+    service = Service(name="parent", port=port, command=command, environment={}, health="/")
+    supervisor.start([service])
+    (child,) = supervisor.processes()["parent"].children()
+    supervisor.processes()["parent"].kill()
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: supervisor.restarts["parent"] == 1 and service.is_ready())

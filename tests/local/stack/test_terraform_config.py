@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.stack.system import _doors
+from local.stack.system import BUCKETS, _entry_points
 from local.stack.terraform_config import declared, environment, schema, seconds, view
 
 
@@ -18,11 +18,18 @@ def test_references_are_looked_up_and_literals_kept() -> None:
     assert found == {"DATASET": "d", "INFERENCE_URL": "http://x"}
 
 
-def test_no_local_process_is_given_an_unresolved_reference() -> None:
-    given = [(door.name, key, value) for door in _doors() for key, value in door.environment.items()]
-    assert [
-        item for item in given if "${" in item[2] and item[1].isupper() and item[1].endswith(("BUCKET", "URL"))
-    ] == []
+def test_a_reference_that_nobody_gives_a_value_for_is_an_error() -> None:
+    with pytest.raises(KeyError, match=r"local\.inference_url"):
+        environment("score_scan", {"local.dataset": "d"})
+
+
+def test_every_function_is_given_all_that_terraform_gives_it() -> None:
+    started = {service.name: service.environment for service in _entry_points()}
+    for step, settings in (declared()["steps"] | declared()["scheduled"]).items():
+        given = {name: started[step][name] for name in settings["environment"]}
+        assert not [value for value in given.values() if "${" in value]
+    assert started["validate_scan"]["SCANS_BUCKET"] == BUCKETS["scans"]
+    assert started["score_scan"]["INFERENCE_URL"] == started["dashboard"]["INFERENCE_URL"]
 
 
 @pytest.mark.parametrize("table", sorted(declared()["tables"]))

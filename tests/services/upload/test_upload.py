@@ -186,9 +186,10 @@ def test_as_tiff_sends_the_same_pixels_without_a_name(bucket, tmp_path):
 
 
 def test_as_tiff_keeps_every_page_and_leaves_tiffs_alone(bucket, tmp_path):
-    frames = Path(get_testdata_file("SC_rgb_rle_2frame.dcm", download=False)).read_bytes()
+    frames = pydicom.dcmread(get_testdata_file("SC_rgb_rle_2frame.dcm", download=False))
+    frames.Modality = "MR"
     (tmp_path / "Unlabelled").mkdir()
-    (tmp_path / "Unlabelled/two.dcm").write_bytes(frames)
+    frames.save_as(tmp_path / "Unlabelled/two.dcm")
     kept = scan(tmp_path / "Unlabelled/kept.tif", 5, "TIFF")
     assert upload(tmp_path, "--as-tiff") == 0
     stored = objects(bucket)

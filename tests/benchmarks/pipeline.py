@@ -1,6 +1,6 @@
 """How fast scans travel from the uploads bucket to their prediction's row, on this machine and its stand-ins.
 
-Each run starts the system anew, drops all scans at once for throughput, and then single ones for latency. The
+Each run starts the system anew, uploads all scans at once for throughput, and then single ones for latency. The
 alternative is what a script would do: one process that uploads, decodes, predicts and inserts a row, scan by scan.
 """
 
@@ -110,7 +110,7 @@ def await_predictions(goal: int, least_s: float) -> None:
     while (done := predictions()) < goal:
         elapsed = time.monotonic() - started
         if elapsed > DEADLINE_S:
-            raise TimeoutError("the corridor did not carry every scan in time; see the logs")
+            raise TimeoutError("not every scan had come through in time; see the logs")
         time.sleep(min(max(least_s, elapsed * (goal - done) / max(done - first, 1) / 2), 2.0))
 
 
@@ -152,7 +152,7 @@ def _peak_mb(pid: int) -> float:
 
 def shown(result: dict[str, float]) -> Table:
     """The figures, one a line."""
-    table = Table("figure", "median", title=f"Corridor, {SCANS} scans, {RUNS} runs")
+    table = Table("figure", "median", title=f"Pipeline, {SCANS} scans, {RUNS} runs")
     for name, value in result.items():
         table.add_row(name, f"{value:,.2f}")
     return table

@@ -1,0 +1,97 @@
+"""Cloud Scheduler -> one answer for every series that has been quiet, published as series-summarised.
+
+It keeps nothing: what it says follows from the slices, their scores and what was said before, so that a run that is
+killed, missed or repeated changes nothing.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import flask
+import functions_framework
+
+from shared import config
+from shared.events import SeriesSummarised
+from shared.gcp import bigquery, logs, pubsub
+from shared.ml.series_summary import AcceptedSlice, SeriesState, SliceScore, summary
+
+logs.configure()
+logger = logging.getLogger(__name__)
+
+_LOOK_BACK = timedelta(hours=2)
+"""A series that nothing arrived for in this time was summarised, or given up, long ago."""
+_TOUCHED = """
+SELECT series_id, MAX(recorded_at) AS last FROM (
+  SELECT series_id, recorded_at FROM {dataset}.series_slices_raw WHERE recorded_at >= @since
+  UNION ALL
+  SELECT series_id, recorded_at FROM {dataset}.slice_scores_raw WHERE recorded_at >= @since
+) GROUP BY series_id
+"""
+_SLICES = """
+SELECT series_id, scan_id, study_id, label, source, object_name AS name, slice_position_mm AS position_mm, plane
+FROM {dataset}.series_slices WHERE series_id IN UNNEST(@ids)
+"""
+_SCORES = """
+SELECT series_id, scan_id, model_version, prediction, probability, threshold, tumour_type, predicted_at
+FROM {dataset}.slice_scores WHERE series_id IN UNNEST(@ids)
+"""
+_REVISIONS = "SELECT series_id, revision, recorded_at FROM {dataset}.series WHERE series_id IN UNNEST(@ids)"
+
+Row = Mapping[str, Any]
+
+
+@functions_framework.http
+def summarise_series(request: flask.Request) -> dict[str, int]:
+    """Publish an answer for each series that is complete and was not answered as it is now.
+
+    A series whose rows make no sense stops no other: the rest is published before the error is raised.
+    """
+    events: list[SeriesSummarised] = []
+    errors: list[Exception] = []
+    for state in _states(datetime.now(UTC)):
+        try:
+            event = summary(state, config.series_quiet_seconds())
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            errors.append(error)
+        else:
+            events += [event] if event else []
+    pubsub.publish(events)
+    for event in events:
+        counts = {"scored": event.scored, "accepted": event.accepted}
+        logger.info("summarised", extra={"series_id": event.series_id, "revision": event.revision, **counts})
+    if errors:
+        raise ExceptionGroup("some series could not be summarised", errors)
+    return {"summarised": len(events)}
+
+
+def _states(now: datetime) -> Iterator[SeriesState]:
+    """Yield what is known of each series that something arrived for lately."""
+    touched = {row["series_id"]: row["last"] for row in bigquery.query(_TOUCHED, since=now - _LOOK_BACK)}
+    quiet = timedelta(seconds=config.series_quiet_seconds())
+    ids = sorted(series_id for series_id, last in touched.items() if now - last >= quiet)
+    if not ids:
+        return
+    slices, scores = _by_series(bigquery.query(_SLICES, ids=ids)), _by_series(bigquery.query(_SCORES, ids=ids))
+    said = _by_series(bigquery.query(_REVISIONS, ids=ids))
+    for series_id in ids:
+        yield SeriesState(
+            series_id=series_id,
+            slices=[AcceptedSlice(**row) for row in slices[series_id]],
+            scores=[SliceScore(**_in_text(row)) for row in scores[series_id]],
+            quiet_seconds=(now - touched[series_id]).total_seconds(),
+            revisions=[row["revision"] for row in sorted(said[series_id], key=lambda row: row["recorded_at"])],
+        )
+
+
+def _by_series(rows: Iterable[Row]) -> defaultdict[str, list[dict[str, Any]]]:
+    grouped: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        grouped[row["series_id"]].append({name: value for name, value in row.items() if name != "series_id"})
+    return grouped
+
+
+def _in_text(row: Row) -> dict[str, Any]:
+    return {**row, "predicted_at": row["predicted_at"].isoformat()}

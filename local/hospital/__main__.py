@@ -1,0 +1,102 @@
+"""Run Scanflow beside a hospital's systems: `make hospital`. A sample study goes from the PACS through it and back."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import requests
+from rich.console import Console
+
+from local.hospital import study
+from local.hospital.counterparts import Hospital, hospital
+from local.hospital.tools import Unavailable, fetch, missing
+from local.hospital.visit import Visit
+from local.stack.processes import StackError, Supervisor, free_port
+from local.stack.system import Stack, running
+from local.stack.terraform_config import ROOT
+
+_GATEWAY_TITLE = "SCANFLOW"
+_QUIET_SECONDS = "5"
+_TICK_S = 2
+"""Cloud Scheduler's minute, at the pace of a demonstration."""
+
+
+def main() -> int:
+    """Send a sample study from the PACS, wait for what comes back, and say where to look."""
+    parser = argparse.ArgumentParser(prog="make hospital", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="stop at the end; exit 1 unless everything arrived")
+    once = parser.parse_args().once
+    console = Console()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        _fetch(console)
+        with _beside_a_hospital() as (stack, systems):
+            complete = _visit(stack, systems, console)
+            if not once:
+                console.print("For research use, not a medical device. Ctrl-C stops everything.")
+                threading.Event().wait()
+    except (StackError, Unavailable) as problem:
+        console.print(str(problem))
+        return 1
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        return 0
+    return 0 if complete else 1
+
+
+def _fetch(console: Console) -> None:
+    if names := missing():
+        console.print(f"Fetching {', '.join(names)} into .local/tools; this happens once.")
+        fetch()
+
+
+@contextmanager
+def _beside_a_hospital() -> Iterator[tuple[Stack, Hospital]]:
+    """Start the hospital's systems, then Scanflow with a gateway that knows them, and its clock."""
+    directory = ROOT / ".local" / "hospital"
+    os.environ["DICOM_PORT"] = os.environ.get("DICOM_PORT") or str(free_port())
+    os.environ |= {"DICOM_AE_TITLE": _GATEWAY_TITLE, "SERIES_QUIET_SECONDS": _QUIET_SECONDS}
+    systems = hospital(directory, _GATEWAY_TITLE, int(os.environ["DICOM_PORT"]))
+    os.environ |= systems.gateway_environment()
+    supervisor, ended = Supervisor(directory), threading.Event()
+    try:
+        supervisor.start(systems.services)
+        with running(ROOT / ".local") as stack:
+            clock = threading.Thread(target=_tick, args=(stack.url("summarise_series"), ended), daemon=True)
+            clock.start()
+            yield stack, systems
+    finally:
+        ended.set()
+        supervisor.stop()
+
+
+def _tick(url: str, ended: threading.Event) -> None:
+    """Call summarise_series as Cloud Scheduler does, which goes on whatever it answers."""
+    while not ended.wait(_TICK_S):
+        try:
+            requests.post(url, timeout=60)
+        except requests.RequestException:
+            continue
+
+
+def _visit(stack: Stack, systems: Hospital, console: Console) -> bool:
+    """Send the sample study and follow it; returns whether everything came back."""
+    name = datetime.now(UTC).strftime("%m%d%H%M%S")
+    visit = Visit(systems, study.study_uid(name))
+    slices = study.series(study.with_lesion(), name, datetime.now(UTC))
+    visit.acquire(slices)
+    console.print(f"{len(slices)} slices are in the PACS; it sends them to the gateway by C-STORE.")
+    visit.send()
+    arrived = visit.wait(console)
+    console.print(visit.table(stack.url("dashboard")))
+    console.print("Everything arrived." if arrived else "Not everything arrived; logs are in .local/logs.")
+    return arrived
+
+
+if __name__ == "__main__":
+    sys.exit(main())

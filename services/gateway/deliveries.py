@@ -1,0 +1,48 @@
+"""The way back: a subscription for each destination, so that one that is down holds up none of the others."""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+
+from services.gateway.destinations import dicom, dicomweb, fhir, hl7
+from services.gateway.inbox import SOURCE
+from services.gateway.results import Result
+from services.gateway.settings import Settings
+from shared.events import Event, SeriesSummarised
+
+logger = logging.getLogger(__name__)
+
+Deliver = Callable[[Result], None]
+
+
+def destinations(settings: Settings) -> Mapping[str, Deliver]:
+    """Return the configured destinations by the name of their subscription."""
+    configured: dict[str, Deliver] = {}
+    if settings.dicom_destination:
+        to = settings.dicom_destination
+        configured["deliver-dicom"] = partial(dicom.deliver, settings=settings, destination=to)
+    if settings.dicomweb_destination:
+        configured["deliver-dicomweb"] = partial(dicomweb.deliver, base_url=settings.dicomweb_destination)
+    if settings.fhir_destination:
+        configured["deliver-fhir"] = partial(fhir.deliver, base_url=settings.fhir_destination)
+    if settings.hl7_destination:
+        configured["deliver-hl7"] = partial(hl7.deliver, address=settings.hl7_destination)
+    return configured
+
+
+def handle(event: Event, name: str, deliver: Deliver) -> None:
+    """Deliver one answer. Whatever goes wrong propagates, and Pub/Sub delivers the answer again."""
+    if not isinstance(event, SeriesSummarised) or event.source != SOURCE:
+        return  # a series that reached the bucket another way has no study to return to
+    try:
+        deliver(_result(event.to_json()))
+    except BaseException as error:
+        logger.warning("not delivered", extra={"destination": name, "error": type(error).__name__})
+        raise
+    logger.info("delivered", extra={"destination": name, "series_id": event.series_id, "revision": event.revision})
+
+
+@lru_cache(maxsize=8)
+def _result(answer: bytes) -> Result:
+    """Return one result for all destinations: its headers are read once."""
+    return Result(SeriesSummarised.from_json(answer))

@@ -1,0 +1,22 @@
+"""Results to a PACS by STOW-RS."""
+
+import os
+
+import requests
+from dicomweb_client.api import DICOMwebClient
+
+from services.gateway.destinations.errors import Undelivered
+from services.gateway.results import Result
+
+
+def deliver(result: Result, base_url: str) -> None:
+    """Store every object of a result. Raises Undelivered."""
+    authorization = os.environ.get("DICOMWEB_AUTHORIZATION")
+    client = DICOMwebClient(base_url, headers={"Authorization": authorization} if authorization else None)
+    client.set_http_retry_params(retry=False)  # Pub/Sub does that
+    try:
+        answer = client.store_instances(result.objects)
+    except (requests.RequestException, OSError) as error:
+        raise Undelivered(f"STOW-RS failed: {type(error).__name__}") from None  # the message may quote an object
+    if answer.get("FailedSOPSequence"):
+        raise Undelivered("The PACS did not take every object that it was sent by STOW-RS.")

@@ -1,0 +1,117 @@
+"""Received instances, kept in the uploads bucket before anybody is told that they arrived."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import UID
+
+from shared import config
+from shared.gcp import storage
+from shared.labels import Label
+from shared.pseudonyms import pseudonym
+from shared.results.identity import MANUFACTURER, uid_of
+
+SOURCE = "gateway"
+"""Of everything received here, by which an answer is known to belong to a study of the hospital's."""
+_READ = ["Manufacturer", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality"]
+_IMPLEMENTATION = uid_of("implementation")
+
+
+class Unidentified(Exception):  # noqa: N818 - says what is wrong, like RejectedScan
+    """An object does not say which study, series and instance it is, so it cannot be kept."""
+
+
+class Outcome(Enum):
+    """What became of a received object."""
+
+    STORED = auto()
+    KNOWN = auto()
+    """The same instance was stored before."""
+    RETURNED = auto()
+    """A result of ours that the PACS sent back: not scanned, so not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A received object and what it says of itself."""
+
+    header: Dataset
+    dataset: bytes
+    """Encoded, without preamble and file meta information."""
+    transfer_syntax: str
+
+    @classmethod
+    def of_file(cls, content: bytes) -> "Instance":
+        """Parse a DICOM file. Raises Unidentified."""
+        stream = io.BytesIO(content)
+        try:
+            header = dcmread(stream, stop_before_pixels=True, specific_tags=_READ)
+            start = 144 + header.file_meta.FileMetaInformationGroupLength
+            return cls(header, content[start:], str(header.file_meta.TransferSyntaxUID))
+        except (AttributeError, ValueError, OSError, NotImplementedError) as error:
+            raise Unidentified("Send DICOM files: preamble, file meta information and data set.") from error
+
+    def file(self) -> bytes:
+        """Return a DICOM file with file meta information of our own.
+
+        Senders write theirs differently each time; this way the same instance always has the same bytes.
+        """
+        meta = FileMetaDataset()
+        meta.FileMetaInformationVersion = b"\x00\x01"
+        meta.MediaStorageSOPClassUID = UID(self.header.SOPClassUID)
+        meta.MediaStorageSOPInstanceUID = UID(self.header.SOPInstanceUID)
+        meta.TransferSyntaxUID = UID(self.transfer_syntax)
+        meta.ImplementationClassUID = UID(_IMPLEMENTATION)
+        buffer = DicomBytesIO(bytes(128) + b"DICM")
+        buffer.seek(132)
+        write_file_meta_info(buffer, meta, enforce_standard=True)
+        return buffer.getvalue() + self.dataset
+
+
+def keep(instance: Instance) -> Outcome:
+    """Store an instance, unless it is there; returns once it is durable. Raises Unidentified or StorageError."""
+    header = instance.header
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        if not header.get(keyword):
+            raise Unidentified(f"The object has no {keyword}.")
+    if header.get("Manufacturer") == MANUFACTURER:
+        return Outcome.RETURNED
+    content = instance.file()
+    name = series_folder(header.StudyInstanceUID, header.SeriesInstanceUID) + _file(hashlib.sha256(content).hexdigest())
+    stored = storage.create(config.uploads_bucket(), name, content, "application/dicom", {"source": SOURCE})
+    return Outcome.STORED if stored else Outcome.KNOWN
+
+
+def received(series_id: str | None, study_id: str | None, file_id: str) -> bytes:
+    """Return the file of a slice that was received here, by the pseudonyms of its series. Raises StorageError."""
+    return storage.read(config.uploads_bucket(), f"{Label.UNLABELLED}/{study_id}/{series_id}/{_file(file_id)}")
+
+
+def study_folder(study_uid: str) -> str:
+    """Return the prefix of a study's objects in the uploads bucket, made of its pseudonym."""
+    return f"{Label.UNLABELLED}/{pseudonym(config.pseudonym_key(), study_uid)}/"
+
+
+def series_folder(study_uid: str, series_uid: str) -> str:
+    """Return the prefix of a series' objects in the uploads bucket."""
+    return f"{study_folder(study_uid)}{pseudonym(config.pseudonym_key(), series_uid)}/"
+
+
+def headers(study_uid: str, limit: int) -> Iterator[Dataset]:
+    """Yield what the instances of a study say of themselves, `limit` of them at most. Raises StorageError."""
+    bucket = config.uploads_bucket()
+    for number, blob in enumerate(storage.objects(bucket, study_folder(study_uid))):
+        if number == limit:
+            return
+        yield dcmread(io.BytesIO(storage.read(bucket, blob.name)), stop_before_pixels=True, specific_tags=_READ)
+
+
+def _file(file_id: str) -> str:
+    return f"{file_id}.dcm"

@@ -1,0 +1,72 @@
+"""A series' answer in the forms that a hospital's systems take, made of the original headers."""
+
+import base64
+from functools import cached_property
+
+import cv2
+import numpy as np
+import requests
+from pydicom import Dataset
+
+from services.gateway import inbox
+from shared import config
+from shared.events import ScoredSlice, SeriesSummarised
+from shared.gcp import auth
+from shared.ml.prediction import HeatMap as Explanation
+from shared.ml.prediction import parse_predictions
+from shared.results.headers import read_header
+from shared.results.heat_map_image import HeatMap, heat_map_images
+from shared.results.structured_report import structured_report
+from shared.scan import file_id_of
+
+_TIMEOUT_S = 30
+
+
+class Result:
+    """One answer, with the headers of its suspicious slices; the objects are made when first asked for."""
+
+    def __init__(self, answer: SeriesSummarised) -> None:
+        """Read the headers from the uploads bucket. Raises StorageError or NoStudy."""
+        self.answer = answer
+        self.headers = [
+            read_header(inbox.received(answer.series_id, answer.study_id, file_id_of(one.scan_id)))
+            for one in answer.suspicious
+        ]
+
+    @cached_property
+    def objects(self) -> list[Dataset]:
+        """Return the structured report and the heat map images."""
+        heat_maps = [_heat_map(one) for one in self.answer.suspicious]
+        report = structured_report(self.answer, self.headers)
+        return [report, *heat_map_images(self.answer, self.headers, heat_maps)]
+
+
+def _heat_map(one: ScoredSlice) -> HeatMap:
+    """Ask the inference service to explain a slice. Raises requests.RequestException."""
+    url = config.inference_url()
+    response = requests.post(
+        f"{url}/v1/predict?explain=true",
+        json={"uri": f"gs://{config.scans_bucket()}/{one.name}"},
+        headers=auth.authorization(url),
+        timeout=_TIMEOUT_S,
+    )
+    response.raise_for_status()
+    (prediction,) = parse_predictions(response.json())
+    if prediction.heat_map is None:
+        raise ValueError("The inference service was asked to explain, and did not.")
+    return _drawn(prediction.heat_map)
+
+
+def _drawn(explanation: Explanation) -> HeatMap:
+    png = np.frombuffer(base64.b64decode(explanation.image_png), np.uint8)
+    image = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ValueError("The inference service's picture is no PNG.")
+    box = explanation.crop_box
+    return HeatMap(
+        image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image,
+        values=np.array(explanation.values, np.float32),
+        left=box.left,
+        top=box.top,
+        side=box.side,
+    )

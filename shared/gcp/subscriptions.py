@@ -1,0 +1,35 @@
+"""Pub/Sub: events handled as they arrive on a pull subscription, by a service that nothing can push to."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from google.cloud import pubsub_v1
+from google.cloud.pubsub_v1.subscriber.message import Message
+
+from shared import config
+from shared.events import Event, event_of
+
+
+@contextmanager
+def listening(subscription: str, handle: Callable[[Event], None], at_a_time: int = 1) -> Iterator[None]:
+    """Call `handle` for every event until left: acknowledged when it returns, delivered again when it raises."""
+    with pubsub_v1.SubscriberClient() as client:
+        streaming = client.subscribe(
+            client.subscription_path(config.project(), subscription),
+            callback=lambda message: _settle(message, handle),
+            flow_control=pubsub_v1.types.FlowControl(max_messages=at_a_time),
+        )
+        try:
+            yield
+        finally:
+            streaming.cancel()
+            streaming.result()
+
+
+def _settle(message: Message, handle: Callable[[Event], None]) -> None:
+    handled = False
+    try:
+        handle(event_of(message.attributes, message.data))
+        handled = True
+    finally:
+        message.ack() if handled else message.nack()

@@ -1,0 +1,130 @@
+"""What becomes of an uploaded file: scans with their facts, or a rejection with its reason."""
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from shared import scan
+from shared.clock import now
+from shared.errors import Reason, RejectedScan
+from shared.events import ScanAccepted, ScanRejected, ScanUploaded
+from shared.imaging.decoding import Decoded, decode_scan, encode_png
+from shared.imaging.formats import HEAD_BYTES, VOLUMES, format_of
+from shared.imaging.limits import check_bytes
+from shared.pseudonyms import pseudonym
+
+__all__ = ["HEAD_BYTES", "check_readable", "content_md5", "rejection", "validated"]
+
+
+def check_readable(size: int, read_head: Callable[[], bytes]) -> None:
+    """Raise RejectedScan for a file too large to be read: over 64 MiB, and over 192 MiB if it is DICOM or NIfTI.
+
+    Only a file between the two limits is looked into: `read_head` returns its first HEAD_BYTES.
+    """
+    check_bytes(size, volume=True)
+    if size > scan.MAX_BYTES:
+        check_bytes(size, volume=_is_volume(read_head()))
+
+
+def validated(
+    upload: ScanUploaded, content: bytes, scans_bucket: str, pseudonym_key: bytes
+) -> Iterator[tuple[ScanAccepted, bytes]]:
+    """Yield each page of a file with the bytes to store of it, once the whole of it has proved good.
+
+    A JPEG or PNG of one plain picture is stored as it is but for its metadata, everything else as PNG. DICOM's study
+    and series become pseudonyms under the key. Raises RejectedScan before the first page.
+    """
+    decoded = decode_scan(content)
+    file_id = scan.file_id(content)
+    md5 = content_md5(content)
+    for number in range(len(decoded.pages)):
+        stored, extension = _stored(decoded, number)
+        event = _accepted(upload, decoded, number, scans_bucket, stored, extension, file_id, md5)
+        yield replace(event, **_membership(decoded, file_id, pseudonym_key)), stored
+
+
+def rejection(upload: ScanUploaded, content: bytes | None, reason: Reason) -> ScanRejected:
+    """Return the fact that a file can never become a scan; `content` is None for one too large to be read."""
+    unread = scan.unread_file_id(upload.bucket, upload.name, upload.generation)
+    return ScanRejected(
+        file_id=unread if content is None else scan.file_id(content),
+        label=upload.label,
+        source=upload.source,
+        reason=reason,
+        generation=upload.generation,
+        size=upload.size,
+        uploaded_at=upload.uploaded_at,
+        rejected_at=now(),
+        content_md5=None if content is None else content_md5(content),
+    )
+
+
+def content_md5(content: bytes) -> str:
+    """Return the MD5 of a file as Cloud Storage gives it: in base64."""
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+
+
+def _membership(decoded: Decoded, file_id: str, key: bytes) -> dict[str, str]:
+    """Return `study_id` and `series_id`: of a DICOM file its own; a volume, or a stack of pages, is a series itself."""
+    said = decoded.attributes
+    named = {"study_id": said.study_uid, "series_id": said.series_uid}
+    ids = {name: pseudonym(key, uid) for name, uid in named.items() if uid}
+    return ids if "series_id" in ids or len(decoded.pages) == 1 else ids | {"series_id": file_id}
+
+
+def _is_volume(head: bytes) -> bool:
+    try:
+        return format_of(head) in VOLUMES
+    except RejectedScan:
+        return False
+
+
+def _stored(decoded: Decoded, number: int) -> tuple[bytes, str]:
+    """Bytes and extension of the object that keeps a page."""
+    if decoded.stripped is not None:
+        return decoded.stripped, decoded.format.lower()
+    return encode_png(decoded.pages[number]), "png"
+
+
+def _accepted(  # noqa: PLR0913, PLR0917 - what an event says of a page
+    upload: ScanUploaded,
+    decoded: Decoded,
+    number: int,
+    bucket: str,
+    stored: bytes,
+    extension: str,
+    file_id: str,
+    md5: str,
+) -> ScanAccepted:
+    pages, said = len(decoded.pages), decoded.attributes
+    scan_id = scan.scan_id(file_id, number, pages)
+    height, width = decoded.pages[number].shape[:2]
+    return ScanAccepted(
+        scan_id=scan_id,
+        label=upload.label,
+        source=upload.source,
+        bucket=bucket,
+        name=scan.scan_object(upload.label, scan_id, extension),
+        content_sha256=scan.file_id(stored),
+        format=decoded.format,
+        page=number,
+        pages=pages,
+        width=width,
+        height=height,
+        size=len(stored),
+        uploaded_at=upload.uploaded_at,
+        accepted_at=now(),
+        content_md5=md5,
+        generation=upload.generation,
+        slice_position_mm=said.slice_position_mm(number),
+        modality=said.modality,
+        body_part=said.body_part,
+        plane=said.plane,
+        sequence=said.sequence,
+        contrast=said.contrast,
+        manufacturer=said.manufacturer,
+        field_strength_t=said.field_strength_t,
+        pixel_spacing_mm=said.pixel_spacing_mm,
+        slice_thickness_mm=said.slice_thickness_mm,
+    )

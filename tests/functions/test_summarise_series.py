@@ -1,0 +1,86 @@
+"""summarise_series: one answer for a series that is quiet and complete, the same however often it is called."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import pytest
+from flask.testing import FlaskClient
+
+from shared.gcp import bigquery
+from tests.functions.conftest import Cloud, Push, client, push
+from tests.support.events import scan_accepted, scan_scored
+
+
+@pytest.fixture(scope="module")
+def record_scan(cloud: Cloud) -> Push:
+    return push("record_scan")
+
+
+@pytest.fixture
+def summarise(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskClient]:
+    monkeypatch.setenv("SERIES_QUIET_SECONDS", "0")
+    served = client("summarise_series", "http")
+    served.application.config["PROPAGATE_EXCEPTIONS"] = False
+    yield served
+    cloud.pull("series-summarised")
+
+
+def record(record_scan: Push, series: str, slices: range, scored: int, **changes: object) -> None:
+    for number in slices:
+        scan_id = f"{series[0]}{number:063d}"
+        facts = {"scan_id": scan_id, "series_id": series}
+        name = f"Cancer/{scan_id}.png"
+        accepted = scan_accepted(**facts, name=name, slice_position_mm=5.0 * number, plane="axial", source="gateway")
+        assert record_scan(asdict(accepted), event=accepted.TOPIC) == 200
+        if number < scored:
+            score = scan_scored(**facts, **changes)
+            assert record_scan(asdict(score), event=score.TOPIC) == 200
+
+
+def test_complete_series_is_summarised_and_said_once(cloud: Cloud, record_scan: Push, summarise: FlaskClient) -> None:
+    record(record_scan, "b" * 64, range(5), 5)
+    assert summarise.post("/").json == {"summarised": 1}
+    (event,) = cloud.pull("series-summarised")
+    assert (event["series_id"], event["scored"], event["accepted"], event["source"]) == ("b" * 64, 5, 5, "gateway")
+    # A crash before the row is written: the same event again, with the same revision.
+    assert summarise.post("/").json == {"summarised": 1}
+    assert cloud.pull("series-summarised") == [event]
+    assert record_scan(event, event="series-summarised") == 200
+    assert summarise.post("/").json == {"summarised": 0}
+
+
+def test_late_slice_makes_a_revision(cloud: Cloud, record_scan: Push, summarise: FlaskClient) -> None:
+    record(record_scan, "c" * 64, range(4), 4)
+    summarise.post("/")
+    (first,) = cloud.pull("series-summarised")
+    assert record_scan(first, event="series-summarised") == 200
+    record(record_scan, "c" * 64, range(4, 5), 5)
+    summarise.post("/")
+    (second,) = cloud.pull("series-summarised")
+    assert second["previous_revision"] == first["revision"]
+    assert second["scored"] == 5
+
+
+def test_incomplete_series_waits(cloud: Cloud, record_scan: Push, summarise: FlaskClient) -> None:
+    record(record_scan, "d" * 64, range(5), 4)
+    summarise.post("/")
+    assert "d" * 64 not in {event["series_id"] for event in cloud.pull("series-summarised")}
+
+
+def test_series_that_is_not_quiet_waits(
+    cloud: Cloud, record_scan: Push, summarise: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERIES_QUIET_SECONDS", "3000")
+    record(record_scan, "e" * 64, range(2), 2)
+    assert summarise.post("/").json == {"summarised": 0}
+
+
+def test_series_whose_rows_make_no_sense_stops_no_other(
+    cloud: Cloud, record_scan: Push, summarise: FlaskClient
+) -> None:
+    record(record_scan, "0" * 64, range(2), 2, probability=7.0)
+    record(record_scan, "f" * 64, range(2), 2)
+    assert summarise.post("/").status_code == 500
+    assert "f" * 64 in {event["series_id"] for event in cloud.pull("series-summarised")}
+    bad = bigquery.query("SELECT COUNT(*) AS n FROM {dataset}.series WHERE series_id = @id", id="0" * 64)
+    assert bad == [{"n": 0}]
