@@ -173,6 +173,12 @@ class ScanScored(_Fact):
     source: str = "unknown"
     tumour_type: str | None = None
     """The most probable type, given that there is a tumour."""
+    bucket: str = ""
+    """The scans bucket."""
+    name: str = ""
+    """Object name in it."""
+    embedding: list[float] | None = None
+    """The network's pooled features, so that nobody runs it again for them; None from a publisher of before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,9 @@ locals {
     release_decisions    = { key = ["decision_id"], said_at = "decided_at", cluster = ["version"] }
     preprocessing_errors = { key = ["manifest", "scan_id", "label"], said_at = "recorded_at", cluster = ["label", "reason"] }
     drift_checks         = { key = ["check_id"], said_at = "checked_at", cluster = ["model_version"] }
-    series_slices        = { key = ["series_id", "scan_id"], said_at = "recorded_at", cluster = ["series_id"] }
-    slice_scores         = { key = ["series_id", "scan_id", "model_version"], said_at = "recorded_at", cluster = ["series_id"] }
-    series               = { key = ["series_id", "revision"], said_at = "recorded_at", cluster = ["series_id"] }
+    series_slices        = { key = ["series_id", "scan_id"], said_at = "accepted_at", cluster = ["series_id"] }
+    slice_scores         = { key = ["series_id", "scan_id", "model_version"], said_at = "predicted_at", cluster = ["series_id"] }
+    series               = { key = ["series_id", "revision"], said_at = "answered_at", cluster = ["series_id"] }
   }
 }
 

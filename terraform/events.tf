@@ -19,13 +19,12 @@ locals {
       secrets = { PSEUDONYM_KEY = "pseudonym-key" }
     }
     write_features = {
-      topics        = ["scan-accepted"]
+      topics        = ["scan-scored"]
       memory        = "4Gi"
       cpu           = "2"
-      concurrency   = 4
+      concurrency   = 32 # it decodes two at a time; the rest is waiting
       max_instances = 10
       environment = {
-        MODELS_BUCKET   = local.buckets.models
         PREPARED_BUCKET = local.buckets.prepared
         DATASET         = local.dataset
       }

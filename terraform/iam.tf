@@ -26,7 +26,7 @@ locals {
   # account -> bucket -> what it may do with objects
   bucket_access = {
     validate_scan       = { uploads = ["read"], scans = ["create"], quarantine = ["create"] }
-    write_features      = { scans = ["read"], models = ["read"], prepared = ["read"] }
+    write_features      = { scans = ["read"], prepared = ["read"] }
     ingest_scans        = { uploads = ["read", "create"] }
     verify_ingestion    = { uploads = ["read"], scans = ["read"] }
     reconcile           = { uploads = ["read"] }
@@ -67,7 +67,7 @@ locals {
     score_scan          = ["scan-scored"]
     summarise_series    = ["series-summarised"]
     start_preprocessing = ["preprocessing-dead-letter"]
-    reconcile           = ["scan-uploaded", "score-scan-replay", "write-features-replay"]
+    reconcile           = ["scan-uploaded", "score-scan-replay"]
   }
 
   # account -> subscriptions it drains

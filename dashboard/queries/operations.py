@@ -81,7 +81,7 @@ def dead_letters(window: str) -> list[Row]:
     sql = """
     WITH done AS (
       SELECT 'score-scan-on-scan-accepted' AS subscription, scan_id FROM `{dataset}.predictions`
-      UNION ALL SELECT 'write-features-on-scan-accepted', scan_id FROM `{dataset}.features`
+      UNION ALL SELECT 'write-features-on-scan-scored', scan_id FROM `{dataset}.features`
       UNION ALL SELECT 'record-scan-on-scan-accepted', scan_id FROM `{dataset}.scans`
       UNION ALL SELECT 'record-scan-on-scan-rejected', file_id FROM `{dataset}.rejections`
     ), letters AS (

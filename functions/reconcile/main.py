@@ -1,4 +1,4 @@
-"""Cloud Scheduler -> uploads that are not recorded, and scans that a step left no row of, announced again."""
+"""Cloud Scheduler -> uploads that are not recorded, and scans without prediction or features, announced again."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -17,13 +17,13 @@ _GRACE_S = 3600
 
 @functions_framework.http
 def reconcile(request: flask.Request) -> dict[str, int]:
-    """Announce again what is older than `grace_s` seconds and undone; return how many to whom.
+    """Announce again what is older than `grace_s` seconds and undone; return how many uploads and scans.
 
     Steps are idempotent, so that announcing what was only slow does no harm. What was dead-lettered three times is left
     to a person.
     """
     before = datetime.now(UTC) - timedelta(seconds=request.args.get("grace_s", _GRACE_S, type=float))
     uploads = announcing.announce_uploads(accounting.undone_uploads(before))
-    announced = {"validate-scan": uploads, **announcing.announce_scans(before)}
+    announced = {"uploads": uploads, "scans": announcing.announce_scans(before)}
     logger.log(logging.WARNING if any(announced.values()) else logging.INFO, "reconciled", extra=announced)
     return announced

@@ -46,10 +46,8 @@ def _reconcile(arguments: argparse.Namespace) -> int:
         for check in checks:
             print(json.dumps(check.row()))
         return 0 if all(check.passed for check in checks) else 1
-    announced = {"validate-scan": announcing.announce_uploads(accounting.undone_uploads(before))}
-    announced |= announcing.announce_scans(before)
-    for step, count in announced.items():
-        print(f"{count:,} announced again to {step}")
+    uploads = announcing.announce_uploads(accounting.undone_uploads(before))
+    print(f"Announced again: {uploads:,} uploads, {announcing.announce_scans(before):,} scans")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What is undone announced again: uploads to validate_scan, accepted scans to the one step that left no row of them."""
+"""What is undone announced again: uploads to validate_scan, accepted scans to score_scan alone."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,7 +11,7 @@ from shared.intake.reconciliation import Entry
 _MOST_ATTEMPTS = 3
 """What was dead-lettered so often is left to a person: announcing it again would go round for ever."""
 _MOST_SCANS = 10_000
-"""Scans announced to a step in one run; the next run does the rest."""
+"""Scans announced in one run; the next run does the rest."""
 
 _STUBBORN_UPLOADS = """
 SELECT generation FROM {dataset}.dead_letters WHERE generation IS NOT NULL
@@ -20,16 +20,15 @@ GROUP BY generation HAVING COUNT(*) >= @attempts
 _UNDONE_SCANS = """
 SELECT * EXCEPT (recorded_at) FROM {dataset}.scans
 WHERE accepted_at < @before AND scan_id NOT IN (DONE) AND scan_id NOT IN (
-  SELECT scan_id FROM {dataset}.dead_letters WHERE scan_id IS NOT NULL AND STARTS_WITH(subscription, @step)
+  SELECT scan_id FROM {dataset}.dead_letters WHERE scan_id IS NOT NULL
   GROUP BY scan_id HAVING COUNT(*) >= @attempts
 )
 LIMIT @most
 """
-STEPS = {
-    "score-scan": "SELECT scan_id FROM {dataset}.predictions_raw",
-    "write-features": "SELECT scan_id FROM {dataset}.features_raw",
-}
-"""Steps that every accepted scan goes through, and what each has done."""
+_SCORED = """
+SELECT scan_id FROM {dataset}.predictions_raw WHERE scan_id IN (SELECT scan_id FROM {dataset}.features_raw)
+"""
+"""A score drives write_features, so that a scan without features is scored again."""
 
 
 def announce_uploads(undone: Iterable[Entry]) -> int:
@@ -40,14 +39,10 @@ def announce_uploads(undone: Iterable[Entry]) -> int:
     return pubsub.publish_messages(("scan-uploaded", *storage.notification(blob)) for blob in fresh)
 
 
-def announce_scans(before: datetime) -> dict[str, int]:
-    """Announce accepted scans again to each step that left no row of them, and return how many to each."""
-    return {step: _announce_scans(step, done, before) for step, done in STEPS.items()}
-
-
-def _announce_scans(step: str, done: str, before: datetime) -> int:
-    sql = _UNDONE_SCANS.replace("DONE", done)
-    rows = bigquery.stream(sql, before=before, step=f"{step}-on-", attempts=_MOST_ATTEMPTS, most=_MOST_SCANS)
+def announce_scans(before: datetime) -> int:
+    """Announce accepted scans without a prediction or features again to score_scan alone, and return how many."""
+    sql = _UNDONE_SCANS.replace("DONE", _SCORED)
+    rows = bigquery.stream(sql, before=before, attempts=_MOST_ATTEMPTS, most=_MOST_SCANS)
     events = (ScanAccepted.from_row(dict(row), config.scans_bucket()) for row in rows)
-    topic, attributes = f"{step}-replay", {"event": ScanAccepted.TOPIC}
-    return pubsub.publish_messages((topic, event.to_json(), attributes) for event in events)
+    attributes = {"event": ScanAccepted.TOPIC}
+    return pubsub.publish_messages(("score-scan-replay", event.to_json(), attributes) for event in events)

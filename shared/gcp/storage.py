@@ -1,6 +1,7 @@
 """Cloud Storage: objects read whole, created once, replaced only as read."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ class StorageError(Exception):
 
 class MissingObject(StorageError):  # noqa: N818 - a fact, as RejectedScan is
     """There is no such object."""
+
+
+class MissingBucket(StorageError):  # noqa: N818 - as MissingObject
+    """There is no such bucket: a wrong setting, not a fact about an object."""
 
 
 @cache
@@ -93,6 +98,23 @@ def _upload(blob: Blob, content: bytes, content_type: str, generation: int) -> N
         raise PreconditionFailed("taken") from None
 
 
+def settle(bucket: str, name: str, content: bytes, content_type: str, metadata: dict[str, str] | None = None) -> None:
+    """Make an object hold this content: created, left as it is if it holds it already, else replaced as it was read.
+
+    For objects whose bytes follow from their name but for the version of the code. Raises StorageError, also if
+    another writer came between: a retry settles it.
+    """
+    if create(bucket, name, content, content_type, metadata):
+        return
+    there = stat(bucket, name)
+    digest = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+    if there and there.md5_hash == digest:
+        return
+    generation = there.generation if there else 0
+    if not replace(bucket, name, content, content_type, generation=generation, metadata=metadata):
+        raise StorageError(f"Cloud Storage: another writer changed an object of gs://{bucket}; try again")
+
+
 def copy(source: Blob, bucket: str, name: str) -> bool:
     """Copy an object inside Cloud Storage; False, and nothing written, where the name is taken. Raises StorageError."""
     try:
@@ -148,7 +170,9 @@ def _nameless(call: str, bucket: str) -> Iterator[None]:
         yield
     except PreconditionFailed:
         raise
-    except NotFound:
+    except NotFound as error:
+        if "bucket does not exist" in str(error).lower():
+            raise MissingBucket(f"Cloud Storage: there is no bucket gs://{bucket}") from None
         raise MissingObject(f"Cloud Storage: no such object in gs://{bucket}") from None
     except GoogleAuthError:
         raise StorageError("Cloud Storage: no credentials; try `gcloud auth application-default login`") from None

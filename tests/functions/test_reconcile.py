@@ -16,7 +16,7 @@ from shared.gcp import bigquery, pubsub, storage
 from tests.functions.conftest import Cloud, _subscribe, client, push
 from tests.support.events import stored_scan
 
-TOPICS = ("scan-uploaded", "score-scan-replay", "write-features-replay")
+TOPICS = ("scan-uploaded", "score-scan-replay")
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +58,14 @@ def test_upload_that_was_never_announced_is_announced_as_cloud_storage_does(
     cloud: Cloud, reconcile: FlaskClient
 ) -> None:
     expected = cloud.upload("Cancer/Jane Doe.png", encode(healthy_slices()[7], "PNG"), {"source": "ward-3"})
-    assert reconcile.post("/").json["validate-scan"] == 0  # still within its grace
-    assert reconcile.post("/?grace_s=0").json["validate-scan"] == 1
+    assert reconcile.post("/").json["uploads"] == 0  # still within its grace
+    assert reconcile.post("/?grace_s=0").json["uploads"] == 1
     (notification,) = announced(cloud, "scan-uploaded")
     assert ScanUploaded.from_notification(notification) == ScanUploaded.from_notification(expected)
     assert push("validate_scan")(notification) == 200
     (event,) = cloud.pull("scan-accepted")
     assert push("record_scan")(asdict(ScanAccepted(**event)), event=ScanAccepted.TOPIC) == 200
-    assert reconcile.post("/?grace_s=0").json["validate-scan"] == 0
+    assert reconcile.post("/?grace_s=0").json["uploads"] == 0
 
 
 def test_upload_that_fails_again_and_again_is_left_to_a_person(cloud: Cloud, reconcile: FlaskClient) -> None:
@@ -83,14 +83,13 @@ def test_upload_that_fails_again_and_again_is_left_to_a_person(cloud: Cloud, rec
             "reason": None,
         }
         bigquery.append("dead_letters", row, key=row["dead_letter_id"])
-    assert reconcile.post("/?grace_s=0").json["validate-scan"] == 0
+    assert reconcile.post("/?grace_s=0").json["uploads"] == 0
     storage.client().bucket(cloud.buckets["uploads"]).blob("Cancer/poison").delete()
 
 
-def test_scan_without_a_row_of_a_step_goes_to_that_step_alone(cloud: Cloud, reconcile: FlaskClient) -> None:
+def test_scan_without_prediction_or_features_goes_to_score_scan_alone(cloud: Cloud, reconcile: FlaskClient) -> None:
     reconcile.post("/?grace_s=0")
-    for topic in TOPICS:
-        announced(cloud, topic)
+    announced(cloud, "score-scan-replay")
     event = stored_scan(cloud.buckets["scans"], encode(healthy_slices()[8], "PNG"), generation=5, slice_position_mm=1.5)
     assert push("record_scan")(asdict(event), event=event.TOPIC) == 200
     row = {
@@ -103,7 +102,11 @@ def test_scan_without_a_row_of_a_step_goes_to_that_step_alone(cloud: Cloud, reco
         "predicted_at": now(),
     }
     bigquery.append("predictions", row, key=event.scan_id)
+    assert reconcile.post("/?grace_s=0").json["scans"] >= 1
+    assert event in [ScanAccepted(**fields) for fields in announced(cloud, "score-scan-replay")]
+    statistics = dict.fromkeys(("mean", "std", "skewness", "kurtosis"), 0.0)
+    lists = {"standardised_quantiles": [0.0], "embedding": [0.0], "principal_components": []}
+    ids = {"scan_id": event.scan_id, "feature_version": "1", "label": "Cancer", "source": "test"}
+    bigquery.append("features", ids | statistics | lists, key=event.scan_id)
     reconcile.post("/?grace_s=0")
-    again = [ScanAccepted(**fields) for fields in announced(cloud, "write-features-replay")]
-    assert event in again
     assert event.scan_id not in {fields["scan_id"] for fields in announced(cloud, "score-scan-replay")}

@@ -56,7 +56,6 @@ NEEDS: dict[str, dict[str, Permissions]] = {
     },
     "write_features": {
         "bucket scans": {"storage.objects.get"},
-        "bucket models": {"storage.objects.get"},
         "bucket prepared": {"storage.objects.get"},
         "table features": {"bigquery.tables.updateData"},
     },
@@ -109,7 +108,6 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "bucket uploads": {"storage.objects.get", "storage.objects.list"},
         "topic scan-uploaded": {"pubsub.topics.publish"},
         "topic score-scan-replay": {"pubsub.topics.publish"},
-        "topic write-features-replay": {"pubsub.topics.publish"},
         "dataset": {"bigquery.tables.getData"},
         "project": {"bigquery.jobs.create"},
     },
