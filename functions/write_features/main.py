@@ -22,7 +22,7 @@ _DECODING = threading.Semaphore(2)
 
 @functions_framework.cloud_event
 def write_features(cloud_event: CloudEvent) -> None:
-    """Write one scan's pixel statistics, principal components once fitted, and the embedding that its score came with."""
+    """Write one scan's pixel statistics, principal components once fitted, and the embedding of its score."""
     event = pushed(cloud_event.data)
     if not isinstance(event, ScanScored) or event.embedding is None:
         logger.warning("no embedding", extra={"scan_id": getattr(event, "scan_id", None)})

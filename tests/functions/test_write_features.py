@@ -1,4 +1,4 @@
-"""write_features: the statistics of exactly what training and serving see, beside the embedding that the score came with."""
+"""write_features: the statistics of exactly what training and serving see, beside the embedding of the score."""
 
 from dataclasses import asdict
 
@@ -26,8 +26,9 @@ def scored(content: bytes, **changes: object) -> ScanScored:
     """The event of a scan's score by the bundled release."""
     model = read_release(RELEASE)
     embedding = model.predict(prepare(next(iter(decode(content).pages)))).embedding.tolist()
-    facts = {"model_version": model.card.version, "embedding": embedding}
-    return scan_scored(stored_scan(BUCKETS["scans"], content), **facts | changes)
+    event = stored_scan(BUCKETS["scans"], content)
+    facts = {"scan_id": event.scan_id, "bucket": event.bucket, "name": event.name, "embedding": embedding}
+    return scan_scored(**facts | {"model_version": model.card.version} | changes)
 
 
 def rows(event: ScanScored) -> list[dict]:

@@ -30,24 +30,6 @@ def scan_accepted(**changes: Any) -> ScanAccepted:
     return ScanAccepted(**facts | changes)
 
 
-def scan_scored(event: ScanAccepted, **changes: Any) -> ScanScored:
-    """Return the event of a scan's score, with `changes` to its fields."""
-    facts = {
-        "scan_id": event.scan_id,
-        "label": event.label,
-        "model_version": "1",
-        "prediction": "Non-Cancer",
-        "probability": 0.25,
-        "threshold": 0.5,
-        "uploaded_at": event.uploaded_at,
-        "predicted_at": event.accepted_at,
-        "source": event.source,
-        "bucket": event.bucket,
-        "name": event.name,
-    }
-    return ScanScored(**facts | changes)
-
-
 def scan_rejected(**changes: Any) -> ScanRejected:
     """Return the event of a truncated file, with `changes` to its fields."""
     facts = {

@@ -143,7 +143,7 @@ def test_record_scan(stack, cloud, tmp_path):
 
 def test_write_features(stack, cloud, tmp_path):
     scan = accepted(cloud)
-    event = scan_scored(scan, embedding=[0.5, 1.5])
+    event = scan_scored(scan_id=scan.scan_id, bucket=scan.bucket, name=scan.name, embedding=[0.5, 1.5])
     with function("write_features", tmp_path, settings(stack, cloud, "write_features")) as url:
         assert push(url, event.to_json(), event=event.TOPIC) in (200, 204)
     assert cloud.rows("features", event.scan_id)

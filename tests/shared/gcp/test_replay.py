@@ -15,17 +15,25 @@ from shared.gcp.replay import replay
 from tests.support.events import scan_accepted
 
 
+@pytest.fixture(scope="module", autouse=True)
+def dataset(stack: Stack) -> Iterator[None]:
+    """A dataset of our own."""
+    name = f"test_{uuid.uuid4().hex[:8]}"
+    make_tables(PROJECT, name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATASET", name)
+        yield
+
+
 @pytest.fixture
-def step(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A step of our own, with its topics and subscriptions, and an empty dataset."""
+def step(stack: Stack) -> Iterator[str]:
+    """A step of our own, with its topics and subscriptions."""
     mark = uuid.uuid4().hex[:8]
     publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
     for name in (f"our-step-{mark}-dead-letter", f"our-step-{mark}-replay"):
         publisher.create_topic(name=publisher.topic_path(PROJECT, name))
         path = subscriber.subscription_path(PROJECT, name)
         subscriber.create_subscription(name=path, topic=publisher.topic_path(PROJECT, name))
-    make_tables(PROJECT, f"test_{mark}")
-    monkeypatch.setenv("DATASET", f"test_{mark}")
     yield f"our_step_{mark}"
 
 
@@ -45,6 +53,11 @@ def queued(step: str, kind: str) -> list[pubsub.Pulled]:
     return pulled
 
 
+def recorded(step: str) -> list[dict]:
+    """Rows of the step's replays."""
+    return bigquery.query("SELECT * FROM {dataset}.replays WHERE step = @step", step=step)
+
+
 def test_message_goes_back_to_its_step_with_its_attributes(step: str) -> None:
     event = scan_accepted()
     dead_letter(step, event.to_json(), event=event.TOPIC)
@@ -54,7 +67,7 @@ def test_message_goes_back_to_its_step_with_its_attributes(step: str) -> None:
     assert message.data == event.to_json()
     assert message.attributes == {"event": event.TOPIC, "replays": "1"}
     assert queued(step, "dead-letter") == []
-    (row,) = bigquery.query("SELECT * FROM {dataset}.replays")
+    (row,) = recorded(step)
     assert (row["step"], row["reason"], row["replayed"]) == (step, "a faulty release", 1)
 
 
@@ -63,7 +76,7 @@ def test_dry_run_moves_nothing_and_records_nothing(step: str) -> None:
     assert replay(step, dry=True).replayed == 1
     assert queued(step, "replay") == []
     assert len(queued(step, "dead-letter")) == 1
-    assert bigquery.query("SELECT * FROM {dataset}.replays") == []
+    assert recorded(step) == []
 
 
 def test_only_messages_since_then_are_replayed(step: str) -> None:
@@ -84,5 +97,6 @@ def test_foreign_and_poisonous_messages_stay_and_say_why(step: str) -> None:
     assert (done.replayed, done.set_aside) == (0, 2)
     assert queued(step, "replay") == []
     assert len(queued(step, "dead-letter")) == 2
-    reasons = {row["reason"] for row in bigquery.query("SELECT reason FROM {dataset}.dead_letters")}
+    sql = "SELECT reason FROM {dataset}.dead_letters WHERE STARTS_WITH(subscription, @step)"
+    reasons = {row["reason"] for row in bigquery.query(sql, step=step.replace("_", "-"))}
     assert reasons == {"not a message of this step: KeyError", "replayed 3 times"}
