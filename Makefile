@@ -83,6 +83,9 @@ bench-dashboard: $(UV) ## Measure the dashboard's pages
 bench-drift: $(UV) ## Measure what drift is found in replayed streams, and what is taken for it: [DATA=folder]
 	@$(RUN) --group dev python -m tests.benchmarks.drift $(if $(DATA),--data "$(DATA)")
 
+bench-hospital: $(UV) ## Measure the gateway: stored instances per second, seconds to the report, what a kill loses
+	@$(RUN) --group dev python -m tests.benchmarks.hospital
+
 screenshots: $(UV) ## Take the README's screenshots of every page in both themes
 	@$(RUN) --group dev python -m tests.dashboard.screenshots
 

@@ -12,7 +12,7 @@ from local import demo
 from local.demo import Upload
 from local.stack.processes import StackError
 from local.stack.signals import interrupted, stop_on_signals
-from local.stack.system import Stack, running
+from local.stack.system import Options, Stack, running
 from local.stack.terraform_config import ROOT
 
 DIRECTORY = ROOT / ".local"
@@ -35,7 +35,7 @@ def main() -> int:
     stop_on_signals()
     try:
         console.print(f"Starting Scanflow; logs are in {_shown(arguments.directory)}/logs", soft_wrap=True)
-        with running(arguments.directory, SCHEDULE_SPEED) as stack:
+        with running(arguments.directory, Options(schedule_speed=SCHEDULE_SPEED)) as stack:
             _print_addresses(stack, console)
             ended_well = _follow(uploads, console)
             if not arguments.once:

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from shared.errors import Reason
 from shared.gcp import bigquery, storage
 from shared.labels import LABEL_MAP, Label, mapped_label
 
-type Row = dict[str, Any]
+type Row = Mapping[str, Any]
 
 _UPLOADS_AT_A_TIME = 8
 _POLL_S = 0.5

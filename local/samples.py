@@ -60,8 +60,10 @@ def samples() -> list[Sample]:
 
 def healthy_slices() -> list[np.ndarray]:
     """Return axial slices of the template, uint8 (233, 197)."""
-    package = importlib.util.find_spec("nilearn").submodule_search_locations[0]  # not imported: that takes seconds
-    volume = np.asanyarray(nibabel.load(Path(package) / _TEMPLATE).dataobj)
+    package = importlib.util.find_spec("nilearn")  # not imported: that takes seconds
+    assert package and package.submodule_search_locations  # noqa: S101 - it is among the requirements
+    template = nibabel.load(Path(package.submodule_search_locations[0]) / _TEMPLATE)
+    volume = np.asanyarray(template.dataobj)  # type: ignore[attr-defined] # of a NIfTI image
     return [np.rot90(volume[:, :, level]).copy() for level in _LEVELS]
 
 
@@ -80,9 +82,10 @@ def draw_lesion(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     lesion = 235 * np.exp(-(((distance - 0.8) / 0.2) ** 2)) + 120 * np.exp(-((distance / 0.6) ** 2))
     swelling = 35 * np.exp(-((distance / 1.8) ** 4))
     weight = np.clip(1.6 - distance, 0, 1)
-    return np.clip(pixels * (1 - 0.75 * weight) + lesion * (pixels > 20) + swelling * (pixels > 20), 0, 255).astype(
-        np.uint8
-    )
+    inside = pixels > 20
+    drawn = pixels * (1 - 0.75 * weight) + lesion * inside + swelling * inside
+    drawn_over: np.ndarray = np.clip(drawn, 0, 255).astype(np.uint8)
+    return drawn_over
 
 
 def encode(pixels: np.ndarray, file_format: str) -> bytes:
@@ -111,7 +114,7 @@ def dicom(pixels: np.ndarray, patient: str = "Sample^Person") -> bytes:
     meta.MediaStorageSOPClassUID = MRImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[pixels.tobytes().hex()])
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
+    image = FileDataset(io.BytesIO(), {}, file_meta=meta, preamble=bytes(128))
     image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     image.PatientName, image.PatientID, image.Modality = patient, "4711", "MR"
     image.Rows, image.Columns = pixels.shape

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
@@ -42,7 +43,7 @@ class Batches:
         """Keep states and logs under `directory`; a batch that a killed stand-in left unfinished has failed."""
         self._directory = directory
         self._java = java_home(directory / "java")
-        self._running: subprocess.Popen | None = None
+        self._running: subprocess.Popen[bytes] | None = None
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._changing = threading.Lock()
         self._batches = {batch.name: batch for batch in map(_read, directory.glob("*.json"))}
@@ -101,8 +102,8 @@ class Batches:
         }
         return os.environ | spark_environment(self._java) | given
 
-    def _enter(self, batch: dataproc_v1.Batch, state: State) -> None:
-        batch.state = state
+    def _enter(self, batch: dataproc_v1.Batch, state: int) -> None:
+        batch.state = State(state)
         self._batches[batch.name] = batch
         partial = self._directory / f"{_id(batch)}.partial"
         partial.write_text(dataproc_v1.Batch.to_json(batch))
@@ -143,7 +144,10 @@ def _handler(batches: Batches) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(_SERVICE, methods)
 
 
-def _method(answer: Callable, request: type) -> grpc.RpcMethodHandler:
+type _Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+def _method(answer: Callable[..., Any], request: Any) -> _Handler:  # noqa: ANN401 - any message
     return grpc.unary_unary_rpc_method_handler(answer, request.deserialize, _serialise)
 
 
@@ -152,7 +156,8 @@ def _serialise(message: Message) -> bytes:
 
 
 def _read(file: Path) -> dataproc_v1.Batch:
-    return dataproc_v1.Batch.from_json(file.read_text())
+    batch: dataproc_v1.Batch = dataproc_v1.Batch.from_json(file.read_text())
+    return batch
 
 
 def _id(batch: dataproc_v1.Batch) -> str:

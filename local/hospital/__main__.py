@@ -34,8 +34,8 @@ def main() -> int:
     console = Console()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        _fetch(console)
-        with _beside_a_hospital() as (stack, systems):
+        fetch_missing(console)
+        with beside_a_hospital() as (stack, systems):
             complete = _visit(stack, systems, console)
             if not once:
                 console.print("For research use, not a medical device. Ctrl-C stops everything.")
@@ -49,14 +49,15 @@ def main() -> int:
     return 0 if complete else 1
 
 
-def _fetch(console: Console) -> None:
+def fetch_missing(console: Console) -> None:
+    """Fetch the counterparts that are not here yet. Raises Unavailable."""
     if names := missing():
         console.print(f"Fetching {', '.join(names)} into .local/tools; this happens once.")
         fetch()
 
 
 @contextmanager
-def _beside_a_hospital() -> Iterator[tuple[Stack, Hospital]]:
+def beside_a_hospital() -> Iterator[tuple[Stack, Hospital]]:
     """Start the hospital's systems, then Scanflow with a gateway that knows them, and its clock."""
     directory = ROOT / ".local" / "hospital"
     os.environ["DICOM_PORT"] = os.environ.get("DICOM_PORT") or str(free_port())

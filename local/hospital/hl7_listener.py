@@ -17,7 +17,9 @@ _START, _END = b"\x0b", b"\x1c\r"
 _MAX_MESSAGE = 2**20
 
 
-class _Server(socketserver.ThreadingTCPServer):
+class Listener(socketserver.ThreadingTCPServer):
+    """Takes messages over MLLP into a folder."""
+
     allow_reuse_address = True
     daemon_threads = True
 
@@ -28,7 +30,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class _Connection(socketserver.StreamRequestHandler):
-    server: _Server
+    server: Listener
 
     def handle(self) -> None:
         """Answer every message of a connection."""
@@ -69,7 +71,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, required=True, help="keeps a file for each message")
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    with _Server(arguments.port, arguments.directory) as server:
+    with Listener(arguments.port, arguments.directory) as server:
         server.serve_forever()
 
 

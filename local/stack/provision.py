@@ -7,7 +7,7 @@ from pathlib import Path
 
 from google.api_core.exceptions import AlreadyExists, Conflict
 from google.cloud import bigquery as bq
-from google.cloud import pubsub_v1
+from google.cloud import pubsub_v1  # type: ignore[attr-defined] # ships no types
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.pubsub_v1 import types

@@ -3,7 +3,7 @@
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,26 @@ _THREADS = 64
 """Requests that one function process takes at a time: as many rows travel together to BigQuery."""
 
 
+def _straight(name: str, port: int) -> int:
+    """Return the port that clients of a stand-in use: its own."""
+    return port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What may differ between a demonstration, a test and a drill."""
+
+    schedule_speed: float = 0
+    """How much faster than the clock the time runs in which scheduled functions are called as Terraform says.
+
+    0 leaves them to the caller.
+    """
+    pubsub: Sequence[str] = ()
+    """Further arguments of the Pub/Sub stand-in."""
+    front: Callable[[str, int], int] = _straight
+    """Port that clients use for a stand-in, from its name and its own port: a proxy may stand there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """A running system."""
@@ -38,18 +58,20 @@ class Stack:
         return self.services[service].url
 
 
+_PLAIN = Options()
+
+
 @contextmanager
-def running(directory: Path, schedule_speed: float = 0) -> Iterator[Stack]:
+def running(directory: Path, options: Options = _PLAIN) -> Iterator[Stack]:
     """Start the system with its state and logs under `directory`, and end it on leaving. Raises StackError.
 
     The stand-ins' addresses are put into this process's environment, where the official clients look for them, and
-    every address into `endpoints.json`. Scheduled functions are called as Terraform says, in a time that runs
-    `schedule_speed` times as fast as the clock; 0 leaves them to the caller.
+    every address into `endpoints.json`.
     """
     with locked(directory):
         supervisor = Supervisor(directory)
         try:
-            yield _started(supervisor, directory, schedule_speed)
+            yield _started(supervisor, directory, options)
         finally:
             try:
                 interrupted()
@@ -58,21 +80,23 @@ def running(directory: Path, schedule_speed: float = 0) -> Iterator[Stack]:
                 supervisor.stop()
 
 
-def _started(supervisor: Supervisor, directory: Path, schedule_speed: float) -> Stack:
+def _started(supervisor: Supervisor, directory: Path, options: Options) -> Stack:
     state = directory.resolve() / "state"
-    backends = _backends(state)
+    ports = {name: free_port() for name in ("pubsub", "storage", "bigquery")}
+    public = {name: options.front(name, port) for name, port in ports.items()}
+    backends = _backends(state, ports, public, options)
     supervisor.start(backends)
     dataproc = free_port()
     os.environ["PSEUDONYM_KEY"] = pseudonym_key(state)
-    os.environ.update(_client_environment({service.name: service for service in backends}, dataproc))
+    os.environ.update(_client_environment(public, dataproc))
     for client in (storage.client, bigquery.client):
         client.cache_clear()  # one of an earlier system looks for that one's ports
     entry_points = [*_entry_points(), _dataproc(state, dataproc)]
     provision(PROJECT, BUCKETS | {"source": SOURCE_BUCKET}, {service.name: service.url for service in entry_points})
     supervisor.start(entry_points)
     services = {service.name: service for service in [*backends, *entry_points]}
-    if schedule_speed:
-        services["scheduler"] = _scheduler(services, schedule_speed)
+    if options.schedule_speed:
+        services["scheduler"] = _scheduler(services, options.schedule_speed)
         supervisor.start([services["scheduler"]])
     write_endpoints(directory, endpoints(services))
     return Stack(supervisor, services)
@@ -99,11 +123,12 @@ def pseudonym_key(state: Path) -> str:
     return file.read_text()
 
 
-def _backends(state: Path) -> list[Service]:
-    """Stand-ins for Pub/Sub, Cloud Storage and BigQuery."""
-    pubsub, gcs, bq = free_port(), free_port(), free_port()
+def _backends(state: Path, ports: Mapping[str, int], public: Mapping[str, int], options: Options) -> list[Service]:
+    """Return the stand-ins for Pub/Sub, Cloud Storage and BigQuery; clients find them at the `public` ports."""
+    pubsub, gcs, bq = ports["pubsub"], ports["storage"], ports["bigquery"]
     loads_from = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{gcs}"}
-    pubsub_command = ["-m", "local.emulators.pubsub", "--port", str(pubsub)]
+    seen_at = f"127.0.0.1:{public['storage']}"
+    pubsub_command = ["-m", "local.emulators.pubsub", "--port", str(pubsub), *options.pubsub]
     bigquery_command = ["-m", "local.emulators.bigquery", "--port", str(bq), "--grpc-port", str(free_port())]
     return [
         _python("pubsub", pubsub, [*pubsub_command, "--data-dir", str(state / "pubsub")]),
@@ -116,7 +141,7 @@ def _backends(state: Path) -> list[Service]:
                 str(_get_binary_path()),
                 *("-scheme", "http", "-host", "127.0.0.1", "-port", str(gcs), "-log-level", "error"),
                 *("-backend", "filesystem", "-filesystem-root", str(state / "storage")),
-                *("-external-url", f"http://127.0.0.1:{gcs}", "-public-host", f"127.0.0.1:{gcs}"),
+                *("-external-url", f"http://{seen_at}", "-public-host", seen_at),
                 *("-event.bucket", BUCKETS["uploads"]),
                 *("-event.pubsub-project-id", PROJECT, "-event.pubsub-topic", "scan-uploaded"),
                 *("-event.list", "finalize"),
@@ -142,12 +167,12 @@ def _dataproc(state: Path, port: int) -> Service:
     )
 
 
-def _client_environment(backends: Mapping[str, Service], dataproc: int) -> dict[str, str]:
+def _client_environment(public: Mapping[str, int], dataproc: int) -> dict[str, str]:
     return {
         "GOOGLE_CLOUD_PROJECT": PROJECT,
-        "STORAGE_EMULATOR_HOST": backends["storage"].url,
-        "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{backends['pubsub'].port}",
-        "BIGQUERY_EMULATOR_HOST": backends["bigquery"].url,
+        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{public['storage']}",
+        "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{public['pubsub']}",
+        "BIGQUERY_EMULATOR_HOST": f"http://127.0.0.1:{public['bigquery']}",
         "DATAPROC_EMULATOR_HOST": f"127.0.0.1:{dataproc}",
         "DATASET": declared()["dataset"],
         "FEWEST_BASIS_SCANS": "50",  # a demonstration has few scans, and shall have principal components all the same
@@ -213,7 +238,7 @@ def _function(step: str, signature: str, values: Mapping[str, str]) -> Service:
     port = free_port()
     command = ["-m", "functions_framework", "--source", f"functions/{step}/main.py", "--target", step]
     command += ["--signature-type", signature, "--host", "127.0.0.1", "--port", str(port)]
-    return _python(step, port, command, THREADS=str(_THREADS), **environment(step, values))
+    return _python(step, port, command, "", None, THREADS=str(_THREADS), **environment(step, values))
 
 
 def _python(

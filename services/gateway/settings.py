@@ -63,6 +63,11 @@ class Settings:
         )
 
     @property
+    def has_destination(self) -> bool:
+        """Whether anything is to be delivered."""
+        return any((self.dicom_destination, self.dicomweb_destination, self.fhir_destination, self.hl7_destination))
+
+    @property
     def dicom_host(self) -> str:
         """Address that the C-STORE receiver listens on."""
         return _EVERYWHERE if self.peers else _LOOPBACK

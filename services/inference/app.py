@@ -31,6 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
         version="1",
         description="Calibrated probability of a tumour in a brain MRI slice. For research, not a medical device.",
         lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # Prometheus has the metrics
         exception_handlers=dict.fromkeys((*PROBLEMS, RejectedScan, MalformedRequest, HTTPException), _problem),
     )
     app.state.predictor = predictor

@@ -68,15 +68,18 @@ class PredictionResult:
 
     def response(self, *, with_heat_map: bool = False, with_embedding: bool = False) -> PredictionResponse:
         """Return the answer about this page."""
+        reason = self.model.uncertain_reason(self.prediction)
         return PredictionResponse(
             scan_id=self.scan_id,
             prediction=self.predicted_class,
             probability=self.prediction.probability,
             threshold=self.model.card.threshold,
             types=self.prediction.types,
-            ood_score=self.prediction.novelty,
+            ood_score=self.prediction.ood_score,
             model_version=self.model.card.version,
             timings_ms=self.timings_ms,
+            uncertain=reason is not None,
+            uncertain_reason=reason,
             heat_map=explain(self.page, self.prediction.heat_map) if with_heat_map else None,
             embedding=self.prediction.embedding.tolist() if with_embedding else None,
         )

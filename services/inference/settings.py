@@ -1,4 +1,4 @@
-"""What an operator may set, read once when the service starts; docs/operations/inference.md lists the variables."""
+"""What an operator may set, read once when the service starts; docs/guides/rest.md lists the variables."""
 
 import os
 from dataclasses import dataclass, field

@@ -28,7 +28,7 @@ def predictions(model: Model, scans: Scans, groups: np.ndarray) -> pd.DataFrame:
         kind=strata(scans.table),
         group=groups,
         probability=[answer.probability for answer in found],
-        novelty=[answer.novelty for answer in found],
+        novelty=[answer.ood_score for answer in found],
         guess=[max(answer.types, key=answer.types.get) for answer in found],
     )
 
@@ -133,7 +133,7 @@ def _refusal(model: Model, heads: np.ndarray, test: pd.DataFrame) -> dict[str, e
     found = {"real test scans": {"refused": float(np.mean(real > limit)), "scans": len(real)}}
     every = []
     for kind, images in strangers.to_test(heads, 100, np.random.default_rng(7)).items():
-        scores = np.array([answer.novelty for answer in answers(model, images)])
+        scores = np.array([answer.ood_score for answer in answers(model, images)])
         every.append(scores)
         found[kind] = _told_apart(real, scores, limit)
     return found | {"all strangers": _told_apart(real, np.concatenate(every), limit)}

@@ -51,7 +51,7 @@ _SIGNS_OF_TRUNCATION = (
     "end of file",
     "less than expected",
     "not enough data",
-    "end early",
+    "could the file be damaged",  # nibabel, of a volume shorter than its header says
 )
 _SIGNS_OF_UNSUPPORTED = ("unknown pixel mode", "unsupported", "not supported")
 

@@ -10,6 +10,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import io_orientation
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from shared.errors import Reason, RejectedScan
 from shared.imaging.geometry import aspect_of, square_pixels, squared_size
@@ -20,7 +21,7 @@ from shared.imaging.metadata import Attributes
 # nibabel says what it finds odd in a header, which may name a patient. What matters is raised.
 logging.getLogger("nibabel").setLevel(logging.CRITICAL + 1)
 
-_ERRORS = (HeaderDataError, ImageFileError)
+_ERRORS = (HeaderDataError, ImageFileError, WrapStructError)
 _GZIP = b"\x1f\x8b\x08"
 _PLANES = {0: "sagittal", 1: "coronal", 2: "axial"}
 _SHOWN_AS = {0: (2, 1), 1: (2, 0), 2: (1, 0)}

@@ -38,10 +38,11 @@ def validated(
     decoded = decode_scan(content)
     file_id = scan.file_id(content)
     md5 = content_md5(content)
+    study_id, series_id = _membership(decoded, file_id, pseudonym_key)
     for number in range(len(decoded.pages)):
         stored, extension = _stored(decoded, number)
         event = _accepted(upload, decoded, number, scans_bucket, stored, extension, file_id, md5)
-        yield replace(event, **_membership(decoded, file_id, pseudonym_key)), stored
+        yield replace(event, study_id=study_id, series_id=series_id), stored
 
 
 def rejection(upload: ScanUploaded, content: bytes | None, reason: Reason) -> ScanRejected:
@@ -65,12 +66,13 @@ def content_md5(content: bytes) -> str:
     return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
-def _membership(decoded: Decoded, file_id: str, key: bytes) -> dict[str, str]:
-    """Return `study_id` and `series_id`: of a DICOM file its own; a volume, or a stack of pages, is a series itself."""
+def _membership(decoded: Decoded, file_id: str, key: bytes) -> tuple[str | None, str | None]:
+    """Return study and series id: of a DICOM file its own; a volume, or a stack of pages, is a series itself."""
     said = decoded.attributes
-    named = {"study_id": said.study_uid, "series_id": said.series_uid}
-    ids = {name: pseudonym(key, uid) for name, uid in named.items() if uid}
-    return ids if "series_id" in ids or len(decoded.pages) == 1 else ids | {"series_id": file_id}
+    study_id = pseudonym(key, said.study_uid) if said.study_uid else None
+    if said.series_uid:
+        return study_id, pseudonym(key, said.series_uid)
+    return study_id, file_id if len(decoded.pages) > 1 else None
 
 
 def _is_volume(head: bytes) -> bool:

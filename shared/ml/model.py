@@ -38,12 +38,15 @@ class Card:
     threshold: float
     """Calibrated probability from which a scan is called Cancer."""
     ood_limit: float
-    """Novelty above which an image is not taken for a brain MRI."""
+    """Out-of-distribution (OOD) score above which an image is not taken for a brain MRI."""
     tumour_types: tuple[str, ...]
     """Names of the graph's type probabilities, in order."""
     preprocessing_version: str
     created_at: str
     """RFC 3339."""
+    uncertain_from: float | None = None
+    uncertain_to: float | None = None
+    """Calibrated probabilities between which a prediction is uncertain, both included; None in older releases."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """The figures of reports/current/metrics.json at release."""
 
@@ -73,10 +76,10 @@ class Prediction:
     """float32 (d,): the pooled features that the last layer weighs."""
     types: dict[str, float]
     """Probability of each tumour type, given that there is a tumour; they sum to 1."""
-    novelty: float
+    ood_score: float
     """How unlike a brain MRI the image is."""
     is_brain_mri: bool
-    """Whether the novelty is within the card's limit."""
+    """Whether the OOD score is within the card's limit."""
 
 
 class Model:
@@ -97,6 +100,8 @@ class Model:
         self._graph = graph
         self._threads = threads
         self._idle = [self._interpreter()]
+        names = self._idle[0].get_output_details()
+        self._ood_output = "ood_score" if "ood_score" in names else "novelty"  # the name in releases before 2026-11-27
         self._most_threads = os.cpu_count() or 1
         self._cores = threading.Semaphore(self._most_threads)
 
@@ -104,14 +109,14 @@ class Model:
         """Run the graph once on a prepared scan, float32 (128, 128, 3) in [0, 1]."""
         with self._runner() as run:
             outputs = {name: np.array(value[0]) for name, value in run(scan=tensor[np.newaxis]).items()}
-        novelty = float(outputs["novelty"])
+        ood_score = float(outputs[self._ood_output])
         return Prediction(
             probability=float(outputs["probability"]),
             heat_map=outputs["heat_map"],
             embedding=outputs["embedding"],
             types=dict(zip(self.card.tumour_types, outputs["types"].tolist(), strict=True)),
-            novelty=novelty,
-            is_brain_mri=novelty <= self.card.ood_limit,
+            ood_score=ood_score,
+            is_brain_mri=ood_score <= self.card.ood_limit,
         )
 
     def warm(self, threads: int) -> None:
@@ -125,6 +130,16 @@ class Model:
         if not prediction.is_brain_mri:
             return "Not a brain MRI"
         return "Cancer" if prediction.probability >= self.card.threshold else "Non-Cancer"
+
+    def uncertain_reason(self, prediction: Prediction) -> str | None:
+        """Return a sentence that says why the prediction is uncertain, None if it is not or the card cannot tell."""
+        low, high = self.card.uncertain_from, self.card.uncertain_to
+        if low is None or high is None or not prediction.is_brain_mri or not low <= prediction.probability <= high:
+            return None
+        return (
+            f"Scans with a probability between {low:.2f} and {high:.2f} turned out either way too often in its "
+            "release's test. Let a reader decide."
+        )
 
     def _interpreter(self) -> SignatureRunner:
         return Interpreter(model_content=self._graph, num_threads=self._threads).get_signature_runner()

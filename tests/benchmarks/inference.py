@@ -2,7 +2,11 @@
 
 Everything runs on the same cores, the load generator included: the same client, files and model for all. Medians of
 three rounds; in each the bare loop and then every system, started anew, at every concurrency, so that a machine that
-slows down slows all of them.
+slows down slows all of them. `--beside TREE` measures another version of the service in the same rounds.
+
+Rates suffer from whatever else the machine does; processor time per request suffers far less. `cpu_ms_per_request` is
+that of the service's process with as many requests in flight as there are cores, `bare_cpu_ms_per_image` that of the
+bare loop with as many threads.
 """
 
 import argparse
@@ -17,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -29,6 +33,7 @@ from services.inference.served_models import BUNDLED
 from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import Model, read_release
+from tests.benchmarks import inference_many
 from tests.benchmarks.inference_load import BOUNDARY, request
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +53,8 @@ class System:
     command: Sequence[str]
     path: str
     """Of the route."""
+    tree: Path = ROOT
+    """Root of the repository that it runs from."""
 
 
 SYSTEMS = [
@@ -65,21 +72,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "kaggle" / "Training")
     parser.add_argument("--quick", action="store_true", help="one short run of each: a look, not a measurement")
+    parser.add_argument(
+        "--beside", type=Path, help="root of another version of this repository, whose service runs too"
+    )
+    parser.add_argument("--systems", nargs="+", default=[system.name for system in SYSTEMS], help="only these")
     arguments = parser.parse_args()
+    systems = [system for system in SYSTEMS if system.name in ("scanflow", *arguments.systems)]
+    if arguments.beside:
+        systems.insert(1, replace(SYSTEMS[0], name="before", tree=arguments.beside.resolve()))
     runs, seconds, overload_seconds = (1, 1.5, 8) if arguments.quick else (3, 3, 60)
     scans = sample(arguments.data)
-    figures = cold_start(scans[0], 3 if arguments.quick else 5)
+    figures = {}
+    for system in systems[: 2 if arguments.beside else 1]:
+        figures |= cold_start(system, scans[0], 3 if arguments.quick else 5)
     rounds: dict[str, list[float]] = {}
     for number in range(runs):
         print(f"round {number + 1} of {runs} ...", flush=True)
-        _note(rounds, "bare_rps", bare_in_process(scans, seconds, CORES)[0])
+        rate, _, processor = bare_in_process(scans, seconds, CORES)
+        _note(rounds, "bare_rps", rate)
+        _note(rounds, "bare_cpu_ms_per_image", processor)
         _note(rounds, "bare_p50_ms", bare_in_process(scans, seconds, 1)[1])
-        for system in SYSTEMS:
+        for system in systems:
             measure(system, scans, seconds, rounds)
+        with running(SYSTEMS[0], scans[0]) as (url, _):
+            _note(rounds, "batch_of_bare", inference_many.batch_rate(url, scans) / rate)
+            _note(rounds, "pages_of_bare", inference_many.pages_of_bare(url, scans))
     figures |= {name: round(statistics.median(values), 2) for name, values in rounds.items()}
     with running(SYSTEMS[0], scans[0]) as (url, started):
         figures |= overloaded(url, started, scans, overload_seconds, OVERLOAD * figures["scanflow_c32_rps"])
-    report(figures)
+    report(figures, systems)
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -92,8 +113,11 @@ def sample(folder: Path) -> list[Path]:
     return files[:: max(len(files) // SAMPLE, 1)][:SAMPLE]
 
 
-def bare(scans: list[Path], seconds: float, threads: int) -> tuple[float, float]:
-    """Scans a second and median milliseconds of decode, prepare and network in a loop, in each of some threads."""
+def bare(scans: list[Path], seconds: float, threads: int) -> tuple[float, float, float]:
+    """Decode, prepare, network in a loop, in each of some threads.
+
+    Return scans per second, median milliseconds of one, and milliseconds of processor time per scan.
+    """
     model, contents = read_release(BUNDLED), [path.read_bytes() for path in scans]
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -108,27 +132,29 @@ def bare(scans: list[Path], seconds: float, threads: int) -> tuple[float, float]
         times.extend(own)
 
     model.predict(prepare(decode(contents[0]).pages[0]))
+    started = time.process_time()
     workers = [threading.Thread(target=loop) for _ in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return len(times) / seconds, statistics.median(times) * 1000
+    processor = (time.process_time() - started) * 1000 / len(times)
+    return len(times) / seconds, statistics.median(times) * 1000, processor
 
 
-def cold_start(scan: Path, runs: int) -> dict[str, float]:
+def cold_start(system: System, scan: Path, runs: int) -> dict[str, float]:
     """Seconds from the start of the process to its first correct answer."""
     content = scan.read_bytes()
     expected = expected_probability(read_release(BUNDLED), content)
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
-        with process(SYSTEMS[0]) as (url, _):
-            answer = first_answer(url + SYSTEMS[0].path, content)
+        with process(system) as (url, _):
+            answer = first_answer(url + system.path, content)
             seconds.append(time.perf_counter() - start)
         assert answer["probability"] == expected
         assert answer["scan_id"] == hashlib.sha256(content).hexdigest()
-    return {"cold_start_s": round(statistics.median(seconds), 3)}
+    return {_of(system, "cold_start_s"): round(statistics.median(seconds), 3)}
 
 
 def expected_probability(model: Model, content: bytes) -> float:
@@ -141,7 +167,9 @@ def measure(system: System, scans: list[Path], seconds: float, rounds: dict[str,
     memory = []
     with running(system, scans[0]) as (url, started):
         for concurrency in CONCURRENCIES:
+            before = processor_seconds(started)
             result = generate(url + system.path, scans, seconds, concurrency)
+            processor = processor_seconds(started) - before
             answered = np.array(result["seconds"].get("200", [])) * 1000
             assert len(answered), f"{system.name} answered nothing; see .local/bench/{system.name}.log"
             key = f"{system.name}_c{concurrency}"
@@ -149,11 +177,18 @@ def measure(system: System, scans: list[Path], seconds: float, rounds: dict[str,
             for percentile in (50, 95, 99):
                 _note(rounds, f"{key}_p{percentile}_ms", float(np.percentile(answered, percentile)))
             _note(rounds, "client_ms", result["processor"] / len(answered) * 1000)
+            if concurrency == CORES:
+                _note(rounds, _of(system, "cpu_ms_per_request"), processor / len(answered) * 1000)
             memory.append(resident_mb(started))
             refused = sum(len(values) for status, values in result["seconds"].items() if status != "200")
             if refused or result["lost"]:
                 print(f"  {key}: {refused} refused, {result['lost']} connections lost")
-    _note(rounds, "rss_mb" if system.name == "scanflow" else f"{system.name}_rss_mb", max(memory))
+    _note(rounds, _of(system, "rss_mb"), max(memory))
+
+
+def _of(system: System, figure: str) -> str:
+    """Return the figure's name for a system: our own has no prefix."""
+    return figure if system.name == "scanflow" else f"{system.name}_{figure}"
 
 
 def overloaded(url: str, process: psutil.Process, scans: list[Path], seconds: float, rate: float) -> dict[str, float]:
@@ -174,14 +209,14 @@ def overloaded(url: str, process: psutil.Process, scans: list[Path], seconds: fl
     }
 
 
-def bare_in_process(scans: list[Path], seconds: float, threads: int) -> tuple[float, float]:
+def bare_in_process(scans: list[Path], seconds: float, threads: int) -> tuple[float, float, float]:
     """`bare` in a process of its own, as clean as the service's."""
     code = (
         "import sys, json; from pathlib import Path; from tests.benchmarks.inference import bare;"
         "print(json.dumps(bare([Path(p.strip()) for p in sys.stdin], float(sys.argv[1]), int(sys.argv[2]))))"
     )
-    rate, milliseconds = json.loads(_python(["-c", code, str(seconds), str(threads)], scans))
-    return rate, milliseconds
+    rate, milliseconds, processor = json.loads(_python(["-c", code, str(seconds), str(threads)], scans))
+    return rate, milliseconds, processor
 
 
 def generate(url: str, scans: list[Path], seconds: float, connections: int, rate: float = 0) -> dict:
@@ -214,7 +249,8 @@ def process(system: System) -> Iterator[tuple[str, psutil.Process]]:
     log = ROOT / ".local" / "bench" / f"{system.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        started = psutil.Popen(command, cwd=ROOT, env=_environment(PORT=str(port)), stdout=output, stderr=output)
+        environment = _environment(PORT=str(port), PYTHONPATH=str(system.tree))
+        started = psutil.Popen(command, cwd=system.tree, env=environment, stdout=output, stderr=output)
     try:
         yield f"http://127.0.0.1:{port}", started
     finally:
@@ -249,6 +285,12 @@ def first_answer(url: str, content: bytes, patience: float = 120) -> dict:
             time.sleep(0.005)
 
 
+def processor_seconds(process: psutil.Process) -> float:
+    """Return the processor time that a process and all below it have taken."""
+    family = [process, *process.children(recursive=True)]
+    return sum(times.user + times.system for times in (member.cpu_times() for member in family))
+
+
 def resident_mb(process: psutil.Process) -> float:
     """Resident memory of a process and all below it."""
     family = [process, *process.children(recursive=True)]
@@ -269,11 +311,11 @@ def _note(rounds: dict[str, list[float]], name: str, value: float) -> None:
     rounds.setdefault(name, []).append(value)
 
 
-def report(figures: dict[str, float]) -> None:
+def report(figures: dict[str, float], systems: list[System]) -> None:
     """Print the figures as a table."""
     print(f"\n{'':10} {'in flight':>9} {'req/s':>8} {'of bare':>8} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}")
     print(f"{'bare loop':10} {CORES:9} {figures['bare_rps']:8.1f} {1:8.2f} {figures['bare_p50_ms']:8.2f}")
-    for system in SYSTEMS:
+    for system in systems:
         for concurrency in CONCURRENCIES:
             key = f"{system.name}_c{concurrency}"
             rate = figures[f"{key}_rps"]
@@ -281,7 +323,7 @@ def report(figures: dict[str, float]) -> None:
             print(f"{system.name:10} {concurrency:9} {rate:8.1f} {rate / figures['bare_rps']:8.2f} {times}")
     print()
     for name, value in figures.items():
-        if name.startswith(("cold", "rss", "client", "overload")) or name.endswith("rss_mb"):
+        if "_c" not in name or "cold" in name or "cpu" in name:
             print(f"{name:28} {value}")
 
 

@@ -38,7 +38,7 @@ from rich.table import Table
 from local.emulators.dataproc import spark_environment
 from local.java import java_home
 from local.stack import system as stack
-from local.stack.processes import Supervisor
+from local.stack.processes import Supervisor, free_port
 from local.stack.provision import RELEASE, make_buckets, make_release
 from services.preprocessing.feature_files import FeatureSpec, backbone_embeddings, write_features_of
 from services.preprocessing.fit import fit
@@ -50,7 +50,8 @@ from shared.events import ScanAccepted
 from shared.gcp import registry, storage
 from shared.ml.dataset import SCHEMA, prepared_object, tensors
 from shared.ml.features import flatten
-from tests.services.preprocessing.scans import stored, write_manifest
+from tests.services.preprocessing.scans import write_manifest
+from tests.support.events import stored_scan
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / ".local" / "bench" / "preprocessing.json"
@@ -280,7 +281,7 @@ def store(data: Path) -> list[ScanAccepted]:
 
 def _store(path: Path) -> ScanAccepted:
     label = "Non-Cancer" if path.parent.name == "notumor" else "Cancer"
-    return stored(config.scans_bucket(), path.read_bytes(), label)
+    return stored_scan(config.scans_bucket(), path.read_bytes(), label)
 
 
 @contextmanager
@@ -289,10 +290,11 @@ def storage_stand_in() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         supervisor = Supervisor(folder)
-        services = {service.name: service for service in stack._backends(folder / "state")}
+        ports = {name: free_port() for name in ("pubsub", "storage", "bigquery")}
+        backends = stack._backends(folder / "state", ports, ports, stack.Options())
         try:
-            supervisor.start([services["storage"]])
-            os.environ.update(stack._client_environment(services, 0))
+            supervisor.start([service for service in backends if service.name == "storage"])
+            os.environ.update(stack._client_environment(ports, 0))
             make_buckets(stack.BUCKETS)
             make_release(config.models_bucket(), RELEASE)
             yield folder

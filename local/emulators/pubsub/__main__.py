@@ -16,12 +16,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from operator import methodcaller
 from pathlib import Path
+from random import Random
 
 import grpc
-from google.protobuf.message import Message as Proto
 from google.pubsub_v1 import types
 
 from local.emulators.pubsub.broker import Broker, Refused
+from local.emulators.pubsub.faults import Faults
+from local.emulators.pubsub.messages import Context, Handler, Proto
 from local.emulators.pubsub.queue import Delivery, Queue
 from local.emulators.pubsub.store import Store
 
@@ -94,9 +96,10 @@ class Stream:
 class Servicer:
     """Turns gRPC calls into calls of the broker, and answers when all they changed is safe from `kill -9`."""
 
-    def __init__(self, broker: Broker, store: Store) -> None:
+    def __init__(self, broker: Broker, store: Store, faults: Faults) -> None:
         self._broker = broker
         self._store = store
+        self._faults = faults
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """The two services. Methods that are not here answer UNIMPLEMENTED."""
@@ -130,8 +133,8 @@ class Servicer:
             grpc.method_handlers_generic_handler("google.pubsub.v1.Subscriber", subscriber),
         ]
 
-    def _unary(self, act: Callable[[Proto], Proto], request_type: type[Proto]) -> grpc.RpcMethodHandler:
-        async def answer(request: Proto, context: grpc.aio.ServicerContext) -> Proto:
+    def _unary(self, act: Callable[[Proto], Proto], request_type: Proto) -> Handler:
+        async def answer(request: Proto, context: Context) -> Proto:
             try:
                 response = act(request)
             except Refused as refusal:
@@ -141,19 +144,17 @@ class Servicer:
 
         return _unary_handler(answer, request_type)
 
-    async def _pull(self, request: Proto, context: grpc.aio.ServicerContext) -> Proto:
+    async def _pull(self, request: Proto, context: Context) -> Proto:
         queue = await self._queue(request.subscription, context)
         if request.max_messages <= 0:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "A pull asks for at least one message.")
-        call = PullCall(queue, min(request.max_messages, _BATCH))
+        call = PullCall(queue, self._faults.pulled(min(request.max_messages, _BATCH)))
         deliveries = queue.lease(call, call.room())
         if not deliveries and not request.return_immediately:
             deliveries = await _first_to_come(queue, call)
         return types.PullResponse.pb()(received_messages=_received(queue, deliveries))
 
-    async def _streaming_pull(
-        self, requests: AsyncIterator[Proto], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[Proto]:
+    async def _streaming_pull(self, requests: AsyncIterator[Proto], context: Context) -> AsyncIterator[Proto]:
         opening = await anext(aiter(requests))
         queue = await self._queue(opening.subscription, context)
         if not 10 <= opening.stream_ack_deadline_seconds <= 600:
@@ -169,14 +170,14 @@ class Servicer:
             listening.cancel()
         await self._queue(opening.subscription, context)
 
-    async def _queue(self, name: str, context: grpc.aio.ServicerContext) -> Queue:
+    async def _queue(self, name: str, context: Context) -> Queue:
         try:
             return self._broker.queue(name)
         except Refused as refusal:
             await context.abort(refusal.code, str(refusal))
 
 
-def _unary_handler(answer: Callable[..., Awaitable[Proto]], request_type: type[Proto]) -> grpc.RpcMethodHandler:
+def _unary_handler(answer: Callable[..., Awaitable[Proto]], request_type: Proto) -> Handler:
     return grpc.unary_unary_rpc_method_handler(answer, request_type.FromString, _SERIALISE)
 
 
@@ -219,13 +220,13 @@ def _received(queue: Queue, deliveries: list[Delivery]) -> list[Proto]:
     ]
 
 
-async def serve(host: str, port: int, store: Store) -> None:
+async def serve(host: str, port: int, store: Store, faults: Faults) -> None:
     """Serve until SIGINT or SIGTERM."""
     stopped = asyncio.Event()
     for ending in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(ending, stopped.set)
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers(Servicer(Broker(store), store).handlers())
+    server.add_generic_rpc_handlers(Servicer(Broker(store, faults), store, faults).handlers())
     try:
         bound = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
@@ -244,16 +245,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 takes a free one and logs it")
     parser.add_argument("--data-dir", type=Path, required=True, help="folder that keeps everything across restarts")
+    parser.add_argument("--duplicate", type=float, default=0, help="share of acknowledged messages delivered again")
+    parser.add_argument("--late", type=float, default=0, help="share of deliveries put off for up to 5 s")
+    parser.add_argument("--thin-pulls", action="store_true", help="answer pulls with fewer messages than there are")
+    parser.add_argument("--seed", type=int, help="seed of what is duplicated, late and thin")
     return parser.parse_args()
 
 
 def main() -> None:
     """Run the server, or say why it can't."""
     arguments = _arguments()
+    random = Random(arguments.seed)  # noqa: S311 - draws faults, not secrets
+    faults = Faults(arguments.duplicate, arguments.late, arguments.thin_pulls, random)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         with contextlib.closing(Store(arguments.data_dir)) as store:
-            asyncio.run(serve(arguments.host, arguments.port, store))
+            asyncio.run(serve(arguments.host, arguments.port, store, faults))
     except sqlite3.OperationalError as error:
         sys.exit(f"{arguments.data_dir} can't be used: {error}. Does another process use it?")
 

@@ -9,12 +9,13 @@ from datetime import timedelta
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import Message as Proto
 from google.pubsub_v1 import types
 
+from local.emulators.pubsub.faults import Faults
 from local.emulators.pubsub.filters import parse_filter
+from local.emulators.pubsub.messages import Message, Proto, Subscription
 from local.emulators.pubsub.push import Push
-from local.emulators.pubsub.queue import Delivery, Message, Queue, Subscription
+from local.emulators.pubsub.queue import Delivery, Queue
 from local.emulators.pubsub.store import Store
 
 _NAME = r"projects/[^/]+/{}/(?!goog)[A-Za-z][\w.~+%-]{{2,254}}"
@@ -36,8 +37,9 @@ class Refused(Exception):  # noqa: N818 - an answer to the client rather than an
 class Broker:
     """The state behind the API. Methods take and return the API's protobuf messages and raise Refused."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, faults: Faults) -> None:
         self._store = store
+        self._faults = faults
         self._topics: dict[str, Proto] = {}
         self._queues: dict[str, Queue] = {}
         self._fan_out: dict[str, list[Queue]] = {}
@@ -70,7 +72,7 @@ class Broker:
             queue.resource.topic = _DELETED_TOPIC
             self._keep(queue)
         del self._topics[request.topic]
-        self._store.drop("topics", request.topic)
+        self._store.remove("topics", request.topic)
         return Empty()
 
     def list_topic_subscriptions(self, request: Proto) -> Proto:
@@ -130,7 +132,7 @@ class Broker:
         self._pushes.pop(queue.name, None)
         if queue.resource.topic != _DELETED_TOPIC:
             self._fan_out[queue.resource.topic].remove(queue)
-        self._store.drop("subscriptions", queue.name)
+        self._store.remove("subscriptions", queue.name)
         return Empty()
 
     def acknowledge(self, request: Proto) -> Empty:
@@ -162,7 +164,7 @@ class Broker:
             self._open(resource).restore(self._store.deliveries(resource.name))
 
     def _open(self, resource: Proto) -> Queue:
-        queue = self._queues[resource.name] = Queue(resource, self._store, self._dead_letter)
+        queue = self._queues[resource.name] = Queue(resource, self._store, self._faults, self._dead_letter)
         if resource.topic != _DELETED_TOPIC:
             self._fan_out[resource.topic].append(queue)
         self._start_push(queue)
@@ -198,7 +200,7 @@ class Broker:
             serialised = message.SerializeToString()
             for queue in queues:
                 queue.add(message, serialised)
-        return message.message_id
+        return str(message.message_id)
 
     def _dead_letter(self, queue: Queue, delivery: Delivery) -> bool:
         """Publish to the dead-letter topic, as https://cloud.google.com/pubsub/docs/dead-letter-topics tells it."""

@@ -93,7 +93,7 @@ class _Parser:
     def _string(self) -> str:
         literal = self._next(r'".*"')
         try:
-            return ast.literal_eval(literal)  # Pub/Sub's escapes (\", \\, \n, \x41, \u00e9, \101) are Python's
+            return str(ast.literal_eval(literal))  # Pub/Sub's escapes (\", \\, \n, \x41, \u00e9, \101) are Python's
         except SyntaxError as error:
             raise ValueError(f"holds the malformed string {literal}") from error
 

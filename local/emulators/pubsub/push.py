@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class Push:
     """Consumer that posts every message to the subscription's endpoint."""
 
-    deadline = None
+    deadline: float | None = None
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -64,7 +64,7 @@ class Push:
         ack_id = delivery.ack_id
         try:
             async with asyncio.timeout(self._queue.resource.ack_deadline_seconds):
-                status = await self._post(push_body(self._queue, delivery))
+                status: int | str = await self._post(push_body(self._queue, delivery))
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
             status = type(error).__name__
         if status in _ACKNOWLEDGING:

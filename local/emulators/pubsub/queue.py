@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from google.pubsub_v1 import types
-
+from local.emulators.pubsub.faults import Faults
 from local.emulators.pubsub.filters import parse_filter
+from local.emulators.pubsub.messages import Message, Proto
 from local.emulators.pubsub.store import Store
-
-Message = types.PubsubMessage.pb()  # plain protobuf: proto-plus costs more than all the rest of a delivery
-Subscription = types.Subscription.pb()
 
 _PUSH_BACKOFF = (0.1, 60.0)  # seconds; what Pub/Sub uses for push where the subscription names no retry policy
 _LONGEST_DOUBLING = 30
@@ -23,7 +20,7 @@ _BATCH_BYTES = 3 << 20  # the official client reads at most 4 MiB a response fro
 class Delivery:
     """A message owed to one subscription, until it is acknowledged or dead-lettered."""
 
-    message: Message
+    message: Proto
     failures: int = 0
     lease: int = 0
     """How often this process has handed it out; an older hand-out may still acknowledge, but no longer fail it."""
@@ -31,6 +28,8 @@ class Delivery:
     timer: asyncio.TimerHandle | None = None
     """End of the acknowledgement deadline while it is held, of the back-off while it waits."""
     settled: bool = False
+    repeated: bool = False
+    """Whether it was delivered once more although it had been acknowledged."""
 
     @property
     def id(self) -> int:
@@ -40,7 +39,7 @@ class Delivery:
     @property
     def size(self) -> int:
         """Bytes of the serialised message."""
-        return self.message.ByteSize()
+        return int(self.message.ByteSize())
 
     @property
     def ack_id(self) -> str:
@@ -74,9 +73,12 @@ class Queue:
     then runs once at the end of the event loop's turn. With message ordering, a key has one message out at a time.
     """
 
-    def __init__(self, resource: Subscription, store: Store, dead_letter: Callable[["Queue", Delivery], bool]) -> None:
+    def __init__(
+        self, resource: Proto, store: Store, faults: Faults, dead_letter: Callable[["Queue", Delivery], bool]
+    ) -> None:
         self.deliveries: dict[int, Delivery] = {}
         self._store = store
+        self._faults = faults
         self._dead_letter = dead_letter
         self._ready: deque[Delivery] = deque()
         self._behind: dict[str, deque[Delivery]] = {}
@@ -84,7 +86,7 @@ class Queue:
         self._woken = False
         self.configure(resource)
 
-    def configure(self, resource: Subscription) -> None:
+    def configure(self, resource: Proto) -> None:
         """Take over changed settings."""
         self.resource = resource
         self.name = resource.name
@@ -101,7 +103,7 @@ class Queue:
         for failures, message in rows:
             self._enqueue(Delivery(Message.FromString(message), failures))
 
-    def add(self, message: Message, serialised: bytes) -> None:
+    def add(self, message: Proto, serialised: bytes) -> None:
         """Owe a newly published message, unless the filter rejects it."""
         if not self.matches(message.attributes):
             return
@@ -139,7 +141,13 @@ class Queue:
     def acknowledge(self, ack_id: str) -> None:
         """Owe the message of this hand-out no longer. Late is better than never; an unknown id is ignored."""
         delivery = self._find(ack_id)
-        if delivery and delivery.lease:
+        if not delivery or not delivery.lease:
+            return
+        if not delivery.repeated and delivery.holder and self._faults.forgets_acknowledgement():
+            delivery.repeated = True
+            self._release(delivery)
+            self._make_ready(delivery)
+        else:
             self._settle(delivery)
 
     def modify_deadline(self, ack_id: str, seconds: float) -> None:
@@ -202,6 +210,9 @@ class Queue:
             return
         if key:
             self._behind[key] = deque()
+        elif pause := self._faults.pause():
+            self._start_timer(delivery, pause, self._make_ready)
+            return
         self._make_ready(delivery)
 
     def _make_ready(self, delivery: Delivery) -> None:
@@ -240,10 +251,10 @@ class Queue:
         return self.deliveries.get(int(message_id)) if message_id.isdecimal() else None
 
     def _ordering_key(self, delivery: Delivery) -> str:
-        return delivery.message.ordering_key if self.resource.enable_message_ordering else ""
+        return str(delivery.message.ordering_key) if self.resource.enable_message_ordering else ""
 
 
-def _backoff(resource: Subscription) -> tuple[float, float]:
+def _backoff(resource: Proto) -> tuple[float, float]:
     """Shortest and longest pause before a message is tried again, in seconds."""
     if resource.HasField("retry_policy"):
         policy = resource.retry_policy

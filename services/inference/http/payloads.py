@@ -2,10 +2,9 @@
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-from fastapi import Depends, Request
+from fastapi import Request
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -113,17 +112,7 @@ def parse_json[T](adapter: TypeAdapter[T], body: bytes | memoryview) -> T:
         raise MalformedRequest(f"The body is not as its route documents it ({fault}). See /docs.") from None
 
 
-def json_body[T: BaseModel](model: type[T]) -> Callable[[Request], Awaitable[T]]:
-    """Return a dependency that reads a JSON body of any declared type: TensorFlow Serving's clients declare none."""
-    adapter = TypeAdapter(model)
-
-    async def parse(request: Request) -> T:
-        return parse_json(adapter, await request.body())
-
-    return parse
-
-
-async def _one_file(request: Request) -> ScanFile:
+async def file_of(request: Request) -> ScanFile:
     """Return the one file of a request: in a form, as the raw body, or in JSON.
 
     Raises MalformedRequest, UnsupportedMediaType.
@@ -142,18 +131,13 @@ async def _one_file(request: Request) -> ScanFile:
     return ScanFile(files[0])
 
 
-async def _many_files(request: Request) -> list[ScanFile]:
+async def files_of(request: Request) -> list[ScanFile]:
     """Return the files of a batch: a form of many, or JSON. Raises MalformedRequest, UnsupportedMediaType."""
     content_type = request.headers.get("content-type", "")
     kind, body = _kind(content_type), await request.body()
     if kind == "multipart/form-data":
         return [ScanFile(content) for content in multipart_files(body, content_type)]
     return parse_json(_INSTANCES, body).files if kind == "application/json" else _unsupported()
-
-
-FileOfRequest = Annotated[ScanFile, Depends(_one_file)]
-FilesOfRequest = Annotated[list[ScanFile], Depends(_many_files)]
-InstancesOfRequest = Annotated[Instances, Depends(json_body(Instances))]
 
 
 def multipart_files(body: bytes, content_type: str) -> list[bytes]:

@@ -1,9 +1,9 @@
 """Probes of the platform, and metrics for Prometheus."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from services.inference.http.dependencies import PredictorOfApp
+from services.inference.http.requests import model_of
 from services.inference.http.schemas import problems
 
 router = APIRouter(tags=["Probes"])
@@ -18,9 +18,9 @@ async def healthz() -> Response:
 
 
 @router.get("/readyz", summary="May requests be sent?", response_class=Response, responses=problems(503))
-async def readyz(predictor: PredictorOfApp) -> Response:
+async def readyz(request: Request) -> Response:
     """200 once a release is loaded and warm."""
-    predictor.models.current  # noqa: B018 - raises if there is none yet
+    model_of(request)
     return Response()
 
 

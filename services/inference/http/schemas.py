@@ -1,5 +1,6 @@
 """What the OpenAPI document says of requests that FastAPI does not parse itself, and of errors."""
 
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +27,7 @@ def request_body(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {kind: {"schema": s} for kind, s in content.items()}}}
 
 
+@cache
 def json_schema(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever pydantic validates
     """Return the JSON schema of what a JSON body must be, with every definition in its place."""
     schema = TypeAdapter(kind).json_schema()

@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, FailFast, Field, StrictBool, StrictInt, TypeAdapter
 
-from services.inference.http.dependencies import MODEL_NAME, PredictorOfApp
 from services.inference.http.payloads import Base64Content, MalformedRequest, parse_json
+from services.inference.http.requests import MODEL_NAME, model_of, predictor_of
 from services.inference.http.schemas import PREDICTION_PROBLEMS, json_schema, problems, request_body
 from services.inference.predictor import PredictionResult, Predictor, ScanFile
 from services.inference.worker_pool import in_order
@@ -35,7 +35,7 @@ _OUTPUTS: dict[OutputName, tuple[str, tuple[int, ...], Callable[[PredictionResul
     "prediction": ("BYTES", (), lambda result: result.predicted_class),
     "scan_id": ("BYTES", (), lambda result: result.scan_id),
     "types": ("FP32", (-1,), lambda result: list(result.prediction.types.values())),
-    "ood_score": ("FP32", (), lambda result: result.prediction.novelty),
+    "ood_score": ("FP32", (), lambda result: result.prediction.ood_score),
     "heat_map": ("FP32", (16, 16), lambda result: result.prediction.heat_map),
     "embedding": ("FP32", (-1,), lambda result: result.prediction.embedding),
 }
@@ -137,9 +137,9 @@ async def server_live() -> dict[str, bool]:
 
 
 @router.get("/v2/health/ready", summary="May requests be sent?", responses=problems(503))
-async def server_ready(predictor: PredictorOfApp) -> dict[str, bool]:
+async def server_ready(request: Request) -> dict[str, bool]:
     """True once a release is loaded and warm."""
-    predictor.models.current  # noqa: B018 - raises if there is none yet
+    model_of(request)
     return {"ready": True}
 
 
@@ -149,24 +149,17 @@ async def server_metadata() -> dict[str, Any]:
     return {"name": "scanflow", "version": "1", "extensions": ["binary_tensor_data"]}
 
 
-async def _model(predictor: PredictorOfApp, request: Request) -> Model:
-    """Return the release whose version the address names, or the served one: every route exists with and without."""
-    return predictor.models.of_version(request.path_params.get("version", ""))
-
-
-ModelOfRequest = Annotated[Model, Depends(_model)]
-
-
 @router.get(f"{_MODEL}/ready", summary="Is the model ready?", responses=problems(503))
 @router.get(f"{_MODEL}/versions/{{version}}/ready", include_in_schema=False)
-async def model_ready(_model: ModelOfRequest) -> dict[str, Any]:
+async def model_ready(request: Request) -> dict[str, Any]:
     """True for the release served, and for the one before it, which stays loaded."""
+    _named_model(request)
     return {"name": MODEL_NAME, "ready": True}
 
 
 @router.get(_MODEL, summary="Model metadata", responses=problems(503))
 @router.get(f"{_MODEL}/versions/{{version}}", include_in_schema=False)
-async def model_metadata(model: ModelOfRequest) -> dict[str, Any]:
+async def model_metadata(request: Request) -> dict[str, Any]:
     """Inputs and outputs."""
     inputs = [
         {"name": "image", "datatype": "BYTES", "shape": [-1]},
@@ -175,7 +168,7 @@ async def model_metadata(model: ModelOfRequest) -> dict[str, Any]:
     outputs = [
         {"name": name, "datatype": datatype, "shape": [-1, *shape]} for name, (datatype, shape, _) in _OUTPUTS.items()
     ]
-    versions = [model.card.version]
+    versions = [_named_model(request).card.version]
     return {"name": MODEL_NAME, "versions": versions, "platform": "litert", "inputs": inputs, "outputs": outputs}
 
 
@@ -188,8 +181,9 @@ async def model_metadata(model: ModelOfRequest) -> dict[str, Any]:
     openapi_extra=request_body({"application/json": json_schema(InferRequest)}),
 )
 @router.post(f"{_MODEL}/versions/{{version}}/infer", include_in_schema=False)
-async def infer(predictor: PredictorOfApp, model: ModelOfRequest, request: Request) -> Response:
+async def infer(request: Request) -> Response:
     """One input: `image`, BYTES (n), files of one page (in JSON base64); or `scan`, FP32 (n, 128, 128, 3) in [0, 1]."""
+    predictor, model = predictor_of(request), _named_model(request)
     head, tail = _split(await request.body(), request.headers.get(_HEADER))
     asked = parse_json(_REQUEST, head)
     work = _work(predictor, model, asked.inputs[0], tail)
@@ -199,6 +193,11 @@ async def infer(predictor: PredictorOfApp, model: ModelOfRequest, request: Reque
         model_name=MODEL_NAME, model_version=model.card.version, id=asked.id, outputs=[tensor for tensor, _ in outputs]
     )
     return _response(answer, b"".join(data for _, data in outputs))
+
+
+def _named_model(request: Request) -> Model:
+    """Return the release whose version the address names, or the served one: every route exists with and without."""
+    return predictor_of(request).models.of_version(request.path_params.get("version", ""))
 
 
 def _split(body: bytes, header: str | None) -> tuple[bytes, memoryview]:

@@ -3,11 +3,11 @@
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, TypeAdapter
 
-from services.inference.http.dependencies import MODEL_NAME, PredictorOfApp
-from services.inference.http.payloads import Instances, InstancesOfRequest
+from services.inference.http.payloads import Instances, parse_json
+from services.inference.http.requests import MODEL_NAME, model_of, predictor_of
 from services.inference.http.schemas import INSTANCES, PREDICTION_PROBLEMS, problems
 from services.inference.predictor import PredictionResult, Predictor
 from services.inference.worker_pool import in_order
@@ -15,6 +15,7 @@ from shared.ml.prediction import PagePredictions, PredictionResponse, answer_of
 
 router = APIRouter(tags=["TensorFlow Serving"])
 
+_INSTANCES = TypeAdapter(Instances)
 _MODEL = f"/v1/models/{MODEL_NAME}"
 
 
@@ -45,23 +46,24 @@ class ModelStatus(BaseModel):
     responses=PREDICTION_PROBLEMS,
     openapi_extra=INSTANCES,
 )
-async def predict_instances(predictor: PredictorOfApp, instances: InstancesOfRequest) -> Predictions:
+async def predict_instances(request: Request) -> Predictions:
     """`predictions` in the order of `instances`; one bad instance fails the request."""
-    return await predict_all(predictor, instances)
+    instances = parse_json(_INSTANCES, await request.body())  # whatever type it declares: curl's is a form's
+    return await predict_all(predictor_of(request), instances)
 
 
 @router.get(_MODEL, summary="Which release is served", responses=problems(503))
-async def model_status(predictor: PredictorOfApp) -> ModelStatus:
+async def model_status(request: Request) -> ModelStatus:
     """The release, which is the only version."""
     status = {"error_code": "OK", "error_message": ""}
-    version = predictor.models.current.card.version
+    version = model_of(request).card.version
     return ModelStatus(model_version_status=[ModelVersion(version=version, state="AVAILABLE", status=status)])
 
 
 @router.get(f"{_MODEL}/metadata", summary="The release's card", responses=problems(503))
-async def model_metadata(predictor: PredictorOfApp) -> dict[str, Any]:
+async def model_metadata(request: Request) -> dict[str, Any]:
     """What the instances are, and the release's version, threshold and figures."""
-    card = predictor.models.current.card
+    card = model_of(request).card
     outputs = {"probability": "DT_FLOAT", "prediction": "DT_STRING", "scan_id": "DT_STRING"}
     signature = {
         "inputs": {"image": _tensor("DT_STRING")},

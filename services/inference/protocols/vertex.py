@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, BeforeValidator
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, BeforeValidator, TypeAdapter
 
-from services.inference.http.dependencies import PredictorOfApp
-from services.inference.http.payloads import Instances, json_body
+from services.inference.http.payloads import Instances, parse_json
+from services.inference.http.requests import model_of, predictor_of
 from services.inference.protocols.tensorflow_serving import Predictions, predict_all
 from services.inference.settings import Settings
 
@@ -27,6 +27,9 @@ class VertexInstances(Instances):
     parameters: Annotated[Parameters, BeforeValidator(_none_is_empty)] = Parameters()
 
 
+_INSTANCES = TypeAdapter(VertexInstances)
+
+
 def vertex_router(settings: Settings) -> APIRouter:
     """Return the routes that Vertex AI names in the container's environment; none elsewhere."""
     router = APIRouter(tags=["Vertex AI"], include_in_schema=False)
@@ -37,12 +40,11 @@ def vertex_router(settings: Settings) -> APIRouter:
     return router
 
 
-async def _health(predictor: PredictorOfApp) -> Response:
-    predictor.models.current  # noqa: B018 - raises if there is none yet
+async def _health(request: Request) -> Response:
+    model_of(request)
     return Response()
 
 
-async def _predict(
-    predictor: PredictorOfApp, request: Annotated[VertexInstances, Depends(json_body(VertexInstances))]
-) -> Predictions:
-    return await predict_all(predictor, request, explain=request.parameters.explain)
+async def _predict(request: Request) -> Predictions:
+    body = parse_json(_INSTANCES, await request.body())
+    return await predict_all(predictor_of(request), body, explain=body.parameters.explain)

@@ -169,9 +169,9 @@ def process(*command: str | Path, **environment: str) -> Iterator[subprocess.Pop
 
 
 @contextmanager
-def stand_in(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def stand_in(folder: Path, port: int = 0, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The stand-in's process, and its address once it listens."""
-    command = (sys.executable, "-m", "local.emulators.pubsub", "--port", str(port), "--data-dir", folder)
+    command = (sys.executable, "-m", "local.emulators.pubsub", "--port", str(port), "--data-dir", folder, *options)
     with process(*command) as started:
         log = started.stdout.readline()
         assert "listening on" in log, log + started.stdout.read()
@@ -833,3 +833,49 @@ def test_folder_and_port_are_used_by_one_process(tmp_path):
             assert "Does another process use it?" in same_folder.stdout.read()
             assert "another process may use" in same_port.stdout.read()
             assert (same_folder.wait(PATIENCE), same_port.wait(PATIENCE)) == (1, 1)
+
+
+# What Pub/Sub may do
+
+
+def test_acknowledged_messages_are_delivered_once_more_and_then_no_more(tmp_path, endpoint):
+    with stand_in(tmp_path, 0, "--duplicate", "1") as (_, address):
+        service = Service(address)
+        topic = service.topic()
+        subscription = service.subscription(topic)
+        service.subscription(topic, push_config=endpoint.push_config)
+        service.publish(topic, b"twice")
+        assert endpoint.wait_for(2) == [b"twice", b"twice"]
+        for _ in range(2):
+            (received,) = service.pull(subscription)
+            service.acknowledge(subscription, received)
+        assert service.ready(subscription) == []
+        assert len(endpoint.bodies) == 2
+
+
+def test_late_messages_are_overtaken(tmp_path):
+    with stand_in(tmp_path, 0, "--late", "0.5", "--seed", "1") as (_, address):
+        service = Service(address)
+        topic = service.topic()
+        subscription = service.subscription(topic)
+        ids = [service.publish(topic, b"%d" % number) for number in range(20)]
+        received = [each.message.message_id for each in service.pull(subscription, len(ids))]
+        assert sorted(received) == sorted(ids)
+        assert received != ids
+
+
+def test_thin_pulls_bring_fewer_messages_than_there_are_and_all_in_the_end(tmp_path):
+    with stand_in(tmp_path, 0, "--thin-pulls", "--seed", "1") as (_, address):
+        service = Service(address)
+        topic = service.topic()
+        subscription = service.subscription(topic)
+        for number in range(50):
+            service.publish(topic, b"%d" % number)
+        pulls = []
+        while sum(pulls) < 50:
+            request = {"subscription": subscription, "max_messages": 50}
+            received = service.subscriber.pull(request=request, timeout=PATIENCE).received_messages
+            pulls.append(len(received))
+            service.acknowledge(subscription, *received)
+        assert len(pulls) > 1
+        assert service.ready(subscription) == []

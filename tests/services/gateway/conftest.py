@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 import requests
-from google.cloud import pubsub_v1
-from google.protobuf.duration_pb2 import Duration
-from google.pubsub_v1 import types
 
 from local.hospital.counterparts import PACS_TITLE, orthanc
+from local.hospital.study import study_uid
 from local.hospital.tools import missing
 from local.stack.processes import Service, Supervisor, free_port
 from local.stack.provision import make_buckets
 from local.stack.system import Stack
+from shared import config
 from shared.gcp import storage
+from shared.pseudonyms import pseudonym
 from tests.support.servers import Server, running
 
 TITLE = "SCANFLOW"
@@ -34,9 +34,10 @@ class Gateway:
     dicom_port: int
     bucket: str
 
-    def names(self) -> list[str]:
-        """Every object's name in the uploads bucket."""
-        return sorted(blob.name for blob in storage.objects(self.bucket))
+    def names(self, patient: str) -> list[str]:
+        """Every object's name of the sample study that was made with a patient's name."""
+        study = pseudonym(config.pseudonym_key(), study_uid(patient))
+        return sorted(blob.name for blob in storage.objects(self.bucket, f"Unlabelled/{study}/"))
 
 
 Start = Callable[..., "contextmanager[Gateway]"]
@@ -109,31 +110,3 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pacs]:
         yield Pacs(service, port)
     finally:
         supervisor.stop()
-
-
-@pytest.fixture
-def subscription() -> Iterator[Callable[..., str]]:
-    """Make empty subscriptions to series-summarised, of the same names as the gateway's, under a project of its own."""
-    project = f"hospital-{uuid.uuid4().hex[:8]}"
-    publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
-    for topic in ("series-summarised", "dead"):
-        publisher.create_topic(name=f"projects/{project}/topics/{topic}")
-
-    def made(name: str, attempts: int = 100) -> str:
-        subscriber.create_subscription(
-            types.Subscription(
-                name=f"projects/{project}/subscriptions/{name}",
-                topic=f"projects/{project}/topics/series-summarised",
-                ack_deadline_seconds=10,
-                retry_policy=types.RetryPolicy(
-                    minimum_backoff=Duration(seconds=1), maximum_backoff=Duration(seconds=1)
-                ),
-                dead_letter_policy=types.DeadLetterPolicy(
-                    dead_letter_topic=f"projects/{project}/topics/dead", max_delivery_attempts=attempts
-                ),
-            )
-        )
-        return project
-
-    with subscriber:
-        yield made

@@ -2,23 +2,28 @@
 
 import io
 import json
-import socket
+import signal
 import threading
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import requests
 from google.cloud import pubsub_v1
-from pydicom import dcmread
+from google.protobuf.duration_pb2 import Duration
+from google.pubsub_v1 import types
+from pydicom import Dataset, dcmread
 
 from local.hospital.counterparts import fhir_server
-from local.hospital.hl7_listener import _Server as Listener
+from local.hospital.hl7_listener import Listener
 from local.hospital.tools import missing
 from local.samples import encode, healthy_slices
 from local.stack.processes import Supervisor, free_port
 from local.stack.system import BUCKETS
+from services.gateway import deliveries
 from shared import config
 from shared.events import SeriesSummarised
 from shared.gcp import storage
@@ -29,32 +34,36 @@ from tests.services.gateway.test_receiver import instances, send
 from tests.support.series import slices, summarised
 from tests.support.waiting import wait_until
 
-Subscription = Callable[..., str]
+DESTINATIONS = ("deliver-dicom", "deliver-dicomweb", "deliver-fhir", "deliver-hl7")
 
 
-def publish(project: str, event: SeriesSummarised, times: int = 1) -> None:
-    publisher = pubsub_v1.PublisherClient()
-    for _ in range(times):
-        topic = f"projects/{project}/topics/series-summarised"
-        publisher.publish(topic, event.to_json(), event=event.TOPIC).result()
+@dataclass(frozen=True)
+class Hospital:
+    """A gateway that delivers to everything, and where its answers are published."""
 
+    gateway: Gateway
+    pacs: Pacs
+    fhir: str
+    hl7_port: int
+    project: str
+    start: Start
+    settings: dict[str, str]
 
-def answered(gateway: Gateway, name: str, **changes: object) -> SeriesSummarised:
-    """Send a series to the gateway; answers its summary, as the pipeline would publish it."""
-    assert send(gateway, instances(name)[10:12]) == [0, 0]
-    header = read_header(slices(name)[10])
-    key = config.pseudonym_key()
-    study, series = pseudonym(key, header.StudyInstanceUID), pseudonym(key, header.SeriesInstanceUID)
-    names = [object_name for object_name in gateway.names() if study in object_name]
-    event = summarised([storage.read(gateway.bucket, object_name) for object_name in names])
-    for one in event.suspicious:
-        storage.create(BUCKETS["scans"], one.name, encode(healthy_slices()[5], "PNG"), "image/png")
-    facts = json.loads(event.to_json())
-    return SeriesSummarised.from_json(json.dumps(facts | {"series_id": series, "study_id": study} | changes).encode())
+    def publish(self, event: SeriesSummarised, times: int = 1) -> None:
+        """Publish an answer, several times as Pub/Sub may deliver it."""
+        topic = f"projects/{self.project}/topics/series-summarised"
+        for _ in range(times):
+            pubsub_v1.PublisherClient().publish(topic, event.to_json(), event=event.TOPIC).result()
 
+    def reports(self, name: str) -> list[dict]:
+        """The reports that the EMR has of a patient."""
+        entries = requests.get(f"{self.fhir}/DiagnosticReport?_count=1000", timeout=60).json().get("entry") or []
+        found = [entry["resource"] for entry in entries]
+        return [one for one in found if one["subject"]["identifier"]["value"] == f"SAMPLE-{name}"]
 
-def study_uid(name: str) -> str:
-    return str(read_header(slices(name)[0]).StudyInstanceUID)
+    def results(self, name: str) -> tuple[int, int]:
+        """How many structured reports and heat map images the PACS has in a study."""
+        return len(self.pacs.instances(uid(name), "SR")), len(self.pacs.instances(uid(name), "OT"))
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +79,38 @@ def fhir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         supervisor.stop()
 
 
+@pytest.fixture(scope="module")
+def hospital(start: Start, pacs: Pacs, fhir: str) -> Iterator[Hospital]:
+    project, port = f"hospital-{uuid.uuid4().hex[:8]}", free_port()
+    _subscribe(project)
+    settings = {
+        "GOOGLE_CLOUD_PROJECT": project,
+        "DICOM_DESTINATION": pacs.peer,
+        "DICOMWEB_DESTINATION": f"{pacs.service.url}/dicom-web",
+        "FHIR_DESTINATION": fhir,
+        "HL7_DESTINATION": f"127.0.0.1:{port}",
+    }
+    with start(**settings) as gateway:
+        yield Hospital(gateway, pacs, fhir, port, project, start, settings)
+
+
+def _subscribe(project: str) -> None:
+    publisher = pubsub_v1.PublisherClient()
+    publisher.create_topic(name=f"projects/{project}/topics/series-summarised")
+    with pubsub_v1.SubscriberClient() as subscriber:
+        for name in DESTINATIONS:
+            subscriber.create_subscription(
+                types.Subscription(
+                    name=f"projects/{project}/subscriptions/{name}",
+                    topic=f"projects/{project}/topics/series-summarised",
+                    ack_deadline_seconds=10,
+                    retry_policy=types.RetryPolicy(
+                        minimum_backoff=Duration(seconds=1), maximum_backoff=Duration(seconds=1)
+                    ),
+                )
+            )
+
+
 @contextmanager
 def hl7_listener(directory: Path, port: int) -> Iterator[None]:
     with Listener(port, directory) as server:
@@ -78,138 +119,91 @@ def hl7_listener(directory: Path, port: int) -> Iterator[None]:
         server.shutdown()
 
 
-def test_report_and_heat_maps_are_in_the_study_once(start: Start, pacs: Pacs, subscription: Subscription) -> None:
-    project = subscription("deliver-dicom")
-    for content in slices("pacs")[10:12]:
-        pacs.store(content)
-    with start(GOOGLE_CLOUD_PROJECT=project, DICOM_DESTINATION=pacs.peer) as gateway:
-        publish(project, answered(gateway, "pacs"), times=5)
-        wait_until(lambda: len(pacs.instances(study_uid("pacs"), "OT")) == 2)
-        wait_until(lambda: not _backlog(project, "deliver-dicom"))
-    (report,) = pacs.instances(study_uid("pacs"), "SR")
-    assert len(pacs.instances(study_uid("pacs"), "OT")) == 2
-    referred = _referred(dcmread(io.BytesIO(pacs.file(report["ID"]))))
-    known = {instance["MainDicomTags"]["SOPInstanceUID"] for instance in pacs.instances(study_uid("pacs"), "MR")}
-    assert referred == known
+def uid(name: str) -> str:
+    return str(read_header(slices(name)[0]).StudyInstanceUID)
 
 
-def test_results_come_by_stow_too(start: Start, pacs: Pacs, subscription: Subscription) -> None:
-    project = subscription("deliver-dicomweb")
-    dicomweb = f"{pacs.service.url}/dicom-web"
-    with start(GOOGLE_CLOUD_PROJECT=project, DICOMWEB_DESTINATION=dicomweb) as gateway:
-        publish(project, answered(gateway, "stow-out"))
-        wait_until(lambda: len(pacs.instances(study_uid("stow-out"), "OT")) == 2)
-        assert len(pacs.instances(study_uid("stow-out"), "SR")) == 1
+def answered(gateway: Gateway, name: str, **changes: object) -> SeriesSummarised:
+    """Send two slices to the gateway; answers the summary of their series, as the pipeline publishes it."""
+    assert send(gateway, instances(name)[10:12]) == [0, 0]
+    event = summarised([storage.read(gateway.bucket, object_name) for object_name in gateway.names(name)])
+    for one in event.suspicious:
+        storage.create(BUCKETS["scans"], one.name, encode(healthy_slices()[5], "PNG"), "image/png")
+    header, key = read_header(slices(name)[10]), config.pseudonym_key()
+    ids = {
+        "study_id": pseudonym(key, header.StudyInstanceUID),
+        "series_id": pseudonym(key, header.SeriesInstanceUID),
+    }
+    return SeriesSummarised.from_json(json.dumps(json.loads(event.to_json()) | ids | changes).encode())
 
 
-def test_revision_is_a_second_report_that_names_the_first(start: Start, pacs: Pacs, subscription: Subscription) -> None:
-    project = subscription("deliver-dicom")
-    with start(GOOGLE_CLOUD_PROJECT=project, DICOM_DESTINATION=pacs.peer) as gateway:
-        publish(project, answered(gateway, "revised"))
-        wait_until(lambda: len(pacs.instances(study_uid("revised"), "SR")) == 1)
-        publish(project, answered(gateway, "revised", revision="f" * 64, previous_revision="e" * 64))
-        wait_until(lambda: len(pacs.instances(study_uid("revised"), "SR")) == 2)
-
-
-def test_report_is_in_the_emr_once(start: Start, fhir: str, subscription: Subscription) -> None:
-    project = subscription("deliver-fhir")
-    with start(GOOGLE_CLOUD_PROJECT=project, FHIR_DESTINATION=fhir) as gateway:
-        publish(project, answered(gateway, "emr"), times=3)
-        wait_until(lambda: not _backlog(project, "deliver-fhir") and _reports(fhir))
-    (report,) = _reports(fhir)
+def test_everything_arrives_once_however_often_it_is_delivered(hospital: Hospital, tmp_path: Path) -> None:
+    for content in slices("once")[10:12]:
+        hospital.pacs.store(content)
+    with hl7_listener(tmp_path, hospital.hl7_port):
+        hospital.publish(answered(hospital.gateway, "once"), times=5)
+        wait_until(lambda: hospital.results("once") == (1, 2) and hospital.reports("once"))
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 1)
+        hospital.publish(answered(hospital.gateway, "after"))  # what is published later is delivered later
+        wait_until(lambda: hospital.results("after") == (1, 2) and hospital.reports("after"))
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    assert hospital.results("once") == (1, 2)
+    (report,) = hospital.reports("once")
     assert report["status"] == "preliminary"
-    assert report["subject"]["identifier"]["value"] == "SAMPLE-emr"
+    assert "Sample^once" in "".join(file.read_text() for file in tmp_path.iterdir())
 
 
-def test_message_is_acknowledged_and_kept(start: Start, subscription: Subscription, tmp_path: Path) -> None:
-    project, port = subscription("deliver-hl7"), free_port()
-    with (
-        hl7_listener(tmp_path, port),
-        start(GOOGLE_CLOUD_PROJECT=project, HL7_DESTINATION=f"127.0.0.1:{port}") as gateway,
-    ):
-        publish(project, answered(gateway, "hl7"), times=2)
-        wait_until(lambda: not _backlog(project, "deliver-hl7") and list(tmp_path.iterdir()))
-    (message,) = tmp_path.iterdir()
-    assert "Sample^hl7" in message.read_text()
+def test_references_of_the_report_resolve_in_the_pacs(hospital: Hospital) -> None:
+    (report,) = hospital.pacs.instances(uid("once"), "SR")
+    known = {instance["MainDicomTags"]["SOPInstanceUID"] for instance in hospital.pacs.instances(uid("once"), "MR")}
+    assert _referred(dcmread(io.BytesIO(hospital.pacs.file(report["ID"])))) == known
+
+
+def test_revision_is_a_second_report_that_names_the_first(hospital: Hospital) -> None:
+    hospital.publish(answered(hospital.gateway, "revised"))
+    wait_until(lambda: hospital.results("revised") == (1, 2))
+    hospital.publish(answered(hospital.gateway, "revised", revision="f" * 64, previous_revision="e" * 64))
+    wait_until(lambda: hospital.results("revised") == (2, 4))
+    reports = [
+        dcmread(io.BytesIO(hospital.pacs.file(one["ID"]))) for one in hospital.pacs.instances(uid("revised"), "SR")
+    ]
+    (second,) = [report for report in reports if "PredecessorDocumentsSequence" in report]
+    (first,) = [report for report in reports if report is not second]
+    named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID
 
 
 def test_destination_that_is_down_gets_its_result_later_and_holds_up_no_other(
-    start: Start, pacs: Pacs, subscription: Subscription, tmp_path: Path
+    hospital: Hospital, tmp_path: Path
 ) -> None:
-    project, port = subscription("deliver-dicom"), free_port()
-    subscription("deliver-hl7")
-    settings = {"DICOM_DESTINATION": pacs.peer, "HL7_DESTINATION": f"127.0.0.1:{port}"}
-    with start(GOOGLE_CLOUD_PROJECT=project, **settings) as gateway:
-        publish(project, answered(gateway, "down"))
-        wait_until(lambda: len(pacs.instances(study_uid("down"), "SR")) == 1)
-        assert not list(tmp_path.iterdir())
-        with hl7_listener(tmp_path, port):
-            wait_until(lambda: list(tmp_path.iterdir()))
+    hospital.publish(answered(hospital.gateway, "down"))
+    wait_until(lambda: hospital.results("down") == (1, 2) and hospital.reports("down"))
+    assert not list(tmp_path.iterdir())
+    with hl7_listener(tmp_path, hospital.hl7_port):
+        wait_until(lambda: any("Sample^down" in file.read_text() for file in tmp_path.iterdir()))
 
 
-def test_interface_that_refuses_is_asked_again_until_the_dead_letter(start: Start, subscription: Subscription) -> None:
-    project = subscription("deliver-hl7", attempts=5)
-    subscriber = pubsub_v1.SubscriberClient()
-    buried = f"projects/{project}/subscriptions/buried"
-    subscriber.create_subscription(name=buried, topic=f"projects/{project}/topics/dead")
+def test_gateway_killed_while_it_delivers_delivers_once_when_it_is_back(hospital: Hospital, tmp_path: Path) -> None:
+    event = answered(hospital.gateway, "reborn")
+    hospital.publish(event)
+    hospital.gateway.server.process.send_signal(signal.SIGKILL)
+    hospital.gateway.server.process.wait()
     with (
-        _refusing() as port,
-        start(GOOGLE_CLOUD_PROJECT=project, HL7_DESTINATION=f"127.0.0.1:{port}") as gateway,
+        hl7_listener(tmp_path, hospital.hl7_port),
+        hospital.start(hospital.gateway.bucket, **hospital.settings),
     ):
-        event = answered(gateway, "refused")
-        publish(project, event)
-        found: list = []
-        wait_until(lambda: found.extend(_pulled(subscriber, buried)) or found)
-    assert SeriesSummarised.from_json(found[0].message.data) == event
-    subscriber.close()
+        wait_until(lambda: hospital.results("reborn") == (1, 2) and hospital.reports("reborn"))
+        wait_until(lambda: any("Sample^reborn" in file.read_text() for file in tmp_path.iterdir()))
+    assert len(hospital.reports("reborn")) == 1
 
 
-def test_series_that_did_not_come_through_the_gateway_is_let_go(start: Start, subscription: Subscription) -> None:
-    project = subscription("deliver-hl7", attempts=5)
-    with start(GOOGLE_CLOUD_PROJECT=project, HL7_DESTINATION="127.0.0.1:9"):
-        publish(project, summarised([b"slice"], source="upload"))
-        wait_until(lambda: not _backlog(project, "deliver-hl7"))
+def test_series_that_did_not_come_through_the_gateway_is_let_go() -> None:
+    delivered: list = []
+    deliveries.handle(summarised([b"slice"], source="upload"), "deliver-hl7", delivered.append)
+    assert not delivered
 
 
-@contextmanager
-def _refusing() -> Iterator[int]:
-    """An HL7 interface that answers every message with AE."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(65_536)
-                    connection.sendall(b"\x0bMSH|^~\\&|||||||ACK|1|P|2.5.1\rMSA|AE|1\r\x1c\r")
-
-        threading.Thread(target=answer, daemon=True).start()
-        yield server.getsockname()[1]
-
-
-def _pulled(subscriber: pubsub_v1.SubscriberClient, path: str) -> list:
-    return list(subscriber.pull(subscription=path, max_messages=1, return_immediately=True).received_messages)
-
-
-def _backlog(project: str, name: str) -> bool:
-    """Whether a message waits to be delivered: it is put back at once."""
-    with pubsub_v1.SubscriberClient() as subscriber:
-        path = f"projects/{project}/subscriptions/{name}"
-        waiting = _pulled(subscriber, path)
-        for one in waiting:
-            subscriber.modify_ack_deadline(subscription=path, ack_ids=[one.ack_id], ack_deadline_seconds=0)
-    return bool(waiting)
-
-
-def _reports(fhir: str) -> list[dict]:
-    entries = requests.get(f"{fhir}/DiagnosticReport", timeout=60).json().get("entry") or []
-    return [entry["resource"] for entry in entries]
-
-
-def _referred(report) -> set[str]:
+def _referred(report: Dataset) -> set[str]:
     found = set()
     for item in report.get("ContentSequence", []):
         if item.ValueType == "IMAGE":

@@ -25,27 +25,24 @@ def post(gateway: Gateway, content: bytes, path: str = "/studies", **headers: st
     return requests.post(gateway.server.url + path, data=content, headers={"Content-Type": TYPE} | headers, timeout=60)
 
 
-def test_instances_are_stored_and_named_in_the_answer(start: Start) -> None:
-    with start() as gateway:
-        answer = DICOMwebClient(gateway.server.url).store_instances(instances("stow")[:3])
-        assert len(answer.ReferencedSOPSequence) == 3
-        assert "FailedSOPSequence" not in answer
-        assert len(gateway.names()) == 3
+def test_instances_are_stored_and_named_in_the_answer(gateway: Gateway) -> None:
+    answer = DICOMwebClient(gateway.server.url).store_instances(instances("stow")[:3])
+    assert len(answer.ReferencedSOPSequence) == 3
+    assert "FailedSOPSequence" not in answer
+    assert len(gateway.names("stow")) == 3
 
 
-def test_same_instance_by_both_ways_is_one_object(start: Start) -> None:
-    with start() as gateway:
-        assert send(gateway, instances("both")[:1]) == [0]
-        assert post(gateway, body(slices("both")[0])).status_code == 200
-        assert len(gateway.names()) == 1
+def test_same_instance_by_both_ways_is_one_object(gateway: Gateway) -> None:
+    assert send(gateway, instances("both")[:1]) == [0]
+    assert post(gateway, body(slices("both")[0])).status_code == 200
+    assert len(gateway.names("both")) == 1
 
 
-def test_good_part_is_kept_and_bad_part_is_named(start: Start) -> None:
-    with start() as gateway:
-        answer = post(gateway, body(slices("mixed")[0], b"no DICOM"))
-        assert answer.status_code == 202
-        assert {"00081199", "00081198"} <= answer.json().keys()
-        assert len(gateway.names()) == 1
+def test_good_part_is_kept_and_bad_part_is_named(gateway: Gateway) -> None:
+    answer = post(gateway, body(slices("mixed")[0], b"no DICOM"))
+    assert answer.status_code == 202
+    assert {"00081199", "00081198"} <= answer.json().keys()
+    assert len(gateway.names("mixed")) == 1
 
 
 def test_nothing_kept_is_a_conflict(gateway: Gateway) -> None:
@@ -75,17 +72,16 @@ def test_bucket_that_cannot_be_reached_is_no_success(start: Start) -> None:
         assert post(gateway, body(slices("unreached")[0])).status_code == 503
 
 
-def test_received_study_can_be_asked_for(start: Start) -> None:
-    with start() as gateway:
-        datasets = instances("asked")[:4]
-        send(gateway, datasets)
-        client = DICOMwebClient(gateway.server.url)
-        study = str(datasets[0].StudyInstanceUID)
-        assert len(client.search_for_studies(search_filters={"StudyInstanceUID": study})) == 1
-        assert len(client.search_for_series(study)) == 1
-        found = {item["00080018"]["Value"][0] for item in client.search_for_instances(study)}
-        assert found == {str(dataset.SOPInstanceUID) for dataset in datasets}
-        assert client.search_for_instances("1.2.3") == []
+def test_received_study_can_be_asked_for(gateway: Gateway) -> None:
+    datasets = instances("asked")[:4]
+    send(gateway, datasets)
+    client = DICOMwebClient(gateway.server.url)
+    study = str(datasets[0].StudyInstanceUID)
+    assert len(client.search_for_studies(search_filters={"StudyInstanceUID": study})) == 1
+    assert len(client.search_for_series(study)) == 1
+    found = {item["00080018"]["Value"][0] for item in client.search_for_instances(study)}
+    assert found == {str(dataset.SOPInstanceUID) for dataset in datasets}
+    assert client.search_for_instances("1.2.3") == []
 
 
 def test_token_is_asked_for_where_there_is_one(start: Start) -> None:
@@ -95,9 +91,8 @@ def test_token_is_asked_for_where_there_is_one(start: Start) -> None:
         assert post(gateway, body(slices("token")[0]), Authorization="Bearer secret").status_code == 200
 
 
-def test_stored_file_is_whole(start: Start) -> None:
-    with start() as gateway:
-        post(gateway, body(slices("whole")[0]))
-        (name,) = gateway.names()
-        stored = dcmread(io.BytesIO(storage.read(gateway.bucket, name)))
-        assert stored == dcmread(io.BytesIO(slices("whole")[0]))
+def test_stored_file_is_whole(gateway: Gateway) -> None:
+    post(gateway, body(slices("whole")[0]))
+    (name,) = gateway.names("whole")
+    stored = dcmread(io.BytesIO(storage.read(gateway.bucket, name)))
+    assert stored == dcmread(io.BytesIO(slices("whole")[0]))

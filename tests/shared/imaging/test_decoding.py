@@ -17,21 +17,11 @@ from shared.errors import Reason, RejectedScan
 from shared.imaging.decoding import decode, encode_png
 from shared.imaging.intensity import scaled
 from shared.imaging.limits import MAX_BYTES, MAX_JPEG_SCANS, MAX_PAGES
+from tests.shared.imaging.drawn import DEEP, GREY, HEIGHT, RGB, WIDTH, saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:::pydicom")
 
-HEIGHT, WIDTH = 72, 60
-GREY = (np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)) + np.arange(WIDTH) % 7 * 9).astype(np.uint8)
-RGB = np.dstack([GREY, 255 - GREY, GREY // 2])
-DEEP = GREY.astype(np.uint16) * 13 + 5
 LOSSLESS = [None, "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits"]
-
-
-def saved(pixels, file_format, mode=None, **options):
-    image = Image.fromarray(pixels)
-    file = io.BytesIO()
-    (image.convert(mode) if mode else image).save(file, file_format, **options)
-    return file.getvalue()
 
 
 def tiff(pixels, **options):

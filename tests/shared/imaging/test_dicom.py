@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom import Dataset, Sequence, dcmread
 from pydicom.data import get_testdata_file
-from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
@@ -24,64 +23,16 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
-    MRImageStorage,
     RLELossless,
-    generate_uid,
 )
 
 from shared.errors import Reason, RejectedScan
 from shared.imaging.decoding import decode, encode_png
 from shared.imaging.intensity import scaled
 from shared.imaging.limits import MAX_JPEG_SCANS, MAX_PAGES
+from tests.shared.imaging.drawn import DEEP, GREY, PATIENT, compressed, dataset, dicom, written
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:::pydicom")
-
-HEIGHT, WIDTH = 72, 60
-GREY = (np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)) + np.arange(WIDTH) % 7 * 9).astype(np.uint8)
-DEEP = GREY.astype(np.uint16) * 13 + 5
-PATIENT = "Hypatia^Alexandria"
-
-
-def dataset(values, frames=None, syntax=ExplicitVRLittleEndian, **tags):
-    bits = values.dtype.itemsize * 8
-    made = Dataset()
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = syntax
-    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = MRImageStorage
-    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    made.PatientName, made.PatientID = PATIENT, PATIENT
-    made.Rows, made.Columns = values.shape[1 if frames else 0 :][:2]
-    made.SamplesPerPixel = 3 if values.ndim == 3 and not frames else 1
-    made.PhotometricInterpretation = "RGB" if made.SamplesPerPixel == 3 else "MONOCHROME2"
-    made.BitsAllocated = made.BitsStored = bits
-    made.HighBit, made.PixelRepresentation = bits - 1, int(values.dtype.kind == "i")
-    if made.SamplesPerPixel == 3:
-        made.PlanarConfiguration = 0
-    if frames:
-        made.NumberOfFrames = frames
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    made.PixelData = values.astype(values.dtype.newbyteorder(order)).tobytes()
-    made["PixelData"].VR = "OW"
-    for keyword, value in tags.items():
-        setattr(made, keyword, value)
-    return made
-
-
-def written(made):
-    file = io.BytesIO()
-    made.save_as(file, enforce_file_format=True)
-    return file.getvalue()
-
-
-def dicom(values, *arguments, **tags):
-    return written(dataset(values, *arguments, **tags))
-
-
-def compressed(frames, syntax, shape=GREY.shape, **tags):
-    made = dataset(np.zeros(shape, np.uint8), **tags)
-    made.file_meta.TransferSyntaxUID = syntax
-    made.PixelData = encapsulate(frames)
-    return written(made)
 
 
 def page(content):
@@ -312,7 +263,9 @@ def test_an_unknown_transfer_syntax_is_unsupported():
 
 
 def test_a_deflated_file_is_not_inflated_beyond_the_limit():
-    bomb = dicom(np.zeros((15000, 15000), np.uint8), syntax=DeflatedExplicitVRLittleEndian)
+    made = dataset(GREY, syntax=DeflatedExplicitVRLittleEndian)
+    made.PixelData = bytes(200 * 2**20)
+    bomb = written(made)
     assert reason(bomb) is Reason.TOO_LARGE_VOLUME
 
 

@@ -73,3 +73,22 @@ def test_the_released_graph_is_at_most_eight_megabytes():
 def test_serving_loads_no_tensorflow():
     code = "import sys, shared.ml.model; assert not {'tensorflow', 'keras'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=RELEASE.parents[2])
+
+
+def test_a_prediction_in_the_band_of_doubt_is_uncertain_and_says_why(model, tensors):
+    prediction = dataclasses.replace(model.predict(tensors[0]), is_brain_mri=True)
+    band = dataclasses.replace(model.card, uncertain_from=0.25, uncertain_to=0.75)
+    doubting = Model(band, (RELEASE / "model.tflite").read_bytes())
+
+    def reason(probability: float) -> str | None:
+        return doubting.uncertain_reason(dataclasses.replace(prediction, probability=probability))
+
+    assert [reason(p) is None for p in (0.24, 0.25, 0.5, 0.75, 0.76)] == [True, False, False, False, True]
+    assert "0.25 and 0.75" in reason(0.5)
+    refused = dataclasses.replace(prediction, probability=0.5, is_brain_mri=False)
+    assert doubting.uncertain_reason(refused) is None
+
+
+def test_a_release_without_a_band_of_doubt_is_never_uncertain(model, tensors):
+    unaware = Model(dataclasses.replace(model.card, uncertain_from=None, uncertain_to=None), model._graph)
+    assert unaware.uncertain_reason(unaware.predict(tensors[0])) is None

@@ -28,7 +28,7 @@ def test_answer_is_what_decoding_preparing_and_the_released_model_say(client: Te
     assert answer["probability"] == prediction.probability
     assert answer["prediction"] == model.predicted_class(prediction)
     assert answer["types"] == prediction.types
-    assert answer["ood_score"] == prediction.novelty
+    assert answer["ood_score"] == prediction.ood_score
     assert answer["threshold"] == model.card.threshold
     assert answer["model_version"] == model.card.version
     assert answer["scan_id"] == hashlib.sha256(jpeg).hexdigest()

@@ -1,0 +1,153 @@
+"""What a destination answers decides: only a result that it took on counts as delivered."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from pydicom import Dataset
+
+from services.gateway.destinations import dicom, dicomweb, fhir, hl7
+from services.gateway.destinations.errors import Undelivered
+from services.gateway.settings import BadSetting, Peer, Settings
+from shared.events import SeriesSummarised
+from shared.results.headers import read_header
+from shared.results.hl7 import control_id
+from shared.results.structured_report import structured_report
+from tests.support.series import slices, summarised
+
+
+@dataclass
+class Made:
+    """A result whose objects are made already."""
+
+    answer: SeriesSummarised
+    headers: list[Dataset]
+    objects: list[Dataset]
+
+
+@pytest.fixture(scope="module")
+def result() -> Made:
+    files = slices()[10:11]
+    answer, headers = summarised(files), [read_header(file) for file in files]
+    return Made(answer, headers, [structured_report(answer, headers)])
+
+
+@contextmanager
+def interface(answer: bytes) -> Iterator[tuple[str, int]]:
+    """An HL7 interface that answers every message with the same bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()
+
+
+def acknowledgement(code: str, of: str) -> bytes:
+    return f"\x0bMSH|^~\\&|||||||ACK|1|P|2.5.1\rMSA|{code}|{of}\r\x1c\r".encode()
+
+
+def test_message_that_is_taken_on_is_delivered(result: Made) -> None:
+    with interface(acknowledgement("AA", control_id(result.answer))) as address:
+        hl7.deliver(result, address)
+
+
+@pytest.mark.parametrize(
+    ("code", "of"), [("AE", ""), ("AR", ""), ("AA", "another"), ("", "")], ids=["error", "reject", "other", "empty"]
+)
+def test_message_that_is_not_taken_on_is_not(result: Made, code: str, of: str) -> None:
+    with (
+        interface(acknowledgement(code, of or control_id(result.answer))) as address,
+        pytest.raises(Undelivered),
+    ):
+        hl7.deliver(result, address)
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x0b", b"garbage\x1c\r", b"\xff\xfe\x1c\r"])
+def test_answer_that_is_no_hl7_is_no_delivery(result: Made, answer: bytes) -> None:
+    with interface(answer) as address, pytest.raises(Undelivered):
+        hl7.deliver(result, address)
+
+
+def test_nobody_there_is_no_delivery(result: Made) -> None:
+    settings = Settings.from_environment()
+    with pytest.raises(Undelivered):
+        hl7.deliver(result, ("127.0.0.1", 9))
+    with pytest.raises(Undelivered):
+        fhir.deliver(result, "http://127.0.0.1:9")
+    with pytest.raises(Undelivered):
+        dicomweb.deliver(result, "http://127.0.0.1:9")
+    with pytest.raises(Undelivered):
+        dicom.deliver(result, settings, Peer("PACS", "127.0.0.1", 9))
+
+
+@contextmanager
+def server(status: int, body: bytes) -> Iterator[str]:
+    """A web server that answers every POST alike."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Type", "application/dicom+json")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.mark.parametrize("status", [400, 401, 422, 500, 503])
+def test_refusal_of_the_fhir_server_is_no_delivery(result: Made, status: int) -> None:
+    with server(status, b"{}") as url, pytest.raises(Undelivered, match=str(status)):
+        fhir.deliver(result, url)
+
+
+def test_entry_that_failed_in_a_transaction_that_did_not_is_no_delivery(result: Made) -> None:
+    body = b'{"entry": [{"response": {"status": "201"}}, {"response": {"status": "412 Precondition Failed"}}]}'
+    with server(200, body) as url, pytest.raises(Undelivered, match="412"):
+        fhir.deliver(result, url)
+
+
+def test_failed_sequence_is_no_delivery_and_an_empty_one_is_a_delivery(result: Made) -> None:
+    with server(200, b'{"00081198": {"vr": "SQ"}}') as url:
+        dicomweb.deliver(result, url)
+    failed = b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [272]}}]}}'
+    with server(202, failed) as url, pytest.raises(Undelivered):
+        dicomweb.deliver(result, url)
+
+
+def test_settings_are_read_and_wrong_ones_say_what_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_PEERS", "MRI-1@10.0.0.7, MRI-2")
+    monkeypatch.setenv("DICOM_DESTINATION", "PACS@pacs.local:104")
+    monkeypatch.setenv("HL7_DESTINATION", "emr.local:2575")
+    settings = Settings.from_environment()
+    assert settings.peers == (Peer("MRI-1", "10.0.0.7"), Peer("MRI-2"))
+    assert settings.dicom_destination == Peer("PACS", "pacs.local", 104)
+    assert settings.hl7_destination == ("emr.local", 2575)
+    assert settings.dicom_host == "0.0.0.0"  # noqa: S104 - callers are restricted
+    for name, value in (("DICOM_DESTINATION", "PACS"), ("HL7_DESTINATION", "emr.local"), ("DICOM_PEERS", "x" * 17)):
+        with monkeypatch.context() as wrong, pytest.raises(BadSetting, match="write"):
+            wrong.setenv(name, value)
+            Settings.from_environment()
+
+
+def test_without_peers_and_token_only_this_machine_may_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DICOM_PEERS", "DICOMWEB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings.from_environment()
+    assert (settings.dicom_host, settings.http_host) == ("127.0.0.1", "127.0.0.1")
