@@ -25,7 +25,7 @@ locals {
 
   # account -> bucket -> what it may do with objects
   bucket_access = {
-    validate_scan       = { uploads = ["read"], scans = ["create"], quarantine = ["create"] }
+    validate_scan       = { uploads = ["read"], scans = ["read", "create"], quarantine = ["create"] }
     write_features      = { scans = ["read"], prepared = ["read"] }
     ingest_scans        = { uploads = ["read", "create"] }
     verify_ingestion    = { uploads = ["read"], scans = ["read"] }

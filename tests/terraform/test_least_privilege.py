@@ -21,6 +21,7 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "notification"): set(),
     ("storage", "create"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "replace"): {"storage.objects.create", "storage.objects.delete"},
+    ("storage", "settle"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
     ("storage", "write"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "copy"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
     ("pubsub", "publish"): {"pubsub.topics.publish"},
@@ -49,7 +50,7 @@ CALLS: dict[tuple[str, str], Permissions] = {
 NEEDS: dict[str, dict[str, Permissions]] = {
     "validate_scan": {
         "bucket uploads": {"storage.objects.get"},
-        "bucket scans": {"storage.objects.create", "storage.objects.delete"},
+        "bucket scans": {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
         "bucket quarantine": {"storage.objects.create", "storage.objects.delete"},
         "topic scan-accepted": {"pubsub.topics.publish"},
         "topic scan-rejected": {"pubsub.topics.publish"},
