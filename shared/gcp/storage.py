@@ -141,7 +141,7 @@ def notification(blob: Blob) -> tuple[bytes, dict[str, str]]:
         "name": blob.name,
         "generation": str(blob.generation),
         "size": str(blob.size),
-        "timeCreated": blob.time_created.isoformat(),
+        "timeCreated": blob.time_created.isoformat().replace("+00:00", "Z"),
         "contentType": blob.content_type,
         "md5Hash": blob.md5_hash,
         "crc32c": blob.crc32c,
