@@ -1,14 +1,20 @@
-"""The dashboard: `streamlit run dashboard/app.py`, with the repository's root on PYTHONPATH."""
+"""What every page has in common: its name, the notice, and the way to the others."""
+
+from pathlib import Path
 
 import streamlit as st
 
+FOLDER = Path(__file__).parent
 NOTICE = "**For research use. Not a medical device.** No answer on these pages may guide the care of a patient."
 
-st.set_page_config(page_title="Scanflow", page_icon=":material/neurology:", layout="wide")
+# A file of our own: Streamlit would fetch a named icon from another host, which closed networks do not reach.
+st.set_page_config(page_title="Scanflow", page_icon=str(FOLDER / "icon.png"), layout="wide")
+st.html(FOLDER / "app.css")
 page = st.navigation(
     [
         st.Page("views/read.py", title="Read a scan", icon=":material/radiology:", default=True),
         st.Page("views/worklist.py", title="Worklist", icon=":material/list_alt:"),
+        st.Page("views/studies.py", title="Studies", icon=":material/stacks:"),
         st.Page("views/model.py", title="Model", icon=":material/model_training:"),
         st.Page("views/data.py", title="Data", icon=":material/dataset:"),
         st.Page("views/operations.py", title="Operations", icon=":material/monitor_heart:"),

@@ -1,11 +1,17 @@
-"""What several pages show alike: colours, and a sentence where a source does not answer."""
+"""What several pages show alike: colours, patience, and a sentence where a source does not answer."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import altair as alt
+import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ctx
 
+from dashboard.export import percent
 from dashboard.inference_client import InferenceError
 from shared.gcp.bigquery import BigQueryError
 from shared.gcp.storage import StorageError
@@ -13,23 +19,89 @@ from shared.gcp.storage import StorageError
 PREDICTIONS = ("Cancer", "Non-Cancer", "Not a brain MRI")
 LABELS = ("Cancer", "Non-Cancer", "Unlabelled")
 COLOURS = {"Cancer": "#c8553d", "Non-Cancer": "#2a8799", "Not a brain MRI": "#8a7fb0", "Unlabelled": "#8d989e"}
-"""Of predictions and labels. Every place that uses them also says the word."""
-QUIET = "#888f94"
-"""Of marks and words that must be read on white and on black."""
+"""Of predictions and labels, for marks. Every place that uses them also says the word."""
+_TEXT_COLOURS = {
+    "light": {"Cancer": "#a8402a", "Non-Cancer": "#1a6b7b", "Not a brain MRI": "#665a92", "quiet": "#586268"},
+    "dark": {"Cancer": "#f0937e", "Non-Cancer": "#6cc4d4", "Not a brain MRI": "#b7acd8", "quiet": "#a9b4b9"},
+}
+"""The same for words: at least 4.5 to 1 on the theme's backgrounds."""
+_SLOW_S = 5
+"""A person who has waited so long is told for what."""
+
+
+def text_colours() -> Mapping[str, str]:
+    """Return the colours of words in the session's theme."""
+    return _TEXT_COLOURS["dark" if st.context.theme.type == "dark" else "light"]
+
+
+def quiet() -> str:
+    """Return the colour of marks and words that stand back."""
+    return text_colours()["quiet"]
 
 
 def coloured(field: str, names: Sequence[str], legend: bool = True) -> alt.Color:
-    """The colours of these predictions or labels."""
+    """Return the colours of these predictions or labels."""
     scale = alt.Scale(domain=list(names), range=[COLOURS[name] for name in names])
     return alt.Color(f"{field}:N", scale=scale, title=None, legend=alt.Legend(orient="top") if legend else None)
 
 
+def bar(probability: float) -> str:
+    """Return a probability as a bar of ten blocks and in words."""
+    full = round(probability * 10)
+    return f"{'█' * full}{'░' * (10 - full)} {percent(probability)}"
+
+
+def plain(text: str) -> str:
+    """Return text that Markdown shows as it is: a file's name must not become a link or a picture."""
+    return re.sub(r"([^\w\s])", r"\\\1", text).replace("\n", " ")
+
+
+def is_phone() -> bool:
+    """Return whether the browser says that it is one of a phone."""
+    return "Mobi" in (st.context.headers.get("User-Agent") or "")
+
+
+def table(frame: pd.DataFrame, rows: str) -> None:
+    """Show a small table whose first column, called `rows`, is the frame's index."""
+    st.table(frame.rename_axis(rows).rename_axis(None, axis=1).reset_index(), hide_index=True)
+
+
 def tabs(key: str, parts: Mapping[str, Callable[[], None]]) -> None:
-    """Tabs of which only the open one is drawn, and asks for what it shows; the address names it as `key`."""
+    """Show tabs of which only the open one is drawn, and asks for what it shows; the address names it as `key`."""
     for tab, (name, part) in zip(st.tabs(list(parts), key=key, bind="query-params"), parts.items(), strict=True):
         if tab.open:
             with tab, asking(name):
                 part()
+
+
+def patiently[T](ask: Callable[[], T], known: str) -> T:
+    """Return what `ask` returns: a skeleton stands there at once, and a sentence after 5 s. Raises what `ask` raises.
+
+    From the second time on, what stood there stays until the answer comes; `known` is the session's name for it.
+    """
+    place = st.empty()
+    if known not in st.session_state:
+        place.skeleton(height=300)
+    pool = ThreadPoolExecutor(1, initializer=add_script_run_ctx, initargs=(None, get_script_run_ctx()))
+    try:
+        waiting = pool.submit(ask)
+        try:
+            answer = waiting.result(_SLOW_S)
+        except TimeoutError:
+            if waiting.done():
+                raise
+            slow_sentence(place)
+            answer = waiting.result()
+    finally:
+        pool.shutdown(wait=False)
+        place.empty()
+    st.session_state[known] = True
+    return answer
+
+
+def slow_sentence(place: DeltaGenerator) -> None:
+    """Say what is waited for."""
+    place.info("BigQuery has not answered for 5 seconds. It is still asked.", icon=":material/hourglass:")
 
 
 @contextmanager

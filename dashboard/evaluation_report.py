@@ -12,11 +12,17 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from dashboard.export import percent
 from shared import config
 from shared.gcp import storage
 
 SPLITS = ("validation", "test")
 """What the release itself was measured on, at its threshold; folds have models of their own."""
+_ABILITIES = {
+    "leave_one_source_out": "On scans from a source that its training left out",
+    "test": "on test scans from the sources it was trained on",
+}
+"""What is said first of a release: splits, and what they are in words."""
 SHIPPED = Path(__file__).parents[1] / "reports" / "current"
 """Report of the release that ships with the code."""
 
@@ -45,6 +51,16 @@ class EvaluationReport:
     card: str
     """The model card, Markdown."""
     pictures: tuple[Picture, ...]
+
+    def abilities(self) -> str:
+        """Return one sentence on what the release can do, sources that it never saw first; empty if not measured."""
+        said = []
+        for name, scans in _ABILITIES.items():
+            split = self.metrics.get(name, {})
+            if split.get("recall") is not None and split.get("specificity") is not None:
+                found, cleared = percent(split["recall"]), percent(split["specificity"])
+                said.append(f"{scans} it finds {found} of the tumours and clears {cleared} of the scans without one")
+        return "; ".join(said) + "." if said else ""
 
     def drawn_curves(self) -> dict[str, dict[str, Any]]:
         """Return the curves with the operating threshold's exact pair among the ROC's points."""

@@ -1,15 +1,10 @@
 """The inference service's REST API, called as any other system calls it."""
 
-import base64
-import io
 import json
-from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
 import requests
-from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from requests.adapters import HTTPAdapter
@@ -17,6 +12,7 @@ from urllib3.util.retry import Retry
 
 from shared import config
 from shared.gcp import auth
+from shared.ml.prediction import PredictionResponse, parse_predictions
 
 _CONNECT_S, _ANSWER_S = 3, 60
 _BUSY = (429, 503)
@@ -40,64 +36,25 @@ class RefusedFile(InferenceError):  # noqa: N818 - what happened, not a fault
     """The service has read the file, and no retry will make it a scan."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CropBox:
-    """The square that the network saw, in the image's pixels; it may reach beyond the image."""
-
-    left: float
-    top: float
-    side: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PredictionResult:
-    """The service's answer for one scan: a file, or a page of one."""
-
-    scan_id: str
-    prediction: str
-    """Cancer, Non-Cancer or Not a brain MRI."""
-    probability: float
-    """Calibrated probability of Cancer, 0 to 1."""
-    threshold: float
-    """Called Cancer at or above it."""
-    types: dict[str, float]
-    """Probability of each tumour type, given that there is a tumour."""
-    model_version: str
-    timings_ms: dict[str, float]
-    heat_map: list[list[float]]
-    """16 x 16 cells of the crop box: evidence for Cancer (positive) or against it (negative)."""
-    crop_box: CropBox
-    image_png: bytes
-
-    @property
-    def image(self) -> np.ndarray:
-        """uint8 (h, w) grey or (h, w, 3) RGB: the page as decoded, at most 1,024 pixels a side."""
-        return np.asarray(Image.open(io.BytesIO(self.image_png)))
-
-    def record(self) -> dict[str, Any]:
-        """The answer without its picture, as it may be kept or sent on."""
-        return {name: value for name, value in asdict(self).items() if name != "image_png"}
-
-
-def read_file(content: bytes) -> list[PredictionResult]:
-    """The answer for every page of a file. Raises InferenceError."""
+def read_file(content: bytes) -> list[PredictionResponse]:
+    """Return the answer for every page of a file. Raises InferenceError."""
     return _results({"files": {"file": ("scan", content)}})
 
 
-def read_uri(uri: str) -> list[PredictionResult]:
-    """The answer for an object of the scans bucket. Raises InferenceError."""
+def read_uri(uri: str) -> list[PredictionResponse]:
+    """Return the answer for an object of the scans bucket. Raises InferenceError."""
     return _results({"json": {"uri": uri}})
 
 
 def model() -> dict[str, Any]:
-    """The served release: `version`, `threshold`, and `metrics` as its card holds them. Raises InferenceError."""
+    """Return the served release: `version`, `threshold`, and `metrics` as its card says. Raises InferenceError."""
     answer = _call("GET", "/v1/models/scanflow/metadata").json()
     card = answer["metadata"]
     return {"version": answer["model_spec"]["version"], "threshold": card["threshold"], "metrics": card["metrics"]}
 
 
 def is_ready() -> bool:
-    """Whether the service takes requests now."""
+    """Return whether the service takes requests now."""
     try:
         return _session().get(f"{config.inference_url()}/readyz", headers=_headers(), timeout=_CONNECT_S).ok
     except requests.RequestException:
@@ -110,20 +67,8 @@ def metrics() -> list[Sample]:
     return [sample for family in families for sample in family.samples]
 
 
-def _results(body: dict[str, Any]) -> list[PredictionResult]:
-    answer = _call("POST", "/v1/predict", params={"explain": "true"}, **body).json()
-    return [_result(scan) for scan in answer.get("scans", [answer])]
-
-
-def _result(scan: dict[str, Any]) -> PredictionResult:
-    heat_map = scan["heat_map"]
-    fields = ("scan_id", "prediction", "probability", "threshold", "types", "model_version", "timings_ms")
-    return PredictionResult(
-        **{name: scan[name] for name in fields},
-        heat_map=heat_map["values"],
-        crop_box=CropBox(**heat_map["crop_box"]),
-        image_png=base64.b64decode(heat_map["image_png"]),
-    )
+def _results(body: dict[str, Any]) -> list[PredictionResponse]:
+    return parse_predictions(_call("POST", "/v1/predict", params={"explain": "true"}, **body).json())
 
 
 def _call(method: str, path: str, **request: Any) -> requests.Response:  # noqa: ANN401 - handed on to requests

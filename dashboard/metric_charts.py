@@ -1,15 +1,19 @@
 """A report's figures as tables and curves."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from dashboard.components import COLOURS, QUIET
+from dashboard.components import COLOURS, quiet
 
 Figures = Mapping[str, Any]
 """Values by name; `<name>_low` and `<name>_high` are a value's interval."""
+
+_SHAPES = ["circle", "square", "triangle-up", "diamond"]
+_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
 METRICS = {
     "auc_roc": "AUC, ROC",
@@ -100,7 +104,8 @@ def roc(points: list[dict[str, float]], operating: tuple[float, float]) -> alt.L
             tooltip=[alt.Tooltip(name, format=".3f") for name in ("sensitivity", "specificity")],
         )
     )
-    return (curve + dot).properties(height=340)
+    chart: alt.LayerChart = (curve + dot).properties(height=340)
+    return chart
 
 
 def calibration(points: list[dict[str, float]]) -> alt.LayerChart:
@@ -111,6 +116,40 @@ def calibration(points: list[dict[str, float]]) -> alt.LayerChart:
         alt.Y("observed:Q", title="Share that was Cancer", axis=alt.Axis(format="%")),
         tooltip=["count", alt.Tooltip("predicted", format=".3f"), alt.Tooltip("observed", format=".3f")],
     )
-    diagonal = alt.Chart(ideal).mark_line(strokeDash=[4, 4], color=QUIET).encode(x="predicted", y="observed")
+    diagonal = alt.Chart(ideal).mark_line(strokeDash=[4, 4], color=quiet()).encode(x="predicted", y="observed")
     points_drawn = axes.mark_circle(color=COLOURS["Cancer"], opacity=1).encode(alt.Size("count:Q", legend=None))
-    return (diagonal + axes.mark_line(color=COLOURS["Cancer"]) + points_drawn).properties(height=340)
+    trend = [axes.mark_line(color=COLOURS["Cancer"])] if len(points) > 2 else []
+    return alt.LayerChart(layer=[diagonal, *trend, points_drawn], height=340)
+
+
+def over_time(  # noqa: PLR0913 - a chart's parts
+    frame: pd.DataFrame,
+    value: str,
+    by: str,
+    title: str,
+    looked_at: tuple[datetime, datetime],
+    *,
+    colours: Mapping[str, str] | None = None,
+) -> alt.LayerChart:
+    """Return a value over time: points of a shape per kind, and a line where there are three or more.
+
+    Each kind has its own dashes too, so that lines that lie on each other are told apart. The frame has the columns
+    `at`, `value` and `by`.
+    """
+    kinds = list(colours) if colours else sorted(frame[by].unique())
+    scale = alt.Scale(domain=kinds, range=list(colours.values())) if colours else alt.Scale(domain=kinds)
+    legend = alt.Legend(orient="top")
+    span = alt.Scale(domain=[moment.isoformat() for moment in looked_at])
+    axis = alt.Axis(format="%d %b %H:%M", labelAngle=0, tickCount=6)
+    x, y = alt.X("at:T", title=None, scale=span, axis=axis), alt.Y(f"{value}:Q", title=title)
+    colour = alt.Color(f"{by}:N", scale=scale, title=None, legend=legend)
+    shapes = alt.Shape(f"{by}:N", scale=alt.Scale(domain=kinds, range=_SHAPES), title=None, legend=legend)
+    dashes = alt.StrokeDash(f"{by}:N", scale=alt.Scale(domain=kinds, range=_DASHES), title=None, legend=legend)
+    tooltip = [alt.Tooltip("at:T", format="%d %b %H:%M"), by, alt.Tooltip(f"{value}:Q", format=",.3~f")]
+    points = (
+        alt.Chart(frame).mark_point(filled=True, size=55, opacity=0.9).encode(x, y, colour, shapes, tooltip=tooltip)
+    )
+    joined = frame[frame.groupby(by)["at"].transform("size") >= 3]
+    lines = alt.Chart(joined).mark_line(strokeWidth=2).encode(x, y, colour, dashes)
+    chart: alt.LayerChart = (lines + points).properties(height=280)
+    return chart

@@ -1,4 +1,4 @@
-"""Whether the corridor moves, and whether scans and answers look as they did in training."""
+"""Whether the pipeline moves, and whether scans and predictions look as they did in training."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -73,9 +73,9 @@ def waiting() -> list[Row]:
 
 @st.cache_data(ttl=10, max_entries=20, show_spinner=False)
 def dead_letters(window: str) -> list[Row]:
-    """What steps have given up, newest first: 200 at most, `total` counts all, `lost` those whose work is not done.
+    """Messages that exhausted their retries, newest first, at most 200; `lost` counts all whose work is not done.
 
-    A letter `is_done` where a replay has done since what it asked for; None where that cannot be told, since an upload
+    A message `is_done` if a replay has since done what it asked for; None if that cannot be told, since an upload
     that was never validated has no scan id. Raises BigQueryError.
     """
     sql = """
@@ -119,8 +119,8 @@ def probabilities(window: str) -> list[Row]:
     return _back_to(window, sql)
 
 
-def answers() -> None:
-    """Ask BigQuery for nothing. Raises BigQueryError where it does not answer."""
+def ping() -> None:
+    """Ask BigQuery for nothing. Raises BigQueryError if it does not answer."""
     query("SELECT 1")
 
 

@@ -7,15 +7,15 @@ from shared.gcp.bigquery import Row, query
 
 @st.cache_data(ttl=30, max_entries=10, show_spinner=False)
 def versions() -> list[Row]:
-    """Models that have scored scans, newest first, and what readers said of their answers. Raises BigQueryError."""
+    """Models that have scored scans, newest first, and what readers said of their predictions. Raises BigQueryError."""
     sql = """
     WITH heard AS (
-      SELECT model_version, COUNT(*) AS opinions, COUNTIF(agrees) AS agreed
+      SELECT model_version, COUNT(*) AS feedback, COUNTIF(agrees) AS agreed
       FROM `{dataset}.feedback` GROUP BY model_version
     )
     SELECT model_version, MIN(predicted_at) AS first_at, MAX(predicted_at) AS last_at, COUNT(*) AS scans,
       AVG(threshold) AS threshold, COUNTIF(prediction = 'Cancer') / COUNT(*) AS called_cancer,
-      COUNTIF(prediction = 'Not a brain MRI') / COUNT(*) AS refused, ANY_VALUE(opinions) AS opinions,
+      COUNTIF(prediction = 'Not a brain MRI') / COUNT(*) AS refused, ANY_VALUE(feedback) AS feedback,
       ANY_VALUE(agreed) AS agreed
     FROM `{dataset}.predictions` LEFT JOIN heard USING (model_version)
     GROUP BY model_version ORDER BY last_at DESC LIMIT 100
@@ -25,7 +25,7 @@ def versions() -> list[Row]:
 
 @st.cache_data(ttl=60, max_entries=20, show_spinner=False)
 def compared(one: str, other: str) -> list[Row]:
-    """Scans that two versions have both scored, by their answers: `one`, `other`, `scans`, `moved`.
+    """Scans that two versions have both scored, by their predictions: `one`, `other`, `scans`, `moved`.
 
     Raises BigQueryError.
     """

@@ -43,6 +43,8 @@ WITH scored AS (
   SELECT scan_id, prediction, probability, threshold, predicted_at
   FROM `{dataset}.predictions`
   QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id ORDER BY predicted_at DESC) = 1
+), heard AS (
+  SELECT scan_id, COUNTIF(agrees) AS agreed, COUNTIF(NOT agrees) AS disagreed FROM `{dataset}.feedback` GROUP BY scan_id
 ), arrived AS (
   SELECT scan_id, label, source, uploaded_at, CAST(NULL AS STRING) AS reason FROM `{dataset}.scans`
   UNION ALL SELECT file_id, label, source, uploaded_at, reason FROM `{dataset}.rejections`
@@ -50,10 +52,10 @@ WITH scored AS (
   SELECT *, COUNT(*) OVER () AS total FROM arrived LEFT JOIN scored USING (scan_id)
   {conditions} ORDER BY {order} LIMIT {limit} OFFSET {offset}
 )
-SELECT *, predicted_at IS NOT NULL AS scored,
-  EXISTS (SELECT 1 FROM `{dataset}.features` AS written WHERE written.scan_id = page.scan_id) AS described,
-  EXISTS (SELECT 1 FROM `{dataset}.cnn_features` AS written WHERE written.scan_id = page.scan_id) AS prepared
-FROM page ORDER BY {order}
+SELECT *, predicted_at IS NOT NULL AS is_scored,
+  EXISTS (SELECT 1 FROM `{dataset}.features` AS written WHERE written.scan_id = page.scan_id) AS has_features,
+  EXISTS (SELECT 1 FROM `{dataset}.cnn_features` AS written WHERE written.scan_id = page.scan_id) AS is_prepared
+FROM page LEFT JOIN heard USING (scan_id) ORDER BY {order}
 """
 
 
@@ -108,7 +110,7 @@ def trail(scan_id: str) -> list[Row]:
     FROM `{dataset}.cnn_features` WHERE scan_id = @scan_id
     UNION ALL SELECT recorded_at, 'Not prepared', reason
     FROM `{dataset}.preprocessing_errors` WHERE scan_id = @scan_id
-    UNION ALL SELECT exhausted_at, 'Given up', CONCAT(subscription, ', after ', attempts, ' attempts')
+    UNION ALL SELECT exhausted_at, 'Out of retries', CONCAT(subscription, ', after ', attempts, ' attempts')
     FROM `{dataset}.dead_letters` WHERE scan_id = @scan_id
     UNION ALL SELECT given_at, IF(agrees, 'A reader agreed', 'A reader disagreed'), reading
     FROM `{dataset}.feedback` WHERE scan_id = @scan_id

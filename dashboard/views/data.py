@@ -18,7 +18,7 @@ def main() -> None:
             "Scans": lambda: _scans(collection.composition()),
             "Features": lambda: _projection(collection.embeddings()),
             "Ingestion checks": lambda: _checks(collection.ingestion_checks()),
-            "Readers' corrections": lambda: _disputed(feedback.disagreements()),
+            "Readers' corrections": lambda: _corrections(feedback.disagreements()),
         },
     )
 
@@ -39,18 +39,18 @@ def _scans(rows: list[Row]) -> None:
         column.metric(name, f"{value:,}", border=True)
     left, right = st.columns(2, gap="large")
     with left:
-        st.markdown("#### Folder and source")
+        st.markdown("## Folder and source")
         st.altair_chart(_stacked(groups, "source"), alt="Scans by source and folder")
     with right:
-        st.markdown("#### Format")
+        st.markdown("## Format")
         st.altair_chart(_stacked(groups, "format"), alt="Scans by format and folder")
-    st.markdown("#### Size in pixels")
+    st.markdown("## Size in pixels")
     st.altair_chart(_sizes(collection.sizes()), alt="Scans by width and height, the 300 most frequent sizes")
 
 
 def _stacked(groups: pd.DataFrame, by: str) -> alt.Chart:
     totals = groups.groupby([by, "label"], as_index=False)["scans"].sum()
-    return (
+    chart: alt.Chart = (
         alt.Chart(totals)
         .mark_bar()
         .encode(
@@ -61,10 +61,11 @@ def _stacked(groups: pd.DataFrame, by: str) -> alt.Chart:
         )
         .properties(height=130 + 36 * totals[by].nunique())
     )
+    return chart
 
 
 def _sizes(rows: list[Row]) -> alt.Chart:
-    return (
+    chart: alt.Chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_circle(opacity=0.6)
         .encode(
@@ -76,6 +77,7 @@ def _sizes(rows: list[Row]) -> alt.Chart:
         )
         .properties(height=360)
     )
+    return chart
 
 
 def _projection(rows: list[Row]) -> None:
@@ -151,7 +153,7 @@ def _checks(rows: list[Row]) -> None:
     )
 
 
-def _disputed(rows: list[Row]) -> None:
+def _corrections(rows: list[Row]) -> None:
     if not rows:
         st.info("No reader has corrected an answer yet. Corrections are given on Read a scan.")
         return

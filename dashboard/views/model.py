@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import evaluation_report, inference_client, metric_charts
-from dashboard.components import asking, tabs
+from dashboard.components import asking, table, tabs
 from dashboard.evaluation_report import EvaluationReport
 from dashboard.queries import releases
 from shared.gcp.bigquery import Row
@@ -33,12 +33,15 @@ OUTCOMES = {"promoted": "Promoted", "kept back": "Kept back", "rolled back to": 
 def main() -> None:
     """The page."""
     served: dict[str, Any] = {}
+    first = st.container()
     with asking("model"):
         served = inference_client.model()
         st.markdown(f"Served now: **{served['version']}**, which says Cancer from {served['threshold']:.1%} on.")
     report = None
     with asking("report"):
         report = _report(served.get("version", ""))
+    if report and (abilities := report.abilities()):
+        first.markdown(f"**{abilities}** It names no other disease, and scans unlike these may fare worse.")
     tabs(
         "part",
         {
@@ -72,25 +75,25 @@ def _figures(report: EvaluationReport | None) -> None:
         return
     metrics, curves = report.metrics, report.drawn_curves()
     splits = {key: title for key, title in SPLITS.items() if key in metrics}
-    st.markdown("#### On groups of scans that training never saw")
-    st.table(metric_charts.measured({title: metrics[key] for key, title in splits.items()}))
+    st.markdown("## On groups of scans that training never saw")
+    table(metric_charts.measured({title: metrics[key] for key, title in splits.items()}), "Metric")
     st.caption("In brackets: 95% confidence interval, by bootstrap over groups of near-identical scans.")
     if curves:
         name = _split(curves, "figures")
         _curves(curves[name], metrics.get("threshold", 0.5))
         if name in metrics:
-            st.markdown("#### Confusion: of 100 scans of each kind, at the operating threshold")
-            st.table(metric_charts.confusion(metrics[name]))
+            st.markdown("## Confusion: of 100 scans of each kind, at the operating threshold")
+            table(metric_charts.confusion(metrics[name]), "Labelled")
     for name, (title, meaning) in NAMED.items():
         if metrics.get(name):
-            st.markdown(f"#### {title}")
-            st.table(metric_charts.listed(metrics[name]))
+            st.markdown(f"## {title}")
+            table(metric_charts.listed(metrics[name]), "Of")
             st.caption(meaning)
-    st.markdown("#### More of the report")
+    st.markdown("## More of the report")
     for name, group in metrics.items():
         if name not in (*SPLITS, *NAMED) and isinstance(group, dict) and group:
             with st.expander(name.replace("_", " ").capitalize()):
-                st.table(metric_charts.listed(group))
+                table(metric_charts.listed(group), "Of")
 
 
 def _split(curves: dict[str, Any], key: str) -> str:
@@ -109,12 +112,12 @@ def _split(curves: dict[str, Any], key: str) -> str:
 def _curves(curve: dict[str, Any], threshold: float) -> None:
     left, right = st.columns(2, gap="large")
     with left:
-        st.markdown("#### ROC")
+        st.markdown("## ROC")
         chart = metric_charts.roc(curve["roc"], evaluation_report.operating_point(curve["roc"], threshold))
         st.altair_chart(chart, alt="Sensitivity against the share of healthy scans called Cancer")
         st.caption(f"The dot: the operating threshold of {threshold:.1%}.")
     with right:
-        st.markdown("#### Calibration")
+        st.markdown("## Calibration")
         if curve.get("calibration"):
             chart = metric_charts.calibration(curve["calibration"])
             st.altair_chart(chart, alt="Share of Cancer among scans, against the probability that the model gave")
@@ -150,14 +153,15 @@ def _thousand(sensitivity: float, specificity: float, prevalence: float) -> None
     """The confusion matrix of a thousand people."""
     ill, well = 1000 * prevalence, 1000 * (1 - prevalence)
     st.markdown("Of 1,000 people scanned")
-    st.table(
+    table(
         pd.DataFrame(
             {
                 "Called Cancer": [f"{ill * sensitivity:.0f}", f"{well * (1 - specificity):.0f}"],
                 "Called Non-Cancer": [f"{ill * (1 - sensitivity):.0f}", f"{well * specificity:.0f}"],
             },
             index=["have a tumour", "have none"],
-        )
+        ),
+        "Of 1,000",
     )
 
 
@@ -167,7 +171,7 @@ def _heat_maps(report: EvaluationReport | None) -> None:
     if not galleries:
         st.info(NO_REPORT if report is None else f"The report of release {report.version} has no heat maps.")
     for picture in galleries:
-        st.markdown(f"#### {picture.title}")
+        st.markdown(f"## {picture.title}")
         content = evaluation_report.file(report.version, picture.file) if report else None
         if content is None:
             st.caption("The report lacks this picture.")
@@ -183,14 +187,14 @@ def _versions(decisions: list[Row], scorers: list[Row]) -> None:
 
 
 def _decisions(decisions: list[Row]) -> None:
-    st.markdown("#### Release decisions")
+    st.markdown("## Release decisions")
     if not decisions:
         st.caption(
             "No release has been decided on yet: what is served came with the code. "
-            "`python -m services.training promote` asks the gate and records what it says."
+            "`python -m services.training promote` applies the promotion criteria and records the decision."
         )
         return
-    table = {
+    decided = {
         "Decided": [row["decided_at"] for row in decisions],
         "Version": [row["version"] for row in decisions],
         "Outcome": [OUTCOMES.get(row["outcome"], row["outcome"]) for row in decisions],
@@ -198,24 +202,24 @@ def _decisions(decisions: list[Row]) -> None:
         "Why": [" ".join(row["reasons"]) or None for row in decisions],
     }
     st.dataframe(
-        pd.DataFrame(table),
+        pd.DataFrame(decided),
         hide_index=True,
         column_config={
             "Decided": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC", help="UTC"),
             "Why": st.column_config.TextColumn(width="large"),
         },
-        alt="Decisions of the release gate and of people, newest first",
+        alt="Decisions of the promotion criteria and of people, newest first",
     )
 
 
 def _scorers(versions: list[Row]) -> None:
-    st.markdown("#### Versions that have scored scans")
+    st.markdown("## Versions that have scored scans")
     if not versions:
         st.caption("No model has scored a scan of the bucket yet.")
         return
-    table = pd.DataFrame(versions).assign(agreement=lambda frame: frame["agreed"] / frame["opinions"])
+    scorers = pd.DataFrame(versions).assign(agreement=lambda frame: frame["agreed"] / frame["feedback"])
     st.dataframe(
-        table.drop(columns=["agreed"]),
+        scorers.drop(columns=["agreed"]),
         hide_index=True,
         column_config={
             "model_version": "Version",
@@ -225,7 +229,7 @@ def _scorers(versions: list[Row]) -> None:
             "threshold": st.column_config.NumberColumn("Threshold", format="%.3f"),
             "called_cancer": st.column_config.NumberColumn("Called Cancer", format="percent"),
             "refused": st.column_config.NumberColumn("Not a brain MRI", format="percent"),
-            "opinions": st.column_config.NumberColumn("Readers' opinions", format="localized"),
+            "feedback": st.column_config.NumberColumn("Readers' feedback", format="localized"),
             "agreement": st.column_config.NumberColumn("Readers agree", format="percent"),
         },
         alt="Versions that have scored scans of the bucket",
@@ -234,7 +238,7 @@ def _scorers(versions: list[Row]) -> None:
 
 def _comparison(decisions: list[Row], versions: list[Row]) -> None:
     """Two versions side by side: their figures on the frozen test, and their answers for the same scans."""
-    st.markdown("#### Two versions compared")
+    st.markdown("## Two versions compared")
     tested = {row["version"]: json.loads(row["figures"]) for row in decisions if row["figures"]}
     names = list(dict.fromkeys([*(row["model_version"] for row in versions), *tested]))
     if len(names) < 2:
@@ -246,12 +250,12 @@ def _comparison(decisions: list[Row], versions: list[Row]) -> None:
     other = right.selectbox("with", names, names.index(before), key="compare other")
     known = {version: tested[version] for version in dict.fromkeys((one, other)) if version in tested}
     if known:
-        st.table(metric_charts.measured(known))
-        st.caption("On the frozen test, as the release gate saw them.")
-    _answers(one, other)
+        table(metric_charts.measured(known), "Metric")
+        st.caption("On the frozen test, as the promotion criteria saw them.")
+    _agreement(one, other)
 
 
-def _answers(one: str, other: str) -> None:
+def _agreement(one: str, other: str) -> None:
     rows = releases.compared(one, other)
     if not rows:
         st.caption("No scan of the bucket was scored by both.")
@@ -262,7 +266,7 @@ def _answers(one: str, other: str) -> None:
         f"{total:,} scans scored by both: {same / total:.1%} alike; the probability moved by {moved:.3f} on average."
     )
     matrix = pd.DataFrame(rows).pivot_table(index="one", columns="other", values="scans", fill_value=0)
-    st.table(matrix.rename_axis(index=one, columns=other).astype(int))
+    table(matrix.add_prefix(f"{other}: ").astype(int), one)
 
 
 def _card(report: EvaluationReport | None) -> None:

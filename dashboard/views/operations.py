@@ -1,15 +1,16 @@
-"""Operations: is the corridor moving, and do scans and answers still look as they did in training?"""
+"""Operations: is the pipeline moving, and do scans and predictions still look as they did in training?"""
 
 import resource
 from datetime import UTC, datetime
+from typing import Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 from prometheus_client.samples import Sample
 
-from dashboard import evaluation_report, inference_client
-from dashboard.components import QUIET, asking
+from dashboard import evaluation_report, inference_client, metric_charts
+from dashboard.components import asking, quiet
 from dashboard.queries import operations
 from shared.gcp.bigquery import Row
 
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def _waiting(rows: list[Row], letters: list[Row]) -> None:
-    st.markdown("#### Waiting and given up")
+    st.markdown("## Waiting, and out of retries")
     *steps, late, lost = st.columns(len(rows) + 2)
     for column, row in zip(steps, rows, strict=True):
         age = (datetime.now(UTC) - row["oldest"]).total_seconds() if row["oldest"] else 0
@@ -50,8 +51,8 @@ def _waiting(rows: list[Row], letters: list[Row]) -> None:
     word = "retries are over" if stuck else "nothing is stuck"
     late.metric("Waiting over 15 minutes", f"{stuck:,}", word, delta_color="off", delta_arrow="off", border=True)
     total, undone = (letters[0]["total"], letters[0]["lost"]) if letters else (0, 0)
-    done = f"{total - undone:,} done since" if total else "nothing given up"
-    lost.metric("Dead letters", f"{total:,}", done, delta_color="off", delta_arrow="off", border=True)
+    done = f"{total - undone:,} done since" if total else "no message is out of retries"
+    lost.metric("Dead-letter messages", f"{total:,}", done, delta_color="off", delta_arrow="off", border=True)
     if letters:
         _letters(letters)
 
@@ -59,7 +60,7 @@ def _waiting(rows: list[Row], letters: list[Row]) -> None:
 def _letters(letters: list[Row]) -> None:
     done = {True: "yes", False: "no", None: "cannot be told"}
     table = {
-        "Given up": [row["exhausted_at"] for row in letters],
+        "Out of retries": [row["exhausted_at"] for row in letters],
         "By": [row["subscription"] for row in letters],
         "Attempts": [row["attempts"] for row in letters],
         "Done since": [done[row["is_done"]] for row in letters],
@@ -68,7 +69,10 @@ def _letters(letters: list[Row]) -> None:
     }
     when = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone="UTC", help="UTC")
     st.dataframe(
-        pd.DataFrame(table), hide_index=True, column_config={"Given up": when}, alt="Dead letters, newest first"
+        pd.DataFrame(table),
+        hide_index=True,
+        column_config={"Out of retries": when},
+        alt="Dead-letter messages, newest first",
     )
     st.caption("A dead letter is kept for 31 days, to be replayed as docs/operations/recovery.md tells.")
 
@@ -80,31 +84,17 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _lines(frame: pd.DataFrame, value: str, by: str, title: str, colours: dict[str, str] | None = None) -> alt.Chart:
-    """A value over the time looked back on, one line a kind."""
-    scale = alt.Scale(domain=list(colours), range=list(colours.values())) if colours else alt.Undefined
+def _lines(
+    frame: pd.DataFrame, value: str, by: str, title: str, colours: dict[str, str] | None = None
+) -> alt.LayerChart:
+    """A value over the time looked back on."""
     now = datetime.now(UTC)
-    looked_at = [(now - operations.WINDOWS[st.session_state["window"]][0]).isoformat(), now.isoformat()]
-    return (
-        alt.Chart(frame)
-        .mark_line(point=True, strokeWidth=2)
-        .encode(
-            alt.X(
-                "at:T",
-                title=None,
-                scale=alt.Scale(domain=looked_at),
-                axis=alt.Axis(format="%d %b %H:%M", labelAngle=0, tickCount=6),
-            ),
-            alt.Y(f"{value}:Q", title=title),
-            alt.Color(f"{by}:N", scale=scale, title=None, legend=alt.Legend(orient="top")),
-            tooltip=[alt.Tooltip("at:T", format="%d %b %H:%M"), by, alt.Tooltip(f"{value}:Q", format=",.3~f")],
-        )
-        .properties(height=280)
-    )
+    looked_at = (now - operations.WINDOWS[st.session_state["window"]][0], now)
+    return metric_charts.over_time(frame, value, by, title, looked_at, colours=colours)
 
 
 def _throughput(rows: list[Row]) -> None:
-    st.markdown("#### Files")
+    st.markdown("## Files")
     if not rows:
         st.info("No file has arrived in this time.")
         return
@@ -113,7 +103,7 @@ def _throughput(rows: list[Row]) -> None:
 
 
 def _rejections(rows: list[Row]) -> None:
-    st.markdown("#### Rejected, by reason")
+    st.markdown("## Rejected, by reason")
     if not rows:
         st.info("No file was rejected in this time.")
         return
@@ -132,7 +122,7 @@ def _rejections(rows: list[Row]) -> None:
 
 
 def _latency(rows: list[Row]) -> None:
-    st.markdown("#### Seconds from upload to answer")
+    st.markdown("## Seconds from upload to answer")
     if not rows:
         st.info("No scan was scored in this time.")
         return
@@ -144,18 +134,18 @@ def _latency(rows: list[Row]) -> None:
 def _drift(inputs: list[Row], probabilities: list[Row]) -> None:
     report = evaluation_report.of_release(inference_client.model()["version"])
     reference = report.reference if report else {}
-    st.markdown("#### Drift")
+    st.markdown("## Drift")
     if not reference:
         st.caption("The served release has no training reference in its report, so the curves stand alone.")
     left, right = st.columns(2, gap="large")
     with left:
         _inputs(inputs, reference)
     with right:
-        _answers(probabilities, reference.get("probability"))
+        _probabilities(probabilities, reference.get("probability"))
 
 
-def _inputs(rows: list[Row], reference: dict) -> None:
-    """How far each pixel statistic has moved, in the training scans' own deviations where these are known."""
+def _inputs(rows: list[Row], reference: dict[str, Any]) -> None:
+    """How far each pixel statistic has moved, in standard deviations of the training scans if these are known."""
     st.markdown("Prepared pixels of arriving scans")
     if not rows:
         st.info("No features were written in this time.")
@@ -169,7 +159,7 @@ def _inputs(rows: list[Row], reference: dict) -> None:
     st.altair_chart(_lines(lines, "value", "statistic", title), alt="Pixel statistics of arriving scans over time")
 
 
-def _answers(rows: list[Row], reference: list[float] | None) -> None:
+def _probabilities(rows: list[Row], reference: list[float] | None) -> None:
     st.markdown("Calibrated probabilities")
     if not rows:
         st.info("No scan was scored in this time.")
@@ -187,7 +177,7 @@ def _answers(rows: list[Row], reference: list[float] | None) -> None:
     if reference:
         chart += (
             alt.Chart(shares.assign(share=reference))
-            .mark_line(point=True, color=QUIET, strokeDash=[4, 4])
+            .mark_line(point=True, color=quiet(), strokeDash=[4, 4])
             .encode(x, y="share:Q")
         )
     st.altair_chart(chart.properties(height=260), alt="Share of scans by calibrated probability, in tenths")
@@ -196,7 +186,7 @@ def _answers(rows: list[Row], reference: list[float] | None) -> None:
 
 
 def _health() -> None:
-    st.markdown("#### Health")
+    st.markdown("## Health")
     api_column, table_column, own = st.columns(3)
     ready = inference_client.is_ready()
     api_column.metric("Inference service", "ready" if ready else "not ready", border=True)
@@ -212,7 +202,7 @@ def _health() -> None:
 def _bigquery_seconds() -> None:
     start = datetime.now(UTC)
     with asking("bigquery"):
-        operations.answers()
+        operations.ping()
         took = (datetime.now(UTC) - start).total_seconds()
         st.metric("BigQuery answers in", f"{took:.2f} s", border=True)
 
@@ -233,9 +223,13 @@ def _service(samples: list[Sample]) -> None:
     ]
     left, right = st.columns(2, gap="large")
     left.markdown("Inference service since its start, by stage")
-    left.table(pd.DataFrame(stages), hide_index=True)
-    right.markdown("Its answers, by HTTP status")
-    right.table(pd.DataFrame(responses), hide_index=True)
+    left.table(pd.DataFrame(stages), hide_index=True) if stages else left.info(
+        "Its stages stand here after its first scan."
+    )
+    right.markdown("Its responses, by HTTP status")
+    right.table(pd.DataFrame(responses), hide_index=True) if responses else right.info(
+        "Statuses stand here after its first response."
+    )
 
 
 main()

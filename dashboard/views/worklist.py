@@ -1,18 +1,17 @@
-"""Worklist: what arrived through the bucket, newest first and live, with its way along the corridor."""
+"""Worklist: what arrived through the bucket, newest first and live, with how far each scan has come."""
 
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboard.components import LABELS, PREDICTIONS
+from dashboard.components import LABELS, PREDICTIONS, bar, is_phone, patiently, text_colours
 from dashboard.queries import scans
 from shared.gcp.bigquery import BigQueryError, Row
 
-STEPS_A_LINE = 5
 MAX_PAGES = 1_000_000
-STEPS = ("Uploaded", "Accepted", "Scored", "Features", "Prepared", "Rejected")
-STEP_COLOURS = ("gray", "blue", "green", "violet", "orange", "red")
+STEPS = ("Accepted", "Scored", "Features", "Prepared", "Rejected")
+STEP_COLOURS = ("gray", "green", "violet", "orange", "red")
 
 
 def main() -> None:
@@ -24,7 +23,8 @@ def main() -> None:
 
 def _asked() -> tuple[str, str | None, dict[str, str]]:
     """Order, status and filters as chosen; they travel in the address, so that a worklist can be sent as a link."""
-    search, sort, status, prediction, label, source = st.columns([3, 3, 3, 2, 2, 2])
+    with st.expander("Order and filters", expanded=not is_phone(), icon=":material/filter_list:"):
+        search, sort, status, prediction, label, source = st.columns([3, 3, 3, 2, 2, 2])
     linked: dict[str, Any] = {"bind": "query-params", "on_change": _first_page}
     optional = linked | {"index": None, "placeholder": "Any"}
     beginning = search.text_input("Scan id begins with", key="search", max_chars=70, **linked)
@@ -47,39 +47,49 @@ def _sources() -> list[str]:
 
 
 def _board(sort: str, status: str | None, filters: dict[str, str]) -> None:
-    """The part that runs again by itself."""
-    _table(sort, status, filters)
-    with st.container(border=True):
+    """The part that runs again by itself: the list, and beside it what became of the chosen scan."""
+    left, right = st.columns([7, 3], gap="medium")
+    with left:
+        _table(sort, status, filters)
+    with right, st.container(border=True):
         _detail(st.session_state.get("worklist scan"))
 
 
 def _table(sort: str, status: str | None, filters: dict[str, str]) -> None:
-    page = _page()
     try:
-        rows = scans.worklist(sort, status, filters, page)
+        rows, page = patiently(lambda: _rows(sort, status, filters), known="worklist rows")
     except BigQueryError:
         st.error("The list of scans cannot be reached. Your filters are kept.", icon=":material/cloud_off:")
         st.button("Try again", icon=":material/refresh:")
         return
+    st.session_state["page"] = page
     total = rows[0]["total"] if rows else 0
     if not rows:
-        st.info(
-            "No scan matches."
-            if filters or status or page > 1
-            else "No scan has arrived yet. Drop one into the uploads bucket."
-        )
+        is_narrowed = bool(filters or status)
+        st.info("No scan matches." if is_narrowed else "No scan has arrived yet. Drop one into the uploads bucket.")
     st.caption(f"{total:,} {'file' if total == 1 else 'files'}")
     st.dataframe(
         _shown(rows),
         key="worklist",
         hide_index=True,
-        height=36 * min(len(rows) + 1, 13) + 2,
+        height=36 * min(max(len(rows), 1) + 1, 15) + 2,
         selection_mode="single-row",
         on_select=lambda: _select(rows),
         column_config=_columns(),
-        alt="Files that arrived, one a row: when, answer, probability of cancer, steps done, folder, source, scan id",
+        alt="Files that arrived, one per row: when, answer, probability of cancer, step, readers, folder, source, scan",
     )
-    st.pagination(min(max(-(-total // scans.PAGE_ROWS), page), MAX_PAGES), key="page", bind="query-params")
+    st.pagination(max(-(-total // scans.PAGE_ROWS), 1), key="page", bind="query-params")
+
+
+def _rows(sort: str, status: str | None, filters: dict[str, str]) -> tuple[list[Row], int]:
+    """Return the page asked for, or the last one if there are fewer, and its number. Raises BigQueryError."""
+    page = _page()
+    rows = scans.worklist(sort, status, filters, page)
+    if not rows and page > 1:
+        first = scans.worklist(sort, status, filters, 1)
+        page = max(-(-first[0]["total"] // scans.PAGE_ROWS), 1) if first else 1
+        rows = scans.worklist(sort, status, filters, page)
+    return rows, page
 
 
 def _page() -> int:
@@ -97,45 +107,64 @@ def _select(rows: list[Row]) -> None:
     """Remember the row by its id, as it was shown when it was chosen: by the next run newer rows may stand above it."""
     chosen = st.session_state.worklist.selection.rows
     st.session_state["worklist scan"] = rows[chosen[0]]["scan_id"] if chosen else None
+    st.session_state["worklist ids"] = [row["scan_id"] for row in rows if not row["reason"]]
 
 
-def _shown(rows: list[Row]) -> pd.DataFrame:
+def _shown(rows: list[Row]) -> "pd.io.formats.style.Styler":
+    colours = text_colours()
     columns = {
         "Arrived": [row["uploaded_at"] for row in rows],
         "Answer": [row["prediction"] or row["reason"] for row in rows],
-        "Probability": [row["probability"] for row in rows],
-        "Steps": [_steps(row) for row in rows],
+        "P(cancer)": [_probability(row) for row in rows],
+        "Step": [[_step(row)] for row in rows],
+        "Readers": [_readers(row) for row in rows],
         "Folder": [row["label"] for row in rows],
         "Source": [row["source"] for row in rows],
-        "Scan": [row["scan_id"] for row in rows],
+        "Scan": [row["scan_id"][:12] + row["scan_id"][64:] for row in rows],
     }
-    return pd.DataFrame(columns)
+    styles = [f"color: {colours[row['prediction']]}" if row["prediction"] else "" for row in rows]
+    return pd.DataFrame(columns).style.apply(lambda column: styles, subset=["Answer", "P(cancer)"])
 
 
-def _steps(row: Row) -> list[str]:
+def _probability(row: Row) -> str | None:
+    """A bar and the probability in whole per cent; nothing if there is no answer about a tumour."""
+    if row["probability"] is None or row["prediction"] == "Not a brain MRI":
+        return None
+    return bar(row["probability"])
+
+
+def _readers(row: Row) -> str | None:
+    said = [f"{row[kind]} {kind}" for kind in ("agreed", "disagreed") if row[kind]]
+    return ", ".join(said) or None
+
+
+def _step(row: Row) -> str:
+    """The furthest that a file has come."""
     if row["reason"]:
-        return ["Uploaded", "Rejected"]
-    done = (True, True, row["scored"], row["described"], row["prepared"])
-    return [step for step, is_done in zip(STEPS, done, strict=False) if is_done]
+        return "Rejected"
+    done = (row["is_prepared"], row["has_features"], row["is_scored"])
+    return next(
+        (step for step, is_done in zip(("Prepared", "Features", "Scored"), done, strict=True) if is_done), "Accepted"
+    )
 
 
-def _columns() -> dict[str, object]:
+def _columns() -> dict[str, Any]:
     config = st.column_config
     return {
-        "Arrived": config.DatetimeColumn(format="MM-DD HH:mm:ss", timezone="UTC", help="UTC", width=125),
-        "Answer": config.TextColumn(help="The prediction, or why the file was rejected", width=125),
-        "Probability": config.ProgressColumn(
-            "P(cancer)", format="percent", min_value=0, max_value=1, help="Calibrated", width=110
-        ),
-        "Steps": config.MultiselectColumn(options=STEPS, color=STEP_COLOURS, width=345),
-        "Folder": config.TextColumn(width=100),
-        "Source": config.TextColumn(width=80),
-        "Scan": config.TextColumn(help="SHA-256 of the file, and the page where it has several"),
+        "Arrived": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC", help="UTC", width=125),
+        "Answer": config.TextColumn(help="The prediction, or why the file was rejected", width=115),
+        "P(cancer)": config.TextColumn(help="Calibrated probability of cancer", width=130),
+        "Step": config.MultiselectColumn(options=STEPS, color=STEP_COLOURS, width=95, help="The furthest it has come"),
+        "Readers": config.TextColumn(help="What readers said of the answer", width=95),
+        "Folder": config.TextColumn(width=90),
+        "Source": config.TextColumn(width=75),
+        "Scan": config.TextColumn(help="The beginning of its id, and the page if the file has several", width=110),
     }
 
 
 def _detail(scan_id: str | None) -> None:
-    """When each step of the chosen scan was done, from left to right."""
+    """When each step of the chosen scan was done."""
+    st.markdown("## Chosen scan")
     if not scan_id:
         st.caption("Choose a row to see when each step was done, and to read the scan.")
         return
@@ -144,15 +173,14 @@ def _detail(scan_id: str | None) -> None:
     except BigQueryError:
         st.error("This scan's steps cannot be read now.", icon=":material/cloud_off:")
         return
-    name, read = st.columns([5, 1], vertical_alignment="center")
-    name.text(f"Scan {scan_id}")
     accepted = any(step["step"] == "Accepted" for step in trail)
-    if accepted and read.button("Read this scan", type="primary", width="stretch"):
+    if accepted and st.button("Read this scan", type="primary", width="stretch", shortcut="Enter"):
         st.switch_page("views/read.py", query_params={"scan": scan_id})
-    for start in range(0, len(trail), STEPS_A_LINE):
-        for column, step in zip(st.columns(STEPS_A_LINE), trail[start:], strict=False):
-            column.markdown(f"**{step['step']}**  \n:gray[{step['at']:%Y-%m-%d %H:%M:%S}]")
-            column.text(step["detail"])
+    for step in trail:
+        st.markdown(f"**{step['step']}** · {step['at']:%Y-%m-%d %H:%M:%S}")
+        st.text(step["detail"])
+    with st.expander("Its whole id"):
+        st.code(scan_id, language=None, wrap_lines=True)
 
 
 main()

@@ -194,7 +194,7 @@ def _entry_points() -> list[Service]:
     }
     events = [_function(step, "cloudevent", values) for step in declared()["steps"]]
     scheduled = [_function(step, "http", values) for step in declared()["scheduled"]]
-    streamlit = ["-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(dashboard)]
+    streamlit = ["-m", "streamlit", "run", "dashboard/server.py", "--server.port", str(dashboard)]
     streamlit += ["--server.address", "127.0.0.1", "--server.headless", "true", "--browser.gatherUsageStats", "false"]
     return [
         _python(

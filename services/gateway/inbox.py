@@ -2,12 +2,15 @@
 
 import hashlib
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
@@ -21,6 +24,24 @@ from shared.results.identity import MANUFACTURER, uid_of
 SOURCE = "gateway"
 """Of everything received here, by which an answer is known to belong to a study of the hospital's."""
 _READ = ["Manufacturer", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality"]
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom raises for bytes that are no DICOM file."""
+_WITHIN_S = 20
+"""Senders wait 30 seconds for an answer, as a rule: then they are better told to send again."""
 _IMPLEMENTATION = uid_of("implementation")
 
 
@@ -50,13 +71,12 @@ class Instance:
     @classmethod
     def of_file(cls, content: bytes) -> "Instance":
         """Parse a DICOM file. Raises Unidentified."""
-        stream = io.BytesIO(content)
+        header = header_of(content)
         try:
-            header = dcmread(stream, stop_before_pixels=True, specific_tags=_READ)
             start = 144 + header.file_meta.FileMetaInformationGroupLength
             return cls(header, content[start:], str(header.file_meta.TransferSyntaxUID))
-        except (AttributeError, ValueError, OSError, NotImplementedError) as error:
-            raise Unidentified("Send DICOM files: preamble, file meta information and data set.") from error
+        except AttributeError:
+            raise Unidentified("Send DICOM files with their file meta information.") from None
 
     def file(self) -> bytes:
         """Return a DICOM file with file meta information of our own.
@@ -75,6 +95,14 @@ class Instance:
         return buffer.getvalue() + self.dataset
 
 
+def header_of(content: bytes) -> Dataset:
+    """Return what a DICOM file says of itself, no more than its UIDs and maker. Raises Unidentified."""
+    try:
+        return dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=_READ)
+    except _UNREADABLE:
+        raise Unidentified("Send DICOM files: preamble, file meta information and data set.") from None
+
+
 def keep(instance: Instance) -> Outcome:
     """Store an instance, unless it is there; returns once it is durable. Raises Unidentified or StorageError."""
     header = instance.header
@@ -85,7 +113,9 @@ def keep(instance: Instance) -> Outcome:
         return Outcome.RETURNED
     content = instance.file()
     name = series_folder(header.StudyInstanceUID, header.SeriesInstanceUID) + _file(hashlib.sha256(content).hexdigest())
-    stored = storage.create(config.uploads_bucket(), name, content, "application/dicom", {"source": SOURCE})
+    stored = storage.create(
+        config.uploads_bucket(), name, content, "application/dicom", {"source": SOURCE}, within_s=_WITHIN_S
+    )
     return Outcome.STORED if stored else Outcome.KNOWN
 
 

@@ -1,13 +1,10 @@
 """The C-STORE and C-ECHO receiver. Success is answered only once the object is durable in the uploads bucket."""
 
-import io
 import logging
 import socket
 import ssl
 from typing import Any, cast
 
-from pydicom import dcmread
-from pydicom.dataset import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -87,13 +84,6 @@ def _stored(event: Event) -> int:
 
 
 def _instance(event: Event) -> Instance:
-    """Return the object without decoding it beyond its UIDs."""
-    dataset = event.encoded_dataset(include_meta=False)
-    return Instance(_header(event), dataset, str(event.context.transfer_syntax))
-
-
-def _header(event: Event) -> Dataset:
-    try:
-        return dcmread(io.BytesIO(event.encoded_dataset()), stop_before_pixels=True, specific_tags=inbox._READ)
-    except (ValueError, OSError, NotImplementedError) as error:
-        raise Unidentified("The data set cannot be read.") from error
+    """Return the object without decoding it beyond its UIDs. Raises Unidentified."""
+    header = inbox.header_of(event.encoded_dataset())
+    return Instance(header, event.encoded_dataset(include_meta=False), str(event.context.transfer_syntax))

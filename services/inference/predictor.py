@@ -136,7 +136,7 @@ class Predictor:
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(self._settings.model_poll_seconds)
-            await asyncio.to_thread(self.models.refresh, self._settings.models_bucket)
+            await asyncio.to_thread(self.models.refresh)
 
     async def _read(self, file: ScanFile) -> tuple[bytes, str]:
         """Return the file's bytes, and the scan's id if its object's name tells it."""

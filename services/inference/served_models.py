@@ -1,6 +1,5 @@
 """Which release is served: the bundled one, or the one that `current.json` in the models bucket points at."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,6 @@ from services.inference.settings import Settings
 from shared.ml.model import CARD_FILE, GRAPH_FILE, Card, Model, ModelMismatch, read_release
 
 BUNDLED = Path(__file__).parent / "release"
-POINTER = "current.json"
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +58,7 @@ class ServedModels:
             self.serve(download_release(bucket, folder.strip("/")))
             return
         if settings.models_bucket:
-            self.follow(settings.models_bucket)
+            self.follow()
         if self._current is None:
             self.serve(bundled_release())
 
@@ -73,50 +71,48 @@ class ServedModels:
         self._current, self._previous = model, self._current
         logger.info("serving release %s", model.card.version)
 
-    def refresh(self, bucket: str) -> None:
-        """Follow the bucket's pointer; if the bucket cannot be read, log it and go on serving."""
+    def refresh(self) -> None:
+        """Follow the pointer; if the bucket cannot be read, log it and go on serving."""
         from shared.gcp import storage  # noqa: PLC0415 - loaded by `load_first` if a bucket is named
 
         try:
-            self.follow(bucket)
+            self.follow()
         except storage.StorageError as error:
             logger.error("%s; still serving %s", error, self.current.card.version)
 
-    def follow(self, bucket: str) -> None:
-        """Serve what the bucket's pointer names, if that is another release. Keeps the current one if it is refused.
+    def follow(self) -> None:
+        """Serve what the models bucket's pointer names. Keeps the current release if that is refused.
 
         Raises StorageError if the bucket cannot be read.
         """
         version = None
         try:
-            version = pointed_version(bucket)
+            version = pointed_version()
             if version in (None, self._refused) or (self._current and version == self._current.card.version):
                 return
-            self.serve(self._loaded(bucket, version))
+            self.serve(self._loaded(version))
             self._refused = None
         except ModelMismatch as mismatch:
             REFUSED_RELEASES.inc()
             self._refused = version
             logger.error("refused release %s: %s", version, mismatch)
 
-    def _loaded(self, bucket: str, version: str) -> Model:
+    def _loaded(self, version: str) -> Model:
+        from shared.gcp.registry import RELEASES  # noqa: PLC0415 - loaded by now
+
         if self._previous and self._previous.card.version == version:
             return self._previous
-        return download_release(bucket, f"releases/{version}")
+        return download_release(RELEASES.bucket(), f"{RELEASES.folder}/{version}")
 
 
-def pointed_version(bucket: str) -> str | None:
-    """Return the version that `current.json` names, None before the first release.
+def pointed_version() -> str | None:
+    """Return the version that the models bucket's pointer names, None before the first release.
 
     Raises StorageError, or ModelMismatch if it names none.
     """
-    from shared.gcp import storage  # noqa: PLC0415 - its second of import is paid only if a bucket is named
+    from shared.gcp.registry import RELEASES, read_pointer  # noqa: PLC0415 - a second, paid only if a bucket is named
 
-    try:
-        pointer = storage.read(bucket, POINTER)
-    except storage.MissingObject:
-        return None
-    return _checked(lambda: str(json.loads(pointer)["version"]))
+    return _checked(lambda: read_pointer(RELEASES).version)
 
 
 def download_release(bucket: str, folder: str) -> Model:

@@ -16,9 +16,10 @@ from shared.scan import source_of
 _ABOUT = """
 Send a folder of brain MRI scans to the uploads bucket.
 
-Every file is checked here first (JPEG, PNG, BMP, TIFF or DICOM, decoded whole), sent under a name made of its label and
-the SHA-256 of its bytes, and compared with the bucket by checksum at the end. Run the same command again after an
-interruption: what has arrived is not sent twice. A file's own name never leaves this machine and is not printed.
+Every file is checked here first (JPEG, PNG, BMP, TIFF, DICOM or NIfTI, decoded whole), sent under a name made of its
+label and the SHA-256 of its bytes, and compared with the bucket by checksum at the end. Run the same command again
+after an interruption: what has arrived is not sent twice. A file's own name never leaves this machine and is not
+printed.
 
 A file's label is that of the deepest folder it lies in that has one, whatever the case of its letters.
 """
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script and return its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        files = find(options.folder, LABEL_MAP | options.label_map)
+        files, skipped = find(options.folder, LABEL_MAP | options.label_map)
         outcomes = send(files, options.bucket, options.source, as_tiff=options.as_tiff)
         wrong = unverified(options.bucket, outcomes)
     except NoLabel as error:
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("\nInterrupted. Run the same command again, it goes on from here.", 130)
     if options.refused:
         _write_refused(options.refused, outcomes)
+    if options.sent:
+        _write_sent(options.sent, outcomes)
+    if skipped:
+        print(f"{skipped:,} symbolic links lead nowhere, or to a folder that was searched anyway: skipped.")
     return _report(outcomes, wrong, named=bool(options.refused))
 
 
@@ -59,10 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", type=_source, default="unknown", help="where the scans come from, e.g. kaggle")
     parser.add_argument("--as-tiff", action="store_true", help=_TIFF_HELP)
     parser.add_argument("--refused", type=Path, metavar="FILE", help="write path and reason of refused files to a CSV")
+    parser.add_argument("--sent", type=Path, metavar="FILE", help=_SENT_HELP)
     return parser
 
 
 _LABEL_HELP = f"labels of more folders, or others for these; a label is {', '.join(Label)}"
+_SENT_HELP = (
+    "write path and scan id of every page that is in the bucket to a CSV, by which to find a scan again; it stays on "
+    "this machine"
+)
 _TIFF_HELP = (
     "send pixels only, as lossless 8-bit TIFF, one page a page or frame: no DICOM tag, EXIF or comment leaves this "
     "machine; without it a file is sent as it is"
@@ -121,6 +131,13 @@ def _write_refused(file: Path, outcomes: Sequence[Outcome]) -> None:
         rows = csv.writer(out)
         rows.writerow(["path", "reason"])
         rows.writerows((outcome.path, outcome.state) for outcome in outcomes if not outcome.name)
+
+
+def _write_sent(file: Path, outcomes: Sequence[Outcome]) -> None:
+    with file.open("w", newline="") as out:
+        rows = csv.writer(out)
+        rows.writerow(["path", "scan_id"])
+        rows.writerows((outcome.path, scan_id) for outcome in outcomes for scan_id in outcome.scan_ids)
 
 
 def _fail(error: object, status: int) -> int:

@@ -10,9 +10,13 @@ class NoLabel(Exception):  # noqa: N818 - a fact, as RejectedScan is
     """Some files lie in no folder that has a label: guessing one would spoil what is learnt from them."""
 
 
-def find(folder: Path, label_map: Mapping[str, Label]) -> list[tuple[Path, Label]]:
-    """Every file below a folder with its label, sorted; hidden files and folders are left out. Raises NoLabel."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _hidden(file.relative_to(folder))]
+def find(folder: Path, label_map: Mapping[str, Label]) -> tuple[list[tuple[Path, Label]], int]:
+    """Return every file below a folder with its label, sorted, and how many symbolic links were skipped.
+
+    Hidden files and folders are left out. Links are followed, each real folder once: one that leads nowhere, or to a
+    folder that is searched anyway, is skipped. Raises NoLabel.
+    """
+    files, skipped = _files(folder)
     labels = [mapped_label(file.relative_to(folder.parent).as_posix(), label_map) for file in files]
     if not files:
         raise NoLabel("There are no files in this folder.")
@@ -21,8 +25,28 @@ def find(folder: Path, label_map: Mapping[str, Label]) -> list[tuple[Path, Label
             f"{missing:,} of {len(files):,} files lie in no folder that has a label. Name their folders, for example "
             f"--label-map FOLDER={Label.CANCER},OTHER={Label.UNLABELLED}, or move them. Nothing was sent."
         )
-    return [(file, label) for file, label in zip(files, labels, strict=True) if label]
+    return [(file, label) for file, label in zip(files, labels, strict=True) if label], skipped
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _files(folder: Path) -> tuple[list[Path], int]:
+    """Files below a folder, its own before those behind links, so that a file has the label of where it lies."""
+    files: list[Path] = []
+    seen: set[Path] = set()
+    skipped, waiting = 0, [folder]
+    while waiting:
+        start = waiting.pop(0)
+        if start.resolve() in seen:
+            skipped += 1
+            continue
+        for place, folders, names in start.walk():
+            seen.add(place.resolve())
+            folders[:] = sorted(name for name in folders if not _hidden(name))
+            here = [place / name for name in sorted(names) if not _hidden(name)]
+            waiting += [path for path in here if path.is_symlink() and path.is_dir()]
+            files += [path for path in here if path.is_file()]
+            skipped += sum(path.is_symlink() and not path.exists() for path in here)
+    return sorted(files), skipped
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")

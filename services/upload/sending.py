@@ -16,7 +16,7 @@ from shared.errors import Reason, RejectedScan
 from shared.gcp import storage
 from shared.imaging.decoding import decode_scan
 from shared.labels import Label
-from shared.scan import MAX_BYTES, file_id, scan_object
+from shared.scan import MAX_BYTES, MAX_VOLUME_BYTES, file_id, scan_id, scan_object
 
 _WORKERS = 8
 _TYPES = {
@@ -25,6 +25,7 @@ _TYPES = {
     "BMP": ("bmp", "image/bmp"),
     "TIFF": ("tif", "image/tiff"),
     "DICOM": ("dcm", "application/dicom"),
+    "NIfTI": ("nii", "application/octet-stream"),
 }
 
 
@@ -41,6 +42,8 @@ class Outcome:
     md5: str = ""
     size: int = 0
     """Bytes of the object."""
+    scan_ids: tuple[str, ...] = ()
+    """Of its pages: by these a person finds the scan again."""
 
 
 def send(files: Sequence[tuple[Path, Label]], bucket: str, source: str, *, as_tiff: bool = False) -> list[Outcome]:
@@ -65,33 +68,35 @@ def unverified(bucket: str, outcomes: Sequence[Outcome]) -> int:
 def _send_one(file: tuple[Path, Label], *, bucket: str, source: str, as_tiff: bool, arrived: dict[str, str]) -> Outcome:
     path, label = file
     try:
-        content, file_format = _checked(path, as_tiff)
+        content, file_format, pages = _checked(path, as_tiff)
     except RejectedScan as rejected:
         return Outcome(path, label, rejected.reason)
     except OSError:
         return Outcome(path, label, "unreadable")
     extension, content_type = _TYPES[file_format]
-    name = scan_object(label, file_id(content), extension)
+    whole = file_id(content)
+    name = scan_object(label, whole, extension)
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if name in arrived:
         state = "there already"
     else:
         state = "sent" if storage.create(bucket, name, content, content_type, {"source": source}) else "copies"
-    return Outcome(path, label, state, name, md5, len(content))
+    ids = tuple(scan_id(whole, page, pages) for page in range(pages))
+    return Outcome(path, label, state, name, md5, len(content), ids)
 
 
-def _checked(path: Path, as_tiff: bool) -> tuple[bytes, str]:
-    """The bytes to send and their format. Raises RejectedScan as `decode`, and OSError."""
-    if path.stat().st_size > MAX_BYTES:
-        raise RejectedScan(Reason.TOO_LARGE)
+def _checked(path: Path, as_tiff: bool) -> tuple[bytes, str, int]:
+    """The bytes to send, their format and their number of pages. Raises RejectedScan as `decode_scan`, and OSError."""
+    if path.stat().st_size > MAX_VOLUME_BYTES:
+        raise RejectedScan(Reason.TOO_LARGE_VOLUME)
     content = path.read_bytes()
     decoded = decode_scan(content)
     if not as_tiff or decoded.format == "TIFF":
-        return content, decoded.format
+        return content, decoded.format, len(decoded.pages)
     content = _tiff(decoded.pages)
     if len(content) > MAX_BYTES:
         raise RejectedScan(Reason.TOO_LARGE)
-    return content, "TIFF"
+    return content, "TIFF", len(decoded.pages)
 
 
 def _tiff(pages: Sequence[np.ndarray]) -> bytes:

@@ -11,6 +11,7 @@ from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Prec
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage import Blob
+from google.cloud.storage.retry import DEFAULT_RETRY
 
 
 class StorageError(Exception):
@@ -60,9 +61,17 @@ def write(bucket: str, name: str, content: bytes, content_type: str, metadata: d
         blob.upload_from_string(content, content_type=content_type)
 
 
-def create(bucket: str, name: str, content: bytes, content_type: str, metadata: dict[str, str] | None = None) -> bool:
+def create(  # noqa: PLR0913 - an object's parts, and how long the caller can wait
+    bucket: str,
+    name: str,
+    content: bytes,
+    content_type: str,
+    metadata: dict[str, str] | None = None,
+    *,
+    within_s: float = 120,
+) -> bool:
     """Create an object; False, and nothing written, where one of that name exists. Raises StorageError."""
-    return replace(bucket, name, content, content_type, generation=0, metadata=metadata)
+    return replace(bucket, name, content, content_type, generation=0, metadata=metadata, within_s=within_s)
 
 
 def replace(  # noqa: PLR0913 - an object's parts, and the generation it must follow
@@ -73,25 +82,27 @@ def replace(  # noqa: PLR0913 - an object's parts, and the generation it must fo
     *,
     generation: int,
     metadata: dict[str, str] | None = None,
+    within_s: float = 120,
 ) -> bool:
     """Write an object over the generation last read (0: none); False where another writer came first."""
     blob = client().bucket(bucket).blob(name)
     blob.metadata = metadata
     try:
         with _nameless("create", bucket):
-            _upload(blob, content, content_type, generation)
+            _upload(blob, content, content_type, generation, within_s)
     except PreconditionFailed:
         return False
     return True
 
 
-def _upload(blob: Blob, content: bytes, content_type: str, generation: int) -> None:
+def _upload(blob: Blob, content: bytes, content_type: str, generation: int, within_s: float) -> None:
     """Raise PreconditionFailed if the name is taken, also for a caller who may not overwrite.
 
     Cloud Storage answers that caller 403 before it looks at the precondition.
     """
     try:
-        blob.upload_from_string(content, content_type=content_type, if_generation_match=generation)
+        retry = DEFAULT_RETRY.with_timeout(within_s)
+        blob.upload_from_string(content, content_type=content_type, if_generation_match=generation, retry=retry)
     except Forbidden:
         if generation or not blob.exists():
             raise

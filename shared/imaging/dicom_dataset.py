@@ -126,8 +126,9 @@ def open_source(content: bytes) -> Source:
 
         file = io.BytesIO(body)
         dataset = read_dataset(file, implicit, little_endian, stop_when=at_pixels, specific_tags=list(_READ))
+        cut = not stopped and (file.tell() > len(body) or _is_cut(dataset))
     if not stopped:
-        raise RejectedScan(Reason.TRUNCATED if file.tell() > len(body) or _is_cut(dataset) else Reason.NOT_AN_IMAGE)
+        raise RejectedScan(Reason.TRUNCATED if cut else Reason.NOT_AN_IMAGE)
     tag, vr, length = stopped[0]
     start = file.tell() + (12 if vr in _LONG else 8)
     end = len(body) if length == _UNDEFINED else start + length
@@ -177,6 +178,6 @@ def _is_cut(dataset: Dataset) -> bool:
 
 def _raw_values(dataset: Dataset) -> Iterator[tuple[bytes, int]]:
     for tag in dataset.keys():  # noqa: SIM118 - iterating a data set itself would convert its values
-        element = dataset.get_item(tag)
+        element = dataset._dict[tag]  # as read: get_item would convert some
         if isinstance(element.value, bytes) and (length := getattr(element, "length", 0)) != _UNDEFINED:
             yield element.value, length

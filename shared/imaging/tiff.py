@@ -119,11 +119,11 @@ def _check_kind(directory: TiffPage) -> None:
         planes_of_alpha = directory.planarconfig == 2 and len(directory.extrasamples) > 0
         known = directory.compression in _COMPRESSIONS and directory.samplesperpixel <= 5 and bits <= 64
         strips = max(len(directory.dataoffsets), len(directory.databytecounts))
+        tile = directory.tilewidth * directory.tilelength * max(directory.tiledepth, 1)
+        unlikely = strips > _MAX_STRIPS or not strips or tile > MAX_PIXELS
     if not read or planes_of_alpha or not known:
         raise RejectedScan(Reason.UNSUPPORTED_FORMAT)
-    if strips > _MAX_STRIPS or not strips:
-        raise RejectedScan(Reason.CORRUPT)
-    if directory.tilewidth * directory.tilelength * max(directory.tiledepth, 1) > MAX_PIXELS:
+    if unlikely:
         raise RejectedScan(Reason.CORRUPT)
 
 

@@ -118,9 +118,7 @@ def read_sample(page: Page) -> float:
             {"name": "scan", "mimeType": "image/png", "buffer": SAMPLE.read_bytes()}
         )
     arrived = time.perf_counter()
-    overlay = page.get_by_alt_text("The scan with the evidence")
-    overlay.wait_for()
-    overlay.evaluate("picture => picture.decode()")
+    page.locator(".viewer[data-painted]").wait_for()
     return arrived
 
 

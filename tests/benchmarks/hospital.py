@@ -99,6 +99,7 @@ def _encoded(dataset: Dataset) -> bytes:
 
 def _associate(port: int, dataset: Dataset) -> Association:
     entity = AE(ae_title="BENCH")
+    entity.dimse_timeout = entity.network_timeout = 300  # the slow answer is what is measured
     entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
     return entity.associate("127.0.0.1", port)
 

@@ -17,8 +17,9 @@ from tests.dashboard.browser import CHROMIUM, choose_first_row, chromium, new_pa
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "screenshots"
 PAGES = {
-    "read": "",
+    "read": "?sample=Drawn+lesion",
     "worklist": "worklist",
+    "studies": "studies",
     "model": "model",
     "data": "data",
     "operations": "operations?window=Last+hour",
@@ -82,8 +83,7 @@ def _prepare(page: Page, name: str) -> None:
     """What a reader would have done before the picture."""
     settled(page)
     if name == "read":
-        page.get_by_role("button", name="Drawn lesion", exact=True).click()
-        page.get_by_text("Do you agree?").first.wait_for()
+        page.locator(".viewer[data-painted]").wait_for()
     if name == "worklist":
         choose_first_row(page)
         page.get_by_role("button", name="Read this scan").wait_for()

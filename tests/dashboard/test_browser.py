@@ -1,7 +1,7 @@
 """The main path in a real browser: read a scan, disagree, and find what the bucket brings without reloading."""
 
 import io
-import re
+import json
 import socket
 import subprocess
 import time
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from local import samples
 from local.stack.system import BUCKETS, Stack
@@ -22,6 +22,7 @@ from shared.gcp import bigquery, storage
 from shared.scan import file_id
 from tests.dashboard.browser import CHROMIUM, choose_first_row, chromium, new_page, settled
 from tests.dashboard.conftest import ROOT
+from tests.dashboard.test_uploads import instance
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
 SAMPLE = ROOT / "dashboard" / "samples" / "lesion.png"
@@ -41,23 +42,32 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
     page.close()
 
 
-def picture(page: Page, alt: re.Pattern[str]) -> str:
-    """Address of a picture, which names its content."""
+def drop(page: Page, name: str, content: bytes) -> None:
+    page.locator("input[type=file]").set_input_files(
+        {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+    )
+
+
+def painted(page: Page) -> str:
+    """What the viewer shows now: upload, slice and look."""
+    viewer = page.locator(".viewer[data-painted]")
+    viewer.wait_for()
     settled(page)
-    return page.get_by_alt_text(alt).last.get_attribute("src")
+    return viewer.get_attribute("data-painted")
+
+
+def wait_for_another(page: Page, before: str) -> None:
+    expect(page.locator(".viewer")).not_to_have_attribute("data-painted", before)
 
 
 def test_a_dropped_scan_is_read_and_disagreed_with(page: Page) -> None:
-    page.locator("input[type=file]").set_input_files(
-        {"name": "Jane Doe.png", "mimeType": "image/png", "buffer": SAMPLE.read_bytes()}
-    )
-    expect(page.get_by_text("Calibrated probability of cancer:")).to_be_visible()
-    overlay = re.compile("^The scan with the evidence")
-    before = picture(page, overlay)
-    slider = page.get_by_role("slider", name="Opacity of the heat map")
+    drop(page, "Jane Doe.png", SAMPLE.read_bytes())
+    expect(page.get_by_text("Calibrated probability of cancer:").first).to_be_visible()
+    before = painted(page)
+    slider = page.get_by_role("slider", name="Opacity")
     slider.focus()
     slider.press("ArrowLeft")
-    expect(page.get_by_alt_text(overlay).last).not_to_have_attribute("src", before)
+    wait_for_another(page, before)
 
     page.get_by_text("Disagree", exact=True).click()
     reason = f"seen in a browser {uuid.uuid4().hex}"
@@ -68,9 +78,12 @@ def test_a_dropped_scan_is_read_and_disagreed_with(page: Page) -> None:
     assert [(row["scan_id"], row["agrees"]) for row in rows] == [(file_id(SAMPLE.read_bytes()), False)]
 
 
-def test_a_reading_can_be_taken_along_in_every_form(page: Page) -> None:
+def test_a_sample_shows_the_sample_even_after_a_drop_and_can_be_taken_along(page: Page) -> None:
+    drop(page, "cat.jpg", (SAMPLE.parent / "cat.jpg").read_bytes())
+    expect(page.get_by_role("heading", name="Not a brain MRI")).to_be_visible()
     page.get_by_role("button", name="Drawn lesion", exact=True).click()
-    begins = {"PDF, one page": b"%PDF", "PNG with heat map": b"\x89PNG", "JSON": b"[", "CSV": b"scan_id,prediction"}
+    expect(page.get_by_text("Calibrated probability of cancer:").first).to_be_visible()
+    begins = {"PDF, one page": b"%PDF", "PNG with heat map": b"\x89PNG", "JSON": b"{", "CSV": b"scan_id,prediction"}
     for label, beginning in begins.items():
         button = page.get_by_role("button", name=label, exact=True)
         button.wait_for()
@@ -78,6 +91,8 @@ def test_a_reading_can_be_taken_along_in_every_form(page: Page) -> None:
         with page.expect_download() as download:
             button.click()
         assert Path(download.value.path()).read_bytes().startswith(beginning)
+    page.get_by_role("button", name="Back to your files").click()
+    expect(page.get_by_role("heading", name="Not a brain MRI")).to_be_visible()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -89,7 +104,7 @@ def test_every_page_and_part_opens_by_its_address(browser: Browser, stack: Stack
         ("model?part=Heat+maps", "Failures"),
         ("model?part=Versions", "Release decisions"),
         ("data?part=Ingestion+checks", "ngestion check"),
-        ("operations?window=Last+week", "Waiting and given up"),
+        ("operations?window=Last+week", "Waiting, and out of retries"),
     ):
         page.goto(f"{stack.url('dashboard')}/{address}")
         expect(page.get_by_text(seen).first).to_be_visible()
@@ -113,36 +128,81 @@ def test_a_scan_dropped_into_the_bucket_appears_without_reload_and_is_read(page:
     storage.create(BUCKETS["uploads"], f"Unlabelled/{uuid.uuid4()}", content.getvalue(), "image/png")
     expect(page.get_by_text("1 file", exact=True)).to_be_visible()
     choose_first_row(page)
-    expect(page.get_by_text(f"Scan {scan_id}")).to_be_visible()
+    expect(page.get_by_text("Unlabelled folder")).to_be_visible()
     assert page.evaluate("window.loadedOnce")
 
     page.get_by_role("button", name="Read this scan").click()
-    expect(page.get_by_text("Calibrated probability of cancer:")).to_be_visible()
+    expect(page.get_by_text("Calibrated probability of cancer:").first).to_be_visible()
     assert f"scan={scan_id}" in page.url
 
 
-def test_several_slices_are_stepped_through_by_keyboard(page: Page) -> None:
-    page.locator("input[type=file]").set_input_files(
-        {"name": "a", "mimeType": "image/tiff", "buffer": (ROOT / "dashboard" / "samples" / "slices.tif").read_bytes()}
-    )
-    slider = page.get_by_role("slider", name="Slice")
-    expect(slider).to_be_visible()
-    settled(page)
-    plain = re.compile("^The scan as it was sent")
-    before = picture(page, plain)
-    slider.focus()
-    slider.press("ArrowLeft")  # the most urgent slice is shown first, and the sample's first one is healthy
-    expect(page.get_by_alt_text(plain).last).not_to_have_attribute("src", before)
+def test_the_viewer_has_the_habits_of_the_trade(page: Page) -> None:
+    page.goto(f"{page.url}?sample=Five+slices")
+    said = page.get_by_role("status").filter(has_text="Slice 4 of 5: Cancer")  # the most suspicious one comes first
+    expect(said).to_have_count(1)
+    scan = page.get_by_role("img", name="The scan as it was sent")
+    before = painted(page)
+    scan.focus()
+    scan.press("ArrowUp")
+    expect(page.get_by_role("status").filter(has_text="Slice 3 of 5")).to_have_count(1)
+    wait_for_another(page, before)
+    scan.hover()
+    page.mouse.wheel(0, -100)
+    expect(page.get_by_role("status").filter(has_text="Slice 2 of 5")).to_have_count(1)
+    expect(page.get_by_role("heading", name="Non-Cancer")).to_be_visible()  # the answer follows the slice
+
+    fitted = look(page)
+    drag(page, scan, 60, 30)
+    assert look(page)["width"] > fitted["width"]
+    assert look(page)["level"] > fitted["level"]
+    scan.press("+")
+    assert look(page)["zoom"] > 1
+    scan.dblclick()
+    assert look(page) == fitted
+
+
+def look(page: Page) -> dict:
+    return json.loads(painted(page).partition(" ")[2].partition(" ")[2])
+
+
+def drag(page: Page, over: Locator, right: int, down: int) -> None:
+    box = over.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + right, y + down, steps=4)
+    page.mouse.up()
+
+
+def test_a_length_is_in_millimetres_where_the_file_says_how_large_a_pixel_is(page: Page) -> None:
+    drop(page, "IM0", instance("1.2.3", 0, (0.5, 0.5)))
+    painted(page)
+    page.get_by_role("button", name="Measure").click()
+    scan = page.get_by_role("img", name="The scan as it was sent")
+    scan.scroll_into_view_if_needed()
+    box = scan.bounding_box()
+    drag(page, scan, 100, 0)
+    _, columns = samples.healthy_slices()[0].shape
+    expected = 100 / box["width"] * columns * 0.5
+    length = page.get_by_role("status").filter(has_text="mm").inner_text()
+    assert float(length.split()[1]) == pytest.approx(expected, rel=0.03)
+
+
+def test_an_upload_is_still_there_after_another_page(page: Page) -> None:
+    drop(page, "Jane Doe.png", SAMPLE.read_bytes())
+    expect(page.get_by_text("Calibrated probability of cancer:").first).to_be_visible()
+    page.get_by_role("link", name="Data").click()
+    expect(page.get_by_role("heading", name="Data")).to_be_visible()
+    page.get_by_role("link", name="Read a scan").click()
+    expect(page.get_by_text("Calibrated probability of cancer:").first).to_be_visible()
 
 
 def test_what_a_file_says_is_never_run(page: Page) -> None:
     dialogs = []
     page.on("dialog", lambda dialog: dialogs.append(dialog.message) or dialog.dismiss())
     hostile = samples.dicom(np.array(Image.open(SAMPLE)), patient="<img src=x onerror=alert(1)>")
-    page.locator("input[type=file]").set_input_files(
-        {"name": "<img src=x onerror=alert(2)>.dcm", "mimeType": "application/dicom", "buffer": hostile}
-    )
-    expect(page.get_by_text("Calibrated probability of cancer:")).to_be_visible()
+    drop(page, "<img src=x onerror=alert(2)>.dcm", hostile)
+    expect(page.get_by_text("Calibrated probability of cancer:").first).to_be_visible()
     settled(page)
     assert page.locator("img[src=x]").count() == 0
     assert dialogs == []

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from dashboard import inference_client
+from dashboard import inference_client, overlay
 from dashboard.inference_client import InferenceError, RefusedFile
 from local import samples
 from local.stack.system import Stack
@@ -64,9 +64,8 @@ def test_a_file_becomes_a_result(system: Stack) -> None:
     (result,) = inference_client.read_file(content)
     assert result.scan_id == file_id(content)
     assert 0 <= result.probability <= 1
-    assert result.image.shape == samples.healthy_slices()[0].shape
-    assert len(result.heat_map) == 16
-    assert "image_png" not in result.record()
+    assert overlay.image_of(result).shape == samples.healthy_slices()[0].shape
+    assert len(result.heat_map.values) == 16
 
 
 def test_a_file_of_pages_becomes_a_result_each(system: Stack) -> None:

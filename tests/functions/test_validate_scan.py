@@ -1,18 +1,20 @@
 """validate_scan: the good reaches the scans bucket, the bad is recorded with its reason, the rest is retried."""
 
 import json
+import logging
 
 import pytest
 
 from local.samples import Sample, dicom, healthy_slices, samples
 from shared import config
 from shared.errors import Reason
-from shared.gcp import storage
+from shared.gcp import bigquery, storage
 from shared.imaging.decoding import decode
 from shared.pseudonyms import pseudonym
 from shared.results.headers import read_header
 from shared.scan import MAX_BYTES, file_id
 from tests.functions.conftest import Cloud, Push, push
+from tests.support.named_files import NAME, NAMED
 from tests.support.series import slices as series_files
 
 SAMPLES = [sample for sample in samples() if sample.kind != "exact duplicate"]
@@ -149,3 +151,42 @@ def test_pages_of_one_file_are_a_series(cloud: Cloud, validate_scan: Push) -> No
     (stack,) = [sample for sample in SAMPLES if sample.kind.startswith("multi-page")]
     assert validate_scan(cloud.upload("Cancer/pages.tif", stack.content)) == 200
     assert {event["series_id"] for event in cloud.pull("scan-accepted")} == {file_id(stack.content)}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_name_in_any_place_of_a_file_stays_in_the_uploads_bucket(
+    cloud: Cloud, kind: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """No other bucket, row, event, log or dead-letter message has it."""
+    content = NAMED[kind]
+    assert NAME.encode() in content or kind.startswith("nifti")  # whose name is deflated, with the rest
+    caplog.set_level(logging.DEBUG)
+    upload = cloud.upload(f"Cancer/{NAME}/{NAME} {kind}", content, {"source": NAME, "patient": NAME})
+    assert push("validate_scan")(upload) == 200
+    assert push("record_dead_letter")(upload, **_given_up("validate-scan-on-scan-uploaded")) == 200
+    record_scan = push("record_scan")
+    events = {topic: cloud.pull(topic) for topic in ("scan-accepted", "scan-rejected")}
+    good = kind in ("jpeg", "png", "bmp", "tiff", "dicom", "nifti")
+    assert bool(events["scan-accepted"]) is good
+    assert bool(events["scan-rejected"]) is not good
+    for topic, published in events.items():
+        for event in published:
+            assert record_scan(event, event=topic) == 200
+            assert push("record_dead_letter")(event, **_given_up(f"score-scan-on-{topic}")) == 200
+    kept = [blob for bucket in ("scans", "quarantine") for blob in storage.objects(cloud.buckets[bucket])]
+    assert kept
+    rows = [
+        row
+        for table in ("scans", "rejections", "dead_letters")
+        for row in bigquery.query(f"SELECT * FROM {{dataset}}.{table}")
+    ]
+    assert rows
+    said = "".join(capfd.readouterr()) + caplog.text
+    seen = said + str(events) + str(rows) + str([(blob.name, blob.metadata) for blob in kept])
+    assert NAME.lower() not in seen.lower()
+    assert all(NAME.encode() not in blob.download_as_bytes() for blob in kept)
+
+
+def _given_up(subscription: str) -> dict[str, str]:
+    source = {"Subscription": subscription, "TopicPublishTime": "2026-01-01T00:00:00Z", "DeliveryCount": "10"}
+    return {f"CloudPubSubDeadLetterSource{name}": text for name, text in source.items()}

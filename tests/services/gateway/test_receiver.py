@@ -34,6 +34,7 @@ def instances(name: str) -> list[Dataset]:
 def send(gateway: Gateway, datasets: list[Dataset], title: str = "MODALITY") -> list[int]:
     """Send instances in one association; answers the status of each."""
     entity = AE(ae_title=title)
+    entity.dimse_timeout = 120  # a busy machine
     for dataset in datasets:
         entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
     association = entity.associate("127.0.0.1", gateway.dicom_port)
@@ -116,12 +117,12 @@ def test_every_transfer_syntax_is_stored_as_it_came(gateway: Gateway, syntax) ->
 
 
 def _transcode(dataset: Dataset, syntax) -> None:
-    if syntax == ExplicitVRBigEndian:
-        buffer = io.BytesIO()
-        dataset.PixelData = bytes(dataset.pixel_array.astype(">u2").tobytes())
-        dataset.save_as(buffer, implicit_vr=False, little_endian=False, force_encoding=True)
+    if syntax == ImplicitVRLittleEndian:
+        dataset.set_original_encoding(True, True)
+    elif syntax == ExplicitVRBigEndian:
+        dataset.PixelData = dataset.pixel_array.astype(">u2").tobytes()
         dataset.set_original_encoding(False, False)
-    if syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
+    elif syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
         dataset.compress(syntax, generate_instance_uid=False)
     elif syntax == JPEGLosslessSV1:
         from pydicom.encaps import encapsulate  # noqa: PLC0415

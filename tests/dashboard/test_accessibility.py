@@ -1,0 +1,120 @@
+"""Every page for everybody: axe-core, the console, and requests to other hosts, in both themes and at three widths."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from local.stack.system import Stack
+from tests.dashboard.browser import CHROMIUM, chromium, settled
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
+ADDRESSES = (
+    "",
+    "?sample=Five+slices",
+    "?sample=A+cat",
+    "worklist",
+    "studies",
+    "model",
+    "model?part=Threshold",
+    "model?part=Heat+maps",
+    "model?part=Versions",
+    "model?part=Card+and+report",
+    "data",
+    "data?part=Ingestion+checks",
+    "data?part=Readers%27+corrections",
+    "operations",
+)
+WIDTHS = (420, 1024, 1360)
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_has_a_serious_finding_a_console_error_or_a_foreign_request(
+    browser: Browser, stack: Stack, theme: str
+) -> None:
+    page = browser.new_page(viewport={"width": 1360, "height": 860}, color_scheme=theme)
+    page.set_default_timeout(60_000)
+    faults = watched(page)
+    for address in ADDRESSES:
+        page.goto(f"{stack.url('dashboard')}/{address}")
+        expect(page.get_by_text("Not a medical device")).to_be_visible(timeout=60_000)
+        settled(page)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 860})
+            settled(page)
+            faults += [f"{address} at {width}: {finding}" for finding in findings(page)]
+    page.close()
+    assert faults == []
+
+
+def watched(page: Page) -> list[str]:
+    """What goes wrong on the page from now on: errors in its console, exceptions, requests to other hosts."""
+    faults: list[str] = []
+    page.on("console", lambda said: faults.append(f"console: {said.text}") if said.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(f"exception: {error}"))
+    page.on("request", lambda request: faults.append(f"foreign: {request.url}") if is_foreign(request.url) else None)
+    return faults
+
+
+def is_foreign(url: str) -> bool:
+    return urlsplit(url).scheme in ("http", "https", "ws", "wss") and urlsplit(url).hostname != "127.0.0.1"
+
+
+def findings(page: Page) -> list[str]:
+    """Serious and critical findings of axe-core."""
+    violations = Axe().run(page).response["violations"]
+    return [
+        f"{found['id']} {node['target']}"
+        for found in violations
+        if found["impact"] in SERIOUS
+        for node in found["nodes"]
+    ]
+
+
+def test_the_checks_find_what_they_look_for(browser: Browser) -> None:
+    """Otherwise the test above could pass because nothing is ever found."""
+    page = browser.new_page()
+    faults = watched(page)
+    page.set_content("<img src='https://elsewhere.invalid/x.png'><p style='color:#ccc;background:#fff'>Pale</p>")
+    page.evaluate("console.error('seen')")
+    assert any("color-contrast" in finding for finding in findings(page))
+    assert any("image-alt" in finding for finding in findings(page))
+    assert "console: seen" in faults
+    assert any(fault.startswith("foreign: https://elsewhere.invalid") for fault in faults)
+    page.close()
+
+
+def test_on_a_phone_the_answer_comes_right_after_the_drop_zone(browser: Browser, stack: Stack) -> None:
+    page = browser.new_page(viewport={"width": 420, "height": 860})
+    page.set_default_timeout(60_000)
+    page.goto(f"{stack.url('dashboard')}/?sample=Drawn+lesion")
+    answer = page.get_by_text("Calibrated probability of cancer:").first
+    answer.wait_for()
+    settled(page)
+    places = [
+        place.bounding_box()["y"]
+        for place in (page.get_by_test_id("stFileUploaderDropzone"), answer, page.get_by_role("group", name="Samples"))
+    ]
+    assert places == sorted(places)
+    samples = page.get_by_role("group", name="Samples").get_by_role("button")
+    assert len({round(sample.bounding_box()["y"]) for sample in samples.all()}) == 1
+    page.close()
+
+
+def test_on_a_phone_the_filters_are_folded(browser: Browser, stack: Stack) -> None:
+    phone = browser.new_page(viewport={"width": 420, "height": 860}, user_agent="Android Mobile")
+    phone.set_default_timeout(60_000)
+    phone.goto(f"{stack.url('dashboard')}/worklist")
+    expect(phone.get_by_text("Order and filters")).to_be_visible(timeout=60_000)
+    settled(phone)
+    expect(phone.get_by_label("Scan id begins with")).to_be_hidden()
+    phone.close()
