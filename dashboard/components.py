@@ -61,9 +61,24 @@ def is_phone() -> bool:
     return "Mobi" in (st.context.headers.get("User-Agent") or "")
 
 
+def draw(chart: alt.Chart | alt.LayerChart, says: str) -> None:
+    """Show a chart whose words can be read in both themes; `says` is what it shows, for those who do not see it."""
+    words = quiet()
+    st.altair_chart(
+        chart.configure_axis(labelColor=words, titleColor=words).configure_legend(labelColor=words), alt=says
+    )
+
+
 def table(frame: pd.DataFrame, rows: str) -> None:
-    """Show a small table whose first column, called `rows`, is the frame's index."""
-    st.table(frame.rename_axis(rows).rename_axis(None, axis=1).reset_index(), hide_index=True)
+    """Show a small table whose first column, called `rows`, is the frame's index.
+
+    A wide one scrolls on a phone, and only Streamlit's other kind of table can then be scrolled by keyboard.
+    """
+    named = frame.rename_axis(rows).rename_axis(None, axis=1).reset_index()
+    if frame.shape[1] > 4:
+        st.dataframe(named, hide_index=True, alt=f"{rows}: {', '.join(map(str, frame.columns))}")
+    else:
+        st.table(named, hide_index=True)
 
 
 def tabs(key: str, parts: Mapping[str, Callable[[], None]]) -> None:

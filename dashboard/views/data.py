@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard.components import LABELS, coloured, tabs
+from dashboard.components import LABELS, coloured, draw, tabs
 from dashboard.queries import collection, feedback
 from shared.gcp.bigquery import Row
 
@@ -40,12 +40,12 @@ def _scans(rows: list[Row]) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("## Folder and source")
-        st.altair_chart(_stacked(groups, "source"), alt="Scans by source and folder")
+        draw(_stacked(groups, "source"), "Scans by source and folder")
     with right:
         st.markdown("## Format")
-        st.altair_chart(_stacked(groups, "format"), alt="Scans by format and folder")
+        draw(_stacked(groups, "format"), "Scans by format and folder")
     st.markdown("## Size in pixels")
-    st.altair_chart(_sizes(collection.sizes()), alt="Scans by width and height, the 300 most frequent sizes")
+    draw(_sizes(collection.sizes()), "Scans by width and height, the 300 most frequent sizes")
 
 
 def _stacked(groups: pd.DataFrame, by: str) -> alt.Chart:
@@ -105,7 +105,7 @@ def _projection(rows: list[Row]) -> None:
         .properties(height=480)
         .interactive()
     )
-    st.altair_chart(chart, alt="The newest scans' embeddings on their first two principal components")
+    draw(chart, "The newest scans' embeddings on their first two principal components")
     st.caption(
         f"The released model's embeddings of the newest {len(frame):,} scans, on their first two principal components, "
         f"which hold {share:.0%} of the variance. A cloud by source instead of by label warns of a shortcut."

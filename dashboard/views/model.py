@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import evaluation_report, inference_client, metric_charts
-from dashboard.components import asking, table, tabs
+from dashboard.components import asking, draw, table, tabs
 from dashboard.evaluation_report import EvaluationReport
 from dashboard.queries import releases
 from shared.gcp.bigquery import Row
@@ -114,13 +114,13 @@ def _curves(curve: dict[str, Any], threshold: float) -> None:
     with left:
         st.markdown("## ROC")
         chart = metric_charts.roc(curve["roc"], evaluation_report.operating_point(curve["roc"], threshold))
-        st.altair_chart(chart, alt="Sensitivity against the share of healthy scans called Cancer")
+        draw(chart, "Sensitivity against the share of healthy scans called Cancer")
         st.caption(f"The dot: the operating threshold of {threshold:.1%}.")
     with right:
         st.markdown("## Calibration")
         if curve.get("calibration"):
             chart = metric_charts.calibration(curve["calibration"])
-            st.altair_chart(chart, alt="Share of Cancer among scans, against the probability that the model gave")
+            draw(chart, "Share of Cancer among scans, against the probability that the model gave")
             st.caption("Dashed: a model whose probabilities are right. Dots are as large as they hold scans.")
         else:
             st.caption("The report has no calibration curve for these scans.")

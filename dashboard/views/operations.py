@@ -10,7 +10,7 @@ import streamlit as st
 from prometheus_client.samples import Sample
 
 from dashboard import evaluation_report, inference_client, metric_charts
-from dashboard.components import asking, quiet
+from dashboard.components import asking, draw, quiet
 from dashboard.queries import operations
 from shared.gcp.bigquery import Row
 
@@ -99,7 +99,7 @@ def _throughput(rows: list[Row]) -> None:
         st.info("No file has arrived in this time.")
         return
     chart = _lines(pd.DataFrame(rows), "files", "outcome", "Files", OUTCOMES)
-    st.altair_chart(chart, alt="Files accepted, scored and rejected over time")
+    draw(chart, "Files accepted, scored and rejected over time")
 
 
 def _rejections(rows: list[Row]) -> None:
@@ -118,7 +118,7 @@ def _rejections(rows: list[Row]) -> None:
         )
         .properties(height=260)
     )
-    st.altair_chart(chart, alt="Rejected files by reason and source")
+    draw(chart, "Rejected files by reason and source")
 
 
 def _latency(rows: list[Row]) -> None:
@@ -128,7 +128,7 @@ def _latency(rows: list[Row]) -> None:
         return
     quantiles = pd.DataFrame(rows).melt("at", ["p50", "p95", "p99"], "quantile", "seconds")
     chart = _lines(quantiles, "seconds", "quantile", "Seconds")
-    st.altair_chart(chart, alt="Median, 95th and 99th percentile of the seconds from upload to answer, over time")
+    draw(chart, "Median, 95th and 99th percentile of the seconds from upload to answer, over time")
 
 
 def _drift(inputs: list[Row], probabilities: list[Row]) -> None:
@@ -156,7 +156,7 @@ def _inputs(rows: list[Row], reference: dict[str, Any]) -> None:
         frame[name] = (frame[name] - reference[name]["mean"]) / reference[name]["std"]
     lines = frame.melt("at", known or list(STATISTICS), "statistic", "value")
     title = "Standard deviations from training" if known else "Value"
-    st.altair_chart(_lines(lines, "value", "statistic", title), alt="Pixel statistics of arriving scans over time")
+    draw(_lines(lines, "value", "statistic", title), "Pixel statistics of arriving scans over time")
 
 
 def _probabilities(rows: list[Row], reference: list[float] | None) -> None:
@@ -180,7 +180,7 @@ def _probabilities(rows: list[Row], reference: list[float] | None) -> None:
             .mark_line(point=True, color=quiet(), strokeDash=[4, 4])
             .encode(x, y="share:Q")
         )
-    st.altair_chart(chart.properties(height=260), alt="Share of scans by calibrated probability, in tenths")
+    draw(chart.properties(height=260), "Share of scans by calibrated probability, in tenths")
     if reference:
         st.caption("Dashed: the test scans at release.")
 

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import export, session, viewer
-from dashboard.components import COLOURS, PREDICTIONS, coloured, plain, quiet
+from dashboard.components import COLOURS, PREDICTIONS, coloured, draw, plain, quiet
 from dashboard.inference_client import RefusedFile
 from dashboard.overlay import Look, is_refused
 from dashboard.queries import feedback
@@ -206,7 +206,8 @@ def _answer(result: PredictionResponse) -> Callable[[], None]:
 
     def charts() -> None:
         if not is_refused(result):
-            left.altair_chart(_probability(result), alt=export.sentence(result))
+            with left:
+                draw(_probability(result), export.sentence(result))
         if types := export.tumour_types(result):
             with right:
                 _types(types)
@@ -241,9 +242,9 @@ def _types(shares: dict[str, float]) -> None:
     )
     labels = base.mark_text(align="left", dx=4, color=quiet()).encode(text=alt.Text("share:Q", format=".0%"))
     st.markdown("Tumour type, given that there is one")
-    st.altair_chart(
+    draw(
         (base.mark_bar(size=14, color=COLOURS["Cancer"]) + labels).properties(height=96),
-        alt="Probability of each tumour type",
+        "Probability of each tumour type",
     )
 
 
