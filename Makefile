@@ -10,8 +10,12 @@ DATA ?=
 LIMIT ?=
 EPOCHS ?=
 ONCE ?=
+SCAN ?=
+REASON ?=
 SIZES ?=
 RUNS ?=
+SEEDS ?=
+UPLOADS ?=
 # $(call folder,usage): stop with status 2 and a sentence unless DATA names a folder (or a bucket, which is not looked at).
 folder = @case "$(DATA)" in \
 	"") echo "Say which folder holds the scans: $(1)"; exit 2;; \
@@ -57,12 +61,17 @@ train: $(UV) ## Train, evaluate and export a model: DATA=folder of labelled scan
 	$(call folder,make train DATA=folder)
 	@$(RUN) --group training python -m services.training train --data "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS))
 
-crossvalidate: $(UV) ## Train and evaluate on five folds of whole groups: DATA=folder
+crossvalidate: $(UV) ## Train once without each block of sources, and predict it: DATA=folder [EPOCHS=n]
 	$(call folder,make crossvalidate DATA=folder)
-	@$(RUN) --group training python -m services.training crossvalidate --data "$(DATA)"
+	@$(RUN) --group training python -m services.training crossvalidate --data "$(DATA)" $(if $(EPOCHS),--epochs $(EPOCHS))
 
 report: $(UV) ## Draw the report of the last training run
 	@$(RUN) --group training python -m services.training report
+
+leaderboard: $(UV) ## Measure any classifier beside the release: DATA=folder [MODEL=NAME=callable, file or address]
+	$(call folder,make leaderboard DATA=folder)
+	@$(RUN) --group training python -m services.training leaderboard --data "$(DATA)" \
+		--model "this release=services/inference/release" $(if $(MODEL),--model "$(MODEL)")
 
 preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	$(call folder,make preprocess DATA=folder)
@@ -74,6 +83,9 @@ replay: $(UV) ## Move dead-letter messages back to their step: STEP=score_scan [
 
 reconcile: $(UV) ## Announce again what is recorded nowhere, or has no prediction or features: [DRY=1 to count alone]
 	@$(RUN) --group local python -m services.operations reconcile $(if $(DRY),--dry)
+
+chaos: $(UV) ## Kill, freeze and cut off everything, then account for every upload: [SEEDS=20] [UPLOADS=200]
+	@$(RUN) --group dev python -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(UPLOADS),--uploads $(UPLOADS))
 
 bench: $(UV) ## Measure scans a second and latency from the bucket to the prediction: [DATA=folder]
 	@$(RUN) --group dev python -m tests.benchmarks.pipeline $(if $(DATA),--data "$(DATA)")
@@ -96,11 +108,18 @@ bench-hospital: $(UV) ## Measure the gateway: stored instances per second, secon
 screenshots: $(UV) ## Take the README's screenshots of every page in both themes
 	@$(RUN) --group dev python -m tests.dashboard.screenshots
 
+erase: $(UV) ## Erase a file and all that was made of it: SCAN=id REASON="why" [DRY_RUN=1]
+	@$(RUN) --group erase python -m services.erase "$(SCAN)" --reason "$(REASON)" $(if $(DRY_RUN),--dry-run)
+
+cost: $(UV) ## Compute docs/operations/cost.md from the prices and the usage beside it
+	@$(RUN) --group local python -m tests.benchmarks.cost --write
+
 requirements: $(UV) ## Write each deployable's requirements.txt from the lock
 	@for file in functions/*/requirements.txt services/*/requirements.txt dashboard/requirements.txt; do \
 		group=$$(basename $$(dirname $$file) | tr _ -); \
-		$(UV) export --quiet --frozen --no-hashes --no-annotate --no-header --only-group $$group --output-file $$file >/dev/null; \
+		$(UV) export --quiet --frozen --no-annotate --no-header --only-group $$group --output-file $$file >/dev/null; \
 	done
+	@$(UV) export --quiet --frozen --no-annotate --no-header --only-group training-cuda --output-file services/training/requirements-cuda.txt >/dev/null
 
 clean: ## End what runs here, then delete local state: uploads, rows, logs, benchmarks
 	@if [ -e .local/lock ]; then $(RUN) --no-sync --group local python -m local.clean; fi

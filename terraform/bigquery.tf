@@ -23,6 +23,7 @@ locals {
     series_slices        = { key = ["series_id", "scan_id"], said_at = "accepted_at", cluster = ["series_id"] }
     slice_scores         = { key = ["series_id", "scan_id", "model_version"], said_at = "predicted_at", cluster = ["series_id"] }
     series               = { key = ["series_id", "revision"], said_at = "answered_at", cluster = ["series_id"] }
+    erasures             = { key = ["erasure_id"], said_at = "recorded_at", cluster = ["file_id"] }
   }
 }
 

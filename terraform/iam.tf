@@ -180,6 +180,40 @@ resource "google_storage_bucket_iam_member" "uploaders" {
   member = each.value.member
 }
 
+# Who erases finds every version of an object, deletes it, and writes files of many scans again without one.
+resource "google_storage_bucket_iam_member" "erasers" {
+  for_each = merge([
+    for bucket, role in {
+      uploads    = "roles/storage.objectUser"
+      scans      = "roles/storage.objectUser"
+      quarantine = "roles/storage.objectUser"
+      prepared   = "roles/storage.objectUser"
+      models     = "roles/storage.objectViewer"
+    } : { for member in var.erasers : "${member} in ${bucket}" => { member = member, bucket = bucket, role = role } }
+  ]...)
+
+  bucket = google_storage_bucket.this[each.value.bucket].name
+  role   = each.value.role
+  member = each.value.member
+}
+
+resource "google_bigquery_dataset_iam_member" "erasers" {
+  for_each = toset(var.erasers)
+
+  dataset_id = google_bigquery_dataset.this.dataset_id
+  role       = "roles/bigquery.dataEditor"
+  member     = each.value
+}
+
+resource "google_project_iam_member" "eraser_jobs" {
+  for_each = toset(var.erasers)
+
+  project    = var.project
+  role       = "roles/bigquery.jobUser"
+  member     = each.value
+  depends_on = [time_sleep.apis]
+}
+
 resource "google_storage_bucket_iam_member" "researchers" {
   for_each = toset(var.researchers)
 

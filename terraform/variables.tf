@@ -123,6 +123,18 @@ variable "researchers" {
   }
 }
 
+variable "erasers" {
+  description = "Who may erase a file and everything that was made of it (docs/operations/erase.md): IAM members such as user:..."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for member in var.erasers : can(regex("^(user|group|serviceAccount|principal|principalSet):\\S+$", member))])
+    error_message = "IAM members, as in user:someone@example.org, never everybody."
+  }
+}
+
 variable "source_bucket" {
   description = "Bucket that ingest_scans copies from; none where empty."
   type        = string

@@ -1,5 +1,6 @@
 """Run the gateway: `python -m services.gateway`, configured by its environment (docs/guides/hospital.md)."""
 
+import argparse
 import logging
 import sys
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> int:
     """Receive and deliver until SIGTERM or SIGINT."""
+    argparse.ArgumentParser("python -m services.gateway", description=__doc__).parse_args()
     logs.configure()
     for library in ("highdicom", "pydicom", "pynetdicom", "dicomweb_client"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # they quote headers, which may name a patient

@@ -77,6 +77,8 @@ def prepared_row(scan: ScanAccepted, content: bytes) -> dict[str, Any]:
         "scan_id": scan.scan_id,
         "label": scan.label,
         "source": scan.source,
+        "type": None,  # an event tells the label alone
+        "person": scan.study_id,
         "split": split_of(scan.scan_id),
         "image": tensor.tobytes(),
         "preview": preview(tensor),

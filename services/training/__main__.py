@@ -1,134 +1,102 @@
 """Train, cross-validate and report: `python -m services.training COMMAND --help`."""
 
 import argparse
-import hashlib
-import json
 import shutil
-import time
 from pathlib import Path
 
 import keras
-import numpy as np
 import pandas as pd
 
-from services.training import evaluate, explain, export, measure, registry, report
-from services.training.data import inputs
-from services.training.export import Release
-from services.training.study import Study, crossvalidated, read_study, released, without_source
-from services.training.train import Schedule
-from shared.ml.model import GRAPH_FILE, TEST_FILE, read_release
+from services.training import experiment as experiments
+from services.training.evaluation import checks, leaderboard, left_out, measurements, metrics, report
+from services.training.modelling import export, ood
+from services.training.modelling.schedule import Schedule
+from services.training.release import build, promotion
+from shared.ml.model import TEST_FILE, read_release
 
 FOLDER = Path(".local/training")
 SHIPPED = Path("services/inference/release")
 REPORT = Path("reports/current")
+LEADERBOARD = Path("docs/leaderboard.md")
 
 
 def main() -> None:
-    """Run one command. Each goes on where a killed run of it stopped."""
+    """Run one command. Each resumes if an earlier run of it was killed."""
     arguments = _parser().parse_args()
     arguments.command(arguments)
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Fit, calibrate, export, and check; the release goes to FOLDER/release."""
-    study = _study(arguments, registry.frozen_test() if arguments.frozen else frozenset())
-    schedule = Schedule(epochs=arguments.epochs, start=arguments.start)
-    network = study.fitted("fit", study.parts == "train", schedule, study.parts == "validation")
-    release, predictions = released(study, network)
-    test = predictions[predictions["part"] == "test"]
-    tested = "\n".join(study.test_scans())
+    frozen = promotion.frozen_test() if arguments.frozen else frozenset[str]()
+    experiment = experiments.read_experiment(arguments.data, arguments.folder, frozen)
+    if not (experiment.split == "test").any():
+        raise SystemExit(
+            "None of the current release's test scans is in the data: without them nothing can be compared."
+        )
+    experiments.write_split(experiment, arguments.data)
+    plan = Schedule(epochs=arguments.epochs, rate=arguments.rate, start=arguments.start)
+    unseen = left_out.read_left_out(experiment)
+    # Without blocks of sources left out, validation has to do for calibration, so the fit must not see it.
+    rows = (experiment.split == "train") if unseen is None else (experiment.split != "test")
+    rows &= experiment.split != "beside test"
+    network = experiments.fitted(experiment, "fit", rows, plan)
+    if unseen is None:
+        export.round_to_shipped(network)
+        watched = experiment.split == "validation"
+        unseen = left_out.predictions(network, experiment.scans.only(watched), experiment.groups[watched])
+    types_learnt = bool((experiment.scans.table["type"][rows] != "").any())
+    release = build.build(network, unseen, build.refusal(experiment, arguments.data), types_learnt)
+    _write(experiment, release, arguments.folder, experiments.run_folder(experiment, "fit", rows, plan))
+
+
+def _write(experiment: experiments.Experiment, release: export.Release, folder: Path, run: Path) -> None:
+    """Export a release, measure its test, and check its graph."""
+    tested = left_out.predictions(
+        release.network,
+        experiment.scans.only(experiment.split == "test"),
+        experiment.groups[experiment.split == "test"],
+    )
+    tested["probability"] = build.probabilities(release, tested["logit"].to_numpy())
     figures = {
-        "test": evaluate.with_intervals(test, release.threshold),
-        "test_manifest": hashlib.sha256(tested.encode()).hexdigest(),
+        "test": metrics.with_intervals(tested, release.threshold),
+        "test_manifest": experiments.test_manifest(experiment),
     }
-    card = export.write(release, arguments.folder / "release", figures)
-    (arguments.folder / "release" / TEST_FILE).write_text(tested)
-    checks = _checks(study, release, arguments.folder) | _pace(arguments.folder / "fit" / "history.csv", schedule)
-    (arguments.folder / "checks.json").write_text(json.dumps(checks, indent=1))
-    print(f"Version {card.version}: accuracy on test {figures['test']['accuracy']:.4f}. Next: make report.")
+    card = export.write(release, folder / "release", figures)
+    (folder / "release" / TEST_FILE).write_text("\n".join(experiments.test_scans(experiment)))
+    (folder / ood.FITTED.name).write_text(ood.as_json(release.ood, release.ood_limit))
+    checks.write(experiment, release, folder, run)
+    print(f"Version {card.version}: AUC on test {figures['test']['auc_roc']:.4f}. Next: make report.")
 
 
 def crossvalidate(arguments: argparse.Namespace) -> None:
-    """Fit once a fold of whole groups, and once without each source that has tumours only."""
-    study = _study(arguments)
-    schedule = Schedule(epochs=arguments.epochs)
-    for source in _tumour_only(study):
-        without_source(study, source, schedule)
-    crossvalidated(study, schedule)
+    """Fit once without each block of sources, and keep the predictions on it."""
+    experiment = experiments.read_experiment(arguments.data, arguments.folder)
+    found = left_out.crossvalidate(experiment, Schedule(epochs=arguments.epochs))
+    print(found.groupby(["block", "source", "label"]).size())
 
 
 def write_report(arguments: argparse.Namespace) -> None:
     """Measure FOLDER/release, write reports/current, and put the release where inference ships it."""
     folder = arguments.folder
-    arguments.data = arguments.data or (folder / "data.txt").read_text()
-    study, model = _study(arguments), read_release(folder / "release")
-    measured = measure.parts(model, study) | _kept(study)
-    metrics = report.write(model, study, measured, json.loads((folder / "checks.json").read_text()), REPORT)
-    shutil.copy(folder / "split.csv", REPORT)
+    experiment, model = experiments.read_run(folder), read_release(folder / "release")
+    measured = measurements.of_splits(model, experiment)
+    unseen = left_out.read_left_out(experiment)
+    if unseen is not None:
+        measured["leave_one_source_out"] = measurements.calibrated_across(unseen)
+    content = report.write(model, experiment, measured, checks.read(folder), REPORT)
+    shutil.copy(folder / experiments.SPLIT_FILE, REPORT)
     shutil.copytree(folder / "release", SHIPPED, dirs_exist_ok=True)
-    print(f"{REPORT}/report.html: accuracy on test {metrics['test']['accuracy']:.4f}")
+    shutil.copy(folder / ood.FITTED.name, ood.FITTED)
+    print(f"{REPORT}/report.html: AUC on test {content['test']['auc_roc']:.4f}")
 
 
-def _study(arguments: argparse.Namespace, frozen: frozenset[str] = frozenset()) -> Study:
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    (arguments.folder / "data.txt").write_text(arguments.data)
-    return read_study(arguments.data, arguments.folder, frozen)
-
-
-def _tumour_only(study: Study) -> list[str]:
-    """Sources without a healthy scan: the label could be told from the source alone."""
-    healthy = study.scans.table.groupby("source")["label"].min()
-    return list(healthy.index[healthy == 1])
-
-
-def _kept(study: Study) -> dict[str, pd.DataFrame]:
-    """Cross-validation and left-out source as far as they were run."""
-    found = {"cross_validation": "fold*.csv", "leave_one_source_out": "without-*.csv"}
-    files = {name: sorted(study.folder.glob(pattern)) for name, pattern in found.items()}
-    return {
-        name: pd.concat([pd.read_csv(path, keep_default_na=False) for path in paths], ignore_index=True)
-        for name, paths in files.items()
-        if paths
-    }
-
-
-def _checks(study: Study, release: Release, folder: Path) -> dict[str, float]:
-    """What must hold of every export: Grad-CAM's identity, the graph's equality with Keras, its size and speed."""
-    rows = np.random.default_rng(0).choice(len(study.scans), min(500, len(study.scans)), replace=False)
-    scans = inputs(study.scans.images[rows])
-    graph = export.assembled(release).predict(scans, batch_size=50, verbose=0)
-    model = read_release(folder / "release")
-    answers, seconds = [], []
-    for scan in scans:
-        started = time.perf_counter()
-        answers.append(model.predict(scan))
-        seconds.append(time.perf_counter() - started)
-    maps = explain.heat_maps(release.network, scans[:32]) - explain.gradient_heat_maps(release.network, scans[:32])
-    return {
-        "gradient_difference": float(np.abs(maps).max()),
-        "likeness_to_random_weights": explain.randomised_likeness(release.network, scans[:64]),
-        "export_difference_probability": _difference(graph["probability"], [a.probability for a in answers]),
-        "export_difference_heat_map": _difference(graph["heat_map"], [a.heat_map for a in answers]),
-        "export_difference_types": _difference(graph["types"], [list(a.types.values()) for a in answers]),
-        "milliseconds_one_thread": float(np.median(seconds) * 1e3),
-        # What the processor takes where nothing else wants it.
-        "milliseconds_one_thread_fastest_tenth": float(np.quantile(seconds, 0.1) * 1e3),
-        "megabytes": (folder / "release" / GRAPH_FILE).stat().st_size / 1e6,
-    }
-
-
-def _difference(keras_says: np.ndarray, litert_says: list) -> float:
-    return float(np.abs(keras_says - np.array(litert_says)).max())
-
-
-def _pace(history: Path, schedule: Schedule) -> dict[str, float]:
-    epochs = pd.read_csv(history)
-    return {
-        "epochs": len(epochs),
-        "seconds_per_epoch": float(epochs["seconds"].median()),
-        "images_per_second": float(schedule.steps * schedule.batch / epochs["seconds"].median()),
-        "share_of_time_waiting_for_images": float(epochs["waiting"].median()),
-    }
+def rank(arguments: argparse.Namespace) -> None:
+    """Measure models on the blocks, the home test, corruptions and images to refuse; write docs/leaderboard.md."""
+    experiment = experiments.read_experiment(arguments.data, arguments.folder)
+    table: pd.DataFrame = leaderboard.measured(experiment, arguments.data, arguments.model)
+    LEADERBOARD.write_text(leaderboard.as_markdown(table))
+    print(table.to_string())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,26 +104,38 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("train", help="fit, calibrate and export")
     one.add_argument("--epochs", type=int, default=15)
+    one.add_argument("--rate", type=float, default=8e-4, help="the highest learning rate")
     one.add_argument("--start", type=Path, help="weights of an earlier fit to go on from, instead of ImageNet's")
     one.add_argument(
         "--frozen", action="store_true", help="test on what the current release in MODELS_BUCKET was tested on"
     )
     one.set_defaults(command=train)
-    folds = commands.add_parser("crossvalidate", help="fit on five folds, and without each source of tumours only")
-    folds.add_argument("--epochs", type=int, default=15)
-    folds.set_defaults(command=crossvalidate)
+    blocks = commands.add_parser("crossvalidate", help="fit without each block of sources")
+    blocks.add_argument("--epochs", type=int, default=7)
+    blocks.set_defaults(command=crossvalidate)
     page = commands.add_parser("report", help="measure and draw the last training run, and ship it")
     page.set_defaults(command=write_report)
-    for command in (one, folds, page):
+    ranking = commands.add_parser("leaderboard", help="measure any model on the blocks; writes docs/leaderboard.md")
+    ranking.add_argument("--model", action="append", default=[], help="NAME=module:callable, file.onnx, .tflite or URL")
+    ranking.set_defaults(command=rank)
+    for command in (one, blocks, page, ranking):
         command.add_argument("--data", required=command is not page, help="folder of labelled scans, or gs://BUCKET")
         command.add_argument("--folder", type=Path, default=FOLDER, help="where the run is kept")
-    up = commands.add_parser("promote", help="put a release into the models bucket, if the gate lets it pass")
+    up = commands.add_parser("promote", help="put a release into the models bucket, if it meets the promotion criteria")
     up.add_argument("--release", type=Path, default=FOLDER / "release")
-    up.set_defaults(command=lambda arguments: print(registry.promote(arguments.release)))
+    up.add_argument("--data", help="folder or gs://BUCKET with the frozen test's scans; default: the last training's")
+    up.set_defaults(command=promote)
     commands.add_parser("rollback", help="make the previous version current again").set_defaults(
-        command=lambda _: print(registry.rollback())
+        command=lambda _: print(promotion.rollback())
     )
     return parser
+
+
+def promote(arguments: argparse.Namespace) -> None:
+    """Promote a release if both graphs, run on the frozen test, say that it is no worse."""
+    folder = arguments.release.parent
+    data = arguments.data or (folder / experiments.DATA_FILE).read_text()
+    print(promotion.promote(arguments.release, *experiments.frozen_scans(data, folder, arguments.release)))
 
 
 if __name__ == "__main__":

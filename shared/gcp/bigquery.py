@@ -41,6 +41,8 @@ _JOB_S = 600
 """Patience with a query that a job asks."""
 MAX_BYTES_BILLED = 32 * 2**30
 """Of one query, 20 cents at list price: BigQuery refuses one that would read more, before it reads anything."""
+_DELETE_BYTES, _DELETE_S = 2**40, 600
+"""A deletion reads its whole table: 70 GB of features at ten million scans."""
 _PATIENCE_S = 15
 """The client's own is ten minutes, far longer than a person or a push subscription waits."""
 _RETRY = bigquery.DEFAULT_RETRY.with_timeout(_PATIENCE_S)
@@ -77,15 +79,19 @@ def query(sql: str, **parameters: str | float | bool | datetime | date | list[st
 
     Raises BigQueryError.
     """
+    return _run(sql, parameters, MAX_BYTES_BILLED, _PATIENCE_S)
+
+
+def _run(sql: str, parameters: Mapping[str, Any], max_bytes: int, patience_s: float) -> list[Row]:
     job_config = bigquery.QueryJobConfig(
-        query_parameters=[_parameter(*item) for item in parameters.items()], maximum_bytes_billed=MAX_BYTES_BILLED
+        query_parameters=[_parameter(*item) for item in parameters.items()], maximum_bytes_billed=max_bytes
     )
     with _answering():
         rows = client().query_and_wait(
             sql.replace("{dataset}", config.dataset()),
             job_config=job_config,
-            api_timeout=_PATIENCE_S,
-            wait_timeout=_PATIENCE_S,
+            api_timeout=patience_s,
+            wait_timeout=patience_s,
             retry=_RETRY,
             job_retry=None,
         )
@@ -104,6 +110,28 @@ def stream(sql: str, **parameters: str | float | bool | datetime | date | list[s
         yield from client().query_and_wait(
             sql.replace("{dataset}", config.dataset()), job_config=job_config, page_size=_PAGE, wait_timeout=_JOB_S
         )
+
+
+def raw_tables() -> dict[str, set[str]]:
+    """Return every table of the dataset, without `_raw`, with its columns. Raises BigQueryError."""
+    with _answering():
+        found = [table for table in client().list_tables(config.dataset()) if table.table_id.endswith("_raw")]
+        tables = [client().get_table(table.reference) for table in found]
+    return {table.table_id.removesuffix("_raw"): {column.name for column in table.schema} for table in tables}
+
+
+def count(table: str, condition: str, **parameters: str | list[str]) -> int:
+    """Return how many rows of `<table>_raw` meet a condition, duplicates included. Raises BigQueryError."""
+    sql = f"SELECT COUNT(*) AS rows_found FROM {{dataset}}.{table}_raw WHERE {condition}"  # noqa: S608
+    return int(query(sql, **parameters)[0]["rows_found"])
+
+
+def delete(table: str, condition: str, **parameters: str | list[str]) -> None:
+    """Delete the rows of `<table>_raw` that meet a condition, a part of the program.
+
+    Raises BigQueryError, also while rows are so new that BigQuery does not let them be deleted.
+    """
+    _run(f"DELETE FROM {{dataset}}.{table}_raw WHERE {condition}", parameters, _DELETE_BYTES, _DELETE_S)  # noqa: S608
 
 
 def load(table: str, uris: Iterable[str]) -> int:

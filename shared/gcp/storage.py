@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed
@@ -166,6 +166,19 @@ def notification(blob: Blob) -> tuple[bytes, dict[str, str]]:
         "objectGeneration": str(blob.generation),
     }
     return json.dumps(resource).encode(), attributes
+
+
+def versions(bucket: str, prefix: str = "") -> Iterator[Blob]:
+    """Every version of every object under a prefix, overwritten and deleted ones included. Raises StorageError."""
+    with _nameless("list", bucket):
+        blobs = client().list_blobs(bucket, prefix=prefix, versions=True)
+        yield from (blob for blob in blobs if not blob.name.endswith("/"))
+
+
+def erase(blob: Blob) -> None:
+    """Delete one version of an object for good; nothing happens where it is gone. Raises StorageError."""
+    with suppress(MissingObject), _nameless("delete", blob.bucket.name):
+        blob.bucket.delete_blob(blob.name, generation=blob.generation)
 
 
 def fingerprint(blob: Blob) -> str:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-PREPROCESSING_VERSION = "1"
+PREPROCESSING_VERSION = "2"
 """Changes whenever `prepare` answers differently. A model runs only with the version it was trained on."""
 
 SIDE = 128

@@ -25,6 +25,9 @@ SCHEMA = pa.schema(
         ("scan_id", pa.string()),
         ("label", pa.string()),
         ("source", pa.string()),
+        # The folder's tumour type and a hash of the patient; null if nobody says. Training groups scans by the patient.
+        ("type", pa.string()),
+        ("person", pa.string()),
         ("split", pa.string()),
         # As plain bytes the column writes four times as fast and a third smaller than as a list of floats.
         pa.field("image", pa.binary(IMAGE_BYTES), metadata={"content": "float32 128 x 128 x 3, 0 to 1"}),

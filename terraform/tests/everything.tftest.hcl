@@ -24,6 +24,7 @@ run "everything_switched_on" {
     uploaders            = ["user:uploader@example.org"]
     clinicians           = ["group:clinicians@example.org"]
     researchers          = ["group:researchers@example.org"]
+    erasers              = ["user:privacy@example.org"]
     source_bucket        = "another-bucket"
     label_map            = "glioma=Cancer,ward 3=Unlabelled"
     kms_key              = "projects/some-project/locations/europe-west4/keyRings/a/cryptoKeys/b"

@@ -30,6 +30,7 @@ run "a_value_of_another_form_is_refused" {
     uploaders                = ["someone@example.org"]
     clinicians               = ["allAuthenticatedUsers"]
     researchers              = ["clinicians"]
+    erasers                  = ["allUsers"]
     source_bucket            = "gs://a/b"
     label_map                = "glioma=Tumour"
     max_instances            = { nobody = 5 }
@@ -52,6 +53,7 @@ run "a_value_of_another_form_is_refused" {
     var.uploaders,
     var.clinicians,
     var.researchers,
+    var.erasers,
     var.source_bucket,
     var.label_map,
     var.max_instances,

@@ -120,7 +120,7 @@ def bare(scans: list[Path], seconds: float, threads: int) -> tuple[float, float,
     """
     model, contents = read_release(BUNDLED), [path.read_bytes() for path in scans]
     times: list[float] = []
-    end = time.perf_counter() + seconds
+    end = 0.0
 
     def loop() -> None:
         own = []
@@ -133,6 +133,7 @@ def bare(scans: list[Path], seconds: float, threads: int) -> tuple[float, float,
 
     model.predict(prepare(decode(contents[0]).pages[0]))
     started = time.process_time()
+    end = time.perf_counter() + seconds
     workers = [threading.Thread(target=loop) for _ in range(threads)]
     for worker in workers:
         worker.start()

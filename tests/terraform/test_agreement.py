@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import hcl2
 import pytest
@@ -85,7 +86,7 @@ def test_every_bucket_has_a_setting_and_every_setting_a_bucket():
 
 
 def test_every_table_is_written_and_every_table_written_is_declared():
-    writers = [deployable(name) for name in (*FUNCTIONS, *SERVICES, "preprocessing", "operations")]
+    writers = [deployable(name) for name in (*FUNCTIONS, *SERVICES, "preprocessing", "operations", "erase")]
     written = {table for code in writers for table in code.written("append") | code.written("load")}
     assert written == set(declared()["tables"])
 
@@ -117,12 +118,35 @@ def test_the_rows_of_events_are_the_columns():
 
 
 @pytest.mark.parametrize("table", declared()["tables"])
-def test_every_column_is_named_by_code(table):
+def test_every_column_is_given_a_value_by_code(table):
     """Whether the values fit is for the tests that insert rows into a BigQuery that refuses what does not."""
     folders = ("shared", "functions", "services", "dashboard")
-    text = "\n".join(file.read_text() for folder in folders for file in (ROOT / folder).rglob("*.py"))
-    words = set(re.findall(r"\w+", text))
-    assert {column["name"] for column in schema(table)} <= words
+    given = {name for folder in folders for file in (ROOT / folder).rglob("*.py") for name in _values_named_in(file)}
+    assert {column["name"] for column in schema(table)} <= given
+
+
+def test_a_word_in_a_comment_gives_no_column_a_value(tmp_path):
+    file = tmp_path / "code.py"
+    file.write_text(
+        '"""Word docstring."""\nword = "word"  # word\nrow = {"key": word, **dict(keyword=1)}\nrow["item"] = 1\n'
+    )
+    assert _values_named_in(file) == {"key", "keyword", "item"}
+
+
+def _values_named_in(file: Path) -> set[str]:
+    """Return the names that code gives values to in rows: dictionary keys, keywords, assigned items, record fields."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        match node:
+            case ast.Dict():
+                names |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
+            case ast.keyword():
+                names.add(node.arg)
+            case ast.Subscript(slice=ast.Constant(), ctx=ast.Store()):
+                names.add(node.slice.value)
+            case ast.ClassDef():
+                names |= {each.target.id for each in node.body if isinstance(each, ast.AnnAssign)}
+    return {name for name in names if isinstance(name, str)}
 
 
 def test_the_environments_set_variables_that_there_are():

@@ -206,10 +206,13 @@ def image(dockerfile: Path, folder: Path) -> Image:
     text = re.sub(r"\\\n", " ", dockerfile.read_text())
     final = text.split("\nFROM ")[-1]
     (requirements,) = re.findall(r"^COPY (\S+requirements\.txt)", text, re.M)
-    wanted = (ROOT / requirements).read_text().splitlines()
-    if left_out := re.search(r"grep -vE '([^']+)'", text):
-        wanted = [line for line in wanted if not re.search(left_out[1], line)]
-    programs = environment(f"image-{dockerfile.parent.name}", *wanted)
+    wanted = (ROOT / requirements).read_text()
+    if left_out := re.search(r"sed -E '([^']+)'", dockerfile.read_text()):
+        wanted = subprocess.run(
+            ["sed", "-E", left_out[1]], input=wanted, text=True, capture_output=True, check=True
+        ).stdout
+        assert "pyspark" not in wanted
+    programs = environment(f"image-{dockerfile.parent.name}", *wanted.splitlines())
     for line in re.findall(r"^COPY (?!--from)(?!.*requirements)(.+)", final, re.M):
         *sources, target = shlex.split(line)
         for source in sources:

@@ -204,8 +204,11 @@ def test_a_load_asks_for_no_right_to_create_tables():
 
 
 def test_every_query_has_a_limit_of_bytes():
-    jobs = ast.unparse(deployable("dashboard").reached["shared.gcp.bigquery", "query"])
-    assert "maximum_bytes_billed=" in jobs
+    code = deployable("dashboard").reached
+    jobs = [ast.unparse(node) for (module, _), node in code.items() if module == "shared.gcp.bigquery"]
+    configured = [job for job in jobs if "bigquery.QueryJobConfig(" in job]
+    assert configured
+    assert all("maximum_bytes_billed=" in job for job in configured)
 
 
 def test_an_uploader_can_neither_delete_nor_overwrite():

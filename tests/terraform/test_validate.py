@@ -7,6 +7,7 @@ import pytest
 
 from local.stack.terraform_config import TERRAFORM
 from tests.terraform.mistakes import MISTAKES
+from tests.terraform.readme import MODULES, tables
 
 FINDS = {
     "misspelt resource": "Invalid resource type",
@@ -62,3 +63,16 @@ def test_plans_and_applies_from_nothing(terraform, workspace, file):
 @pytest.mark.parametrize("mistake", FINDS)
 def test_finds(complaints, mistake):
     assert complaints[mistake] == {FINDS[mistake]}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_a_modules_readme_lists_its_inputs_and_outputs(module):
+    stale = "stale: run `python -m tests.terraform.readme` and commit it"
+    assert tables(module) in (module / "README.md").read_text(), stale
+
+
+def test_the_steps_example_applies(terraform, workspace):
+    module = workspace / "modules" / "step"
+    assert terraform(module, "init", "-backend=false", "-no-color").returncode == 0
+    tested = terraform(module, "test", "-no-color")
+    assert "1 passed, 0 failed" in tested.stdout, tested.stdout + tested.stderr

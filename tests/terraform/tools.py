@@ -17,12 +17,16 @@ def uv(*arguments: str | Path) -> None:
 
 
 def environment(name: str, *requirements: str) -> Path:
-    """Virtual environment `.local/tools/<name>` that holds these requirements, made at first use; its bin folder."""
+    """Virtual environment `.local/tools/<name>` that holds these lines of requirements; return its bin folder.
+
+    It is made at first use.
+    """
     folder = CACHE / name
     stamp = folder / "requirements"
     wanted = "\n".join(requirements)
     if not stamp.exists() or stamp.read_text() != wanted:
         uv("venv", "--quiet", "--clear", "--python", sys.executable, folder)
-        uv("pip", "install", "--quiet", "--python", folder / "bin" / "python", *requirements)
+        (folder / "wanted.txt").write_text(wanted)
+        uv("pip", "install", "--quiet", "--python", folder / "bin" / "python", "--requirement", folder / "wanted.txt")
         stamp.write_text(wanted)
     return folder / "bin"

@@ -1,0 +1,104 @@
+"""What the data is before anything learns from it: contradictions, doubtful scans, and what a shortcut would score."""
+
+import cv2
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import balanced_accuracy_score
+
+from services.training.data.copies import NEAR, similar_pairs
+from services.training.data.scans import Scans
+from shared.imaging.preprocessing import SIDE
+
+
+def contradicted(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return whether each prepared image has a copy under the other label: one is wrong, or two heads are alike."""
+    first, second, _ = similar_pairs(images, NEAR)
+    apart = labels[first] != labels[second]
+    return np.isin(np.arange(len(labels)), [first[apart], second[apart]])
+
+
+def perhaps_tomography(images: np.ndarray) -> np.ndarray:
+    """Return whether each prepared image looks like CT: a closed white rim of bone round nearly even brain."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (31, 31))
+    answers = []
+    for image in images:
+        inside = cv2.erode((image > 25).astype(np.uint8), kernel, borderValue=0).astype(bool)
+        bone = np.mean(image[(image > 25) & ~inside] > 230)
+        spread = np.subtract(*np.percentile(image[inside], [90, 10])) if inside.sum() > 500 else 255
+        answers.append(bone > 0.3 and spread < 60)
+    return np.array(answers)
+
+
+def to_review(scans: Scans, found: np.ndarray) -> pd.DataFrame:
+    """Return what a reader of scans should look at, though it is kept: scan_id, label, source, group and why."""
+    reasons = {
+        "a copy has the other label": contradicted(scans.images, scans.table["label"].to_numpy()),
+        "looks like computed tomography": perhaps_tomography(scans.images),
+    }
+    named = scans.table[["scan_id", "label", "source"]].assign(group=found)
+    return pd.concat([named[rows].assign(why=why) for why, rows in reasons.items()], ignore_index=True)
+
+
+def summary(scans: Scans, groups: np.ndarray, copies: np.ndarray) -> dict[str, float]:
+    """Return the data quality in numbers."""
+    table = scans.table
+    return {
+        "files": int(table["files"].sum()),
+        "distinct files": len(table),
+        "groups that a split keeps whole": len(np.unique(groups)),
+        "scans in the largest group": int(np.unique(groups, return_counts=True)[1].max()),
+        "groups of copies": len(np.unique(copies)),
+        "persons told": int(table.loc[table["person_from"] == "told", "person"].nunique()),
+        "persons guessed from runs of file numbers": int(table.loc[table["person_from"] == "run", "person"].nunique()),
+        "files under both labels": int(table["scan_id"].duplicated().sum()),
+        "shortest side in pixels": int(table[["width", "height"]].min().min()),
+        "longest side in pixels": int(table[["width", "height"]].max().max()),
+    }
+
+
+SHORTCUTS = ("format, mode and size", "sequence, plane and skull as told", "border pixels", "4 x 4 thumbnail")
+
+
+def cross_tables(scans: Scans) -> dict[str, pd.DataFrame]:
+    """Return how many scans of each label have each source, sequence, plane and skull."""
+    table = scans.table.assign(label=scans.table["label"].map({0: "Non-Cancer", 1: "Cancer"}))
+    columns = ("source", "sequence", "plane", "skull")
+    return {name: pd.crosstab(table[name].replace("", "not told"), table["label"]) for name in columns}
+
+
+def shortcut_accuracy(scans: Scans, parts: np.ndarray) -> dict[str, float]:
+    """Return the balanced accuracy on test of classifiers that cannot see a tumour, which a model must beat."""
+    train, test = parts != "test", parts == "test"
+    labels = scans.table["label"].to_numpy()
+    found = {}
+    for name, seen in zip(SHORTCUTS, seen_by_shortcuts(scans), strict=True):
+        forest = RandomForestClassifier(200, class_weight="balanced", random_state=0, min_samples_leaf=2)
+        answers = forest.fit(seen[train], labels[train]).predict(seen[test])
+        found[name] = float(balanced_accuracy_score(labels[test], answers))
+    return found
+
+
+def seen_by_shortcuts(scans: Scans) -> list[np.ndarray]:
+    """Return what each of `SHORTCUTS` sees of scans, (n, d) each."""
+    return [_facts(scans), _told(scans), _borders(scans.images), _thumbnails(scans.images)]
+
+
+def _facts(scans: Scans) -> np.ndarray:
+    words = pd.get_dummies(scans.table[["format", "mode"]]).to_numpy(float)
+    return np.column_stack([words, scans.table[["width", "height"]].to_numpy(float)])
+
+
+def _told(scans: Scans) -> np.ndarray:
+    return pd.get_dummies(scans.table[["sequence", "plane", "skull"]]).to_numpy(float)
+
+
+def _borders(images: np.ndarray) -> np.ndarray:
+    ring = np.concatenate(
+        [images[:, :4].mean(1), images[:, -4:].mean(1), images[:, :, :4].mean(2), images[:, :, -4:].mean(2)], 1
+    )
+    return ring.reshape(len(images), -1, 8).mean(axis=2)
+
+
+def _thumbnails(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), 4, SIDE // 4, 4, SIDE // 4).mean(axis=(2, 4)).reshape(len(images), -1)

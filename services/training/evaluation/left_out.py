@@ -1,0 +1,74 @@
+"""Predictions on sources that a fit never saw, block by block; calibration, threshold and figures come from them."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from services.training import experiment as experiments
+from services.training.data.scans import TYPES, Scans
+from services.training.data.split import strata
+from services.training.evaluation.blocks import Block, present
+from services.training.experiment import Experiment
+from services.training.modelling import export
+from services.training.modelling.schedule import Schedule
+
+PREDICTIONS_FILE = "left_out.csv"
+INDEX_FILE = "left_out.json"
+"""Where the runs lie whose predictions `make report` reads."""
+
+TYPE_LOGITS = [f"logit_{kind}" for kind in TYPES]
+
+
+def crossvalidate(experiment: Experiment, plan: Schedule) -> pd.DataFrame:
+    """Fit once without each block of sources; return the predictions on it. What is finished is only read.
+
+    No fit sees the home test either.
+    """
+    table = experiment.scans.table
+    runs = {}
+    for block in present(table):
+        rows = (experiment.split != "test") & ~block.rows(table)
+        folder = experiments.run_folder(experiment, f"block-{block.name}", rows, plan)
+        if not (folder / PREDICTIONS_FILE).exists():
+            network = experiments.fitted(experiment, f"block-{block.name}", rows, plan)
+            predict_block(experiment, network, block).to_csv(folder / PREDICTIONS_FILE, index=False)
+        runs[block.name] = str(folder)
+    write_index(experiment, runs)
+    return read_left_out(experiment)
+
+
+def write_index(experiment: Experiment, runs: dict[str, str]) -> None:
+    """Write which folder holds the predictions on each block, and for which scans they were made."""
+    content = {"scans": experiments.content_hash(experiment.scans), "runs": runs}
+    (experiment.folder / INDEX_FILE).write_text(json.dumps(content, indent=1))
+
+
+def predict_block(experiment: Experiment, network: keras.Model, block: Block) -> pd.DataFrame:
+    """Return the predictions on a block of a network that never saw it, rounded as it would ship."""
+    export.round_to_shipped(network)
+    rows = block.rows(experiment.scans.table)
+    return predictions(network, experiment.scans.only(rows), experiment.groups[rows]).assign(
+        block=block.name, part=experiment.split[rows]
+    )
+
+
+def read_left_out(experiment: Experiment) -> pd.DataFrame | None:
+    """Return the predictions on all blocks; None before `make crossvalidate`, or if it was run on other scans."""
+    path = experiment.folder / INDEX_FILE
+    if not path.exists():
+        return None
+    index = json.loads(path.read_text())
+    if index["scans"] != experiments.content_hash(experiment.scans):
+        return None
+    tables = [pd.read_csv(Path(run) / PREDICTIONS_FILE, keep_default_na=False) for run in index["runs"].values()]
+    return pd.concat(tables, ignore_index=True)
+
+
+def predictions(network: keras.Model, scans: Scans, groups: np.ndarray) -> pd.DataFrame:
+    """Return the scans' table with kind, group, `logit` and type logits, as the release averages them."""
+    outputs = export.mirrored_outputs(network).predict(scans.inputs(), batch_size=64, verbose=0)
+    found = scans.table.assign(kind=strata(scans.table), group=groups, logit=outputs["logit"])
+    return found.assign(**dict(zip(TYPE_LOGITS, outputs["types"].T, strict=True)))

@@ -1,0 +1,282 @@
+"""Everything the report says of a release, measured on the graph that is shipped."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from services.training.data import ood_images, quality
+from services.training.data.scans import TYPES, Scans, inputs
+from services.training.data.split import strata
+from services.training.evaluation import metrics as figures
+from services.training.evaluation import robustness
+from services.training.evaluation.explanation import chance_hits, drawn_lesions, lesion_hits
+from services.training.evaluation.left_out import TYPE_LOGITS
+from services.training.evaluation.metrics import Figures
+from services.training.experiment import Experiment
+from services.training.modelling import calibration
+from shared.ml.features import pixel_statistics
+from shared.ml.model import Model, Prediction
+
+LESIONS = 200
+LEFT_OUT = "leave_one_source_out"
+"""The section with the predictions on sources that no fit saw."""
+_ROBUSTNESS_SCANS = 150
+
+
+def predict(model: Model, images: np.ndarray) -> list[Prediction]:
+    """Return the release's predictions on prepared images, uint8 (n, 128, 128)."""
+    return [model.predict(inputs(image[np.newaxis])[0]) for image in images]
+
+
+def predictions(model: Model, scans: Scans, groups: np.ndarray) -> pd.DataFrame:
+    """Return the scans' table with kind, group and the release's probability, OOD score and most probable type."""
+    found = predict(model, scans.images)
+    return scans.table.assign(
+        kind=strata(scans.table),
+        group=groups,
+        probability=[one.probability for one in found],
+        ood_score=[one.ood_score for one in found],
+        guess=[max(one.types, key=lambda kind: one.types[kind]) for one in found],
+        sureness=[max(one.types.values()) for one in found],
+    )
+
+
+def of_splits(model: Model, experiment: Experiment) -> dict[str, pd.DataFrame]:
+    """Return predictions on the test, and on as many scans of training."""
+    rng = np.random.default_rng(0)
+    test, seen = (np.flatnonzero(rows) for rows in (experiment.split == "test", experiment.split != "test"))
+    seen = np.sort(rng.choice(seen, min(len(test), len(seen)), replace=False))
+    return {
+        name: predictions(model, experiment.scans.only(rows), experiment.groups[rows])
+        for name, rows in (("test", test), ("train", seen))
+    }
+
+
+def calibrated_across(left_out: pd.DataFrame) -> pd.DataFrame:
+    """Return left-out predictions with probability, threshold and band of doubt, each from the other blocks alone.
+
+    With one block only there is no other: its own scans then have to do, which flatters it.
+    """
+    found = []
+    for block in left_out["block"].unique():
+        mine = left_out["block"] == block
+        others = left_out[~mine] if (~mine).any() else left_out
+        labels, sources = others["label"].to_numpy(), others["source"].to_numpy(str)
+        weights = calibration.balancing_weights(labels, sources)
+        slope, offset = calibration.platt(others["logit"].to_numpy(), labels, weights)
+        known = calibration.calibrated(others["logit"].to_numpy(), slope, offset)
+        low, high = calibration.band_of_doubt(known, labels, weights)
+        threshold = calibration.operating_threshold(known[labels == 0], sources[labels == 0])
+        found.append(
+            left_out[mine].assign(
+                probability=calibration.calibrated(left_out["logit"][mine].to_numpy(), slope, offset),
+                threshold=threshold,
+                uncertain_from=min(low, threshold),
+                uncertain_to=max(high, threshold),
+                guess=np.array(TYPES)[left_out.loc[mine, TYPE_LOGITS].to_numpy(float).argmax(axis=1)],
+            )
+        )
+    return pd.concat(found, ignore_index=True)
+
+
+def metrics(model: Model, experiment: Experiment, measured: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return the content of reports/current/metrics.json. `measured` holds test and train, and perhaps `LEFT_OUT`."""
+    threshold, test = model.card.threshold, measured["test"]
+    rows = experiment.split == "test"
+    images = experiment.scans.images[rows]
+    found = {
+        "model_version": model.card.version,
+        "threshold": threshold,
+        **{name: figures.with_intervals(table, threshold) for name, table in measured.items()},
+        "sample_sizes": {name: figures.sample_sizes(table) for name, table in measured.items()},
+        "per_source": {name: _per_source(table, threshold) for name, table in measured.items() if name != "train"},
+        "per_class": {kind: _share_right(table, threshold) for kind, table in test.groupby("kind")},
+        "calibration": {name: _calibration(table) for name, table in measured.items() if name != "train"},
+        "robustness": _robustness(model, experiment.scans.only(rows), experiment.groups[rows]),
+        "with_excluded_scans": {"test": _with_excluded(model, experiment, test)},
+        "refusal": _refusal(model, images, test),
+        "tumour_type": _types(test),
+        "explanation": _explanation(model, images[test["label"].to_numpy() == 0]),
+        "audit": quality.summary(experiment.scans, experiment.groups, experiment.copies),
+        "shortcuts": quality.shortcut_accuracy(experiment.scans, experiment.split),
+    }
+    if LEFT_OUT in measured:
+        found |= _of_left_out(measured[LEFT_OUT])
+    return found
+
+
+def _of_left_out(table: pd.DataFrame) -> dict[str, Any]:
+    """The primary figure, each block's and each healthy source's figures, doubt and tumour types."""
+    blocks = dict(list(table.groupby("block")))
+    return {
+        "primary": primary(table),
+        "blocks": {name: figures.with_intervals(part, 0.5) for name, part in blocks.items()},
+        "healthy_sources": {
+            source: {"specificity": float(np.mean(part["probability"] < part["threshold"])), "scans": len(part)}
+            for source, part in table[table["label"] == 0].groupby("source")
+        },
+        "tumour_sequences": {
+            f"{source} {sequence or 'of unknown sequence'}": {
+                "recall": float(np.mean(part["probability"] >= part["threshold"])),
+                "scans": len(part),
+            }
+            for (source, sequence), part in table[table["label"] == 1].groupby(["source", "sequence"])
+        },
+        "risk_coverage": risk_coverage(table),
+        "tumour_type_left_out": _types(table),
+    }
+
+
+def primary(table: pd.DataFrame) -> Figures:
+    """Return the primary figure: the blocks' mean sensitivity at a threshold that each healthy source of them passes.
+
+    The threshold is, within a block, the largest that any of its healthy sources needs for a specificity of 95%.
+    """
+    found = {}
+    for name, part in table.groupby("block"):
+        healthy = part[part["label"] == 0]
+        needed = healthy.groupby("source")["logit"].quantile(0.95).max()
+        found[f"block {name}"] = float(np.mean(part["logit"][part["label"] == 1] > needed))
+    return {"mean sensitivity at 95% specificity per healthy source": float(np.mean(list(found.values()))), **found}
+
+
+def risk_coverage(table: pd.DataFrame) -> dict[str, Figures]:
+    """Return, without the predictions in the band of doubt and with them, the share answered and the share wrong."""
+    wrong = (table["probability"] >= table["threshold"]) != (table["label"] == 1)
+    sure = (table["probability"] < table["uncertain_from"]) | (table["probability"] > table["uncertain_to"])
+    return {
+        "all predictions": {"coverage": 1.0, "wrong": float(wrong.mean())},
+        "without uncertain ones": {"coverage": float(sure.mean()), "wrong": float(wrong[sure].mean())},
+        "uncertain ones alone": {"coverage": float(1 - sure.mean()), "wrong": float(wrong[~sure].mean())},
+    }
+
+
+def _calibration(table: pd.DataFrame) -> Figures:
+    """Calibration beside what a perfectly calibrated model with these probabilities would score."""
+    labels, probabilities = table["label"].to_numpy(), table["probability"].to_numpy(float)
+    logits = np.log(np.clip(probabilities, 1e-6, 1 - 1e-6) / np.clip(1 - probabilities, 1e-6, 1 - 1e-6))
+    slope, offset = calibration.platt(logits, labels, np.full(len(labels), 1 / len(labels)))
+    return {
+        "ece": figures.expected_calibration_error(probabilities, labels),
+        "ece of a perfectly calibrated model": figures.expected_if_perfect(probabilities),
+        "debiased": calibration.calibration_error(probabilities, labels),
+        "slope": slope,
+        "intercept": offset,
+    }
+
+
+def curves(table: pd.DataFrame, bins: int = 10) -> dict[str, list[dict[str, float]]]:
+    """Return ROC points and the calibration curve of some predictions."""
+    labels, probabilities = table["label"].to_numpy(), table["probability"].to_numpy()
+    false, sensitivity, thresholds = roc_curve(labels, probabilities)
+    order = np.array_split(np.argsort(probabilities, kind="stable"), bins)
+    return {
+        "roc": [
+            {"threshold": min(float(t), 1.0), "sensitivity": float(s), "specificity": float(1 - f)}
+            for f, s, t in zip(false, sensitivity, thresholds, strict=True)
+        ],
+        "calibration": [
+            {"predicted": float(probabilities[b].mean()), "observed": float(labels[b].mean()), "count": len(b)}
+            for b in order
+        ],
+    }
+
+
+def reference(experiment: Experiment, test: pd.DataFrame) -> dict[str, Any]:
+    """Return what drift is measured against: pixel statistics of training, and the test's probabilities in tenths."""
+    images = experiment.scans.images[experiment.split != "test"]
+    chosen = images[np.random.default_rng(0).choice(len(images), min(500, len(images)), replace=False)]
+    statistics = pd.DataFrame([pixel_statistics(inputs(image[np.newaxis])[0]) for image in chosen])
+    known = {
+        name: {"mean": float(column.mean()), "std": float(column.std())}
+        for name, column in statistics.select_dtypes(float).items()
+    }
+    tenths = np.histogram(test["probability"], bins=10, range=(0, 1))[0]
+    return known | {"probability": (tenths / tenths.sum()).tolist()}
+
+
+def _share_right(table: pd.DataFrame, threshold: float) -> Figures:
+    return _some(figures.with_intervals(table, threshold), "accuracy") | {"scans": len(table)}
+
+
+def _some(found: Figures, *names: str) -> Figures:
+    """These figures alone, with their intervals."""
+    return {f"{name}{end}": found[f"{name}{end}"] for name in names for end in ("", "_low", "_high")}
+
+
+def _per_source(table: pd.DataFrame, threshold: float) -> dict[str, Figures]:
+    """Of each source's tumours beside all scans without one: a source of tumours only has no specificity of its own."""
+    wanted = ("recall", "auc_roc", "sensitivity_at_95_specificity", "sensitivity_at_97_specificity")
+    found = {}
+    for source, tumours in table[table["label"] == 1].groupby("source"):
+        beside = figures.with_intervals(pd.concat([tumours, table[table["label"] == 0]]), threshold)
+        found[source] = _some(beside, *wanted) | {"tumours": len(tumours), "groups": tumours["group"].nunique()}
+    return found
+
+
+def _robustness(model: Model, test: Scans, groups: np.ndarray) -> dict[str, Figures]:
+    wanted = ("accuracy", "recall", "specificity", "auc_roc")
+    rows = np.sort(np.random.default_rng(2).permutation(len(test))[:_ROBUSTNESS_SCANS])
+    test, groups, found = test.only(rows), groups[rows], {}
+    for name, change in robustness.CHANGES.items():
+        table = predictions(model, Scans(test.table, robustness.changed(test.images, change)), groups)
+        refused = float(np.mean(table["ood_score"] > model.card.ood_limit))
+        found[name] = _some(figures.with_intervals(table, model.card.threshold), *wanted) | {"refused": refused}
+    return found
+
+
+def _with_excluded(model: Model, experiment: Experiment, test: pd.DataFrame) -> Figures:
+    """Test with the excluded scans that were dealt to it counted under their published label."""
+    rows = experiment.excluded_split == "test"
+    if not rows.any():
+        return figures.with_intervals(test, model.card.threshold)
+    excluded = predictions(model, experiment.excluded.only(rows), -1 - np.arange(rows.sum()))
+    return figures.with_intervals(pd.concat([test, excluded]), model.card.threshold)
+
+
+def _refusal(model: Model, heads: np.ndarray, test: pd.DataFrame) -> dict[str, Figures]:
+    limit, real = model.card.ood_limit, test["ood_score"].to_numpy()
+    found = {"real test scans": {"refused": float(np.mean(real > limit)), "scans": len(real)}}
+    every = []
+    for kind, images in ood_images.to_test(heads, 25, np.random.default_rng(7)).items():
+        scores = np.array([one.ood_score for one in predict(model, images)])
+        every.append(scores)
+        found[kind] = _told_apart(real, scores, limit)
+    return found | {"all OOD images": _told_apart(real, np.concatenate(every), limit)}
+
+
+def _told_apart(real: np.ndarray, strange: np.ndarray, limit: float) -> Figures:
+    labels = np.repeat([0, 1], [len(real), len(strange)])
+    auroc = float(roc_auc_score(labels, np.concatenate([real, strange])))
+    return {"auroc": auroc, "refused": float(np.mean(strange > limit)), "scans": len(strange)}
+
+
+def _types(table: pd.DataFrame) -> Figures:
+    """Accuracy of the tumour type over scans of known type, and its mean over the types (balanced)."""
+    known = table[table["type"] != ""]
+    right = known["type"] == known["guess"]
+    return {
+        "accuracy": float(right.mean()),
+        "balanced accuracy": float(right.groupby(known["type"]).mean().mean()),
+        "scans": len(known),
+    }
+
+
+def _explanation(model: Model, healthy: np.ndarray) -> Figures:
+    images, masks = drawn_lesions(healthy, LESIONS)
+    found = predict(model, images)
+    hit = lesion_hits(np.stack([one.heat_map for one in found]), masks)
+    called = np.array([one.probability >= model.card.threshold for one in found])
+    area = np.array([mask.sum() for mask in masks])
+    large = area >= np.median(area)
+    return {
+        "drawn_lesions": LESIONS,
+        "hit_rate": float(hit.mean()),
+        "hit_rate_large": float(hit[large].mean()),
+        "hit_rate_small": float(hit[~large].mean()),
+        "hit_rate_where_called_cancer": float(hit[called].mean()) if called.any() else float("nan"),
+        "called_cancer": float(called.mean()),
+        "hit_by_chance_inside_the_head": float(chance_hits(images, masks).mean()),
+    }

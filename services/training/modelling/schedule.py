@@ -1,0 +1,30 @@
+"""How long and how fast to learn."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from shared.imaging.preprocessing import SIDE
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Epochs of `steps` batches each, the last fifth of them on whole images, those before on `small` ones."""
+
+    epochs: int
+    steps: int = 120
+    batch: int = 32
+    rate: float = 8e-4
+    small: int = 96
+    """Pixels a side: nearly twice the images per second, and sizes that the network sees must not matter to it."""
+    seed: int = 0
+    start: Path | None = None
+    """Weights of an earlier run to go on from, instead of ImageNet's."""
+
+    def side(self, epoch: int) -> int:
+        """Return pixels a side of the images in this epoch."""
+        return self.small if epoch < self.epochs - max(self.epochs // 5, 1) else SIDE
+
+    def lines(self) -> list[str]:
+        """Return what distinguishes one schedule from another."""
+        start = self.start.read_bytes().hex() if self.start else ""
+        return [f"{name}={value}" for name, value in asdict(self).items() if name != "start"] + [start]

@@ -1,0 +1,73 @@
+"""A release out of a fitted network and the predictions of the fits that left sources out."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from services.training.data import ood_images
+from services.training.data.scans import TYPES
+from services.training.evaluation.checks import REFUSAL_FILE
+from services.training.evaluation.left_out import TYPE_LOGITS
+from services.training.experiment import SEED, Experiment
+from services.training.modelling import calibration, export, ood
+from services.training.modelling.export import Release
+
+NOTHING_LEARNT = 1e6
+"""Temperature of tumour types that no scan of the training told: all are equally probable."""
+
+
+def build(
+    network: keras.Model, left_out: pd.DataFrame, refusal: tuple[ood.OODClassifier, float], types_learnt: bool
+) -> Release:
+    """Return the network rounded as it ships, calibrated and cut on left-out predictions.
+
+    `refusal` is the OOD classifier and its limit. `left_out` has source, label, type and logits of scans that the fit
+    which predicted them never saw. Scans of the test are not used.
+    """
+    export.round_to_shipped(network)
+    seen = left_out[left_out["part"] != "test"] if "part" in left_out else left_out
+    labels, sources = seen["label"].to_numpy(), seen["source"].to_numpy(str)
+    weights = calibration.balancing_weights(labels, sources)
+    slope, offset = calibration.platt(seen["logit"].to_numpy(), labels, weights)
+    probabilities = calibration.calibrated(seen["logit"].to_numpy(), slope, offset)
+    healthy = labels == 0
+    threshold = calibration.operating_threshold(probabilities[healthy], sources[healthy])
+    low, high = calibration.band_of_doubt(probabilities, labels, weights)
+    known = seen[seen["type"].isin(TYPES)]
+    temperature = calibration.type_temperature(
+        known[TYPE_LOGITS].to_numpy(float), known["type"].map(list(TYPES).index).to_numpy(int)
+    )
+    return Release(
+        network=network,
+        slope=slope,
+        offset=offset,
+        threshold=threshold,
+        # Near the threshold an answer is in doubt, wherever the classes meet.
+        doubt=(min(low, threshold), max(high, threshold)),
+        temperature=temperature if types_learnt else NOTHING_LEARNT,
+        ood=refusal[0],
+        ood_limit=refusal[1],
+    )
+
+
+def refusal(experiment: Experiment, data: str) -> tuple[ood.OODClassifier, float]:
+    """Return the OOD classifier and its limit, fitted if `data` holds other organs, else as fitted when it last did.
+
+    It is fitted on heads to train on. Nothing in it depends on the network that is released.
+    """
+    real = {} if data.startswith("gs://") else ood_images.read_real(Path(data))
+    if not real:
+        return ood.read_fitted()
+    seen = experiment.split != "test"
+    sources = experiment.scans.table["source"].to_numpy(str)[seen]
+    examples = ood.read_examples(experiment.scans.images[seen], sources, real, np.random.default_rng(SEED))
+    (experiment.folder / REFUSAL_FILE).write_text(json.dumps(ood.judge(examples), indent=1))
+    return ood.fit(examples), ood.limit(examples)
+
+
+def probabilities(release: Release, logits: np.ndarray) -> np.ndarray:
+    """Return calibrated probabilities of Cancer."""
+    return calibration.calibrated(logits, release.slope, release.offset)

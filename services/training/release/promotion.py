@@ -1,0 +1,250 @@
+"""Promotion of a release: both graphs are run again on the frozen test, and what is measured decides, not the cards."""
+
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from services.training.data import ood_images
+from services.training.data.scans import Scans
+from services.training.evaluation import measurements, metrics
+from services.training.evaluation.metrics import Figures
+from shared.clock import now
+from shared.gcp import bigquery
+from shared.gcp.registry import (
+    RELEASES,
+    Pointer,
+    PointerMoved,
+    add_version,
+    move_pointer,
+    read_file,
+    read_pointer,
+)
+from shared.gcp.storage import MissingObject
+from shared.ml.model import CARD_FILE, GRAPH_FILE, RELEASE_FILES, TEST_FILE, Card, Model, ModelMismatch, read_release
+
+DECISION_FILE = "decision.json"
+
+MARGINS = {
+    "sensitivity": 0.02,
+    "specificity": 0.03,
+    "brain_mri_accepted": 0.01,
+    "auc_roc": 0.01,
+    "log_likelihood": 0.03,
+    "type_accuracy": 0.05,
+}
+"""By how much a figure may be worse than the anchor's and still count as no worse. More is better of all of them."""
+
+FLOORS = {"sensitivity": 0.8, "specificity": 0.8, "brain_mri_accepted": 0.95, "auc_roc": 0.9, "ood_refused": 0.7}
+"""What every release must reach, whatever it is compared with."""
+
+LEVEL = 0.05
+REPETITIONS = 400
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a fault
+    """The criteria keep the current version, or there is none to go back to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one graph says of the frozen test and of images that are no brain MRI."""
+
+    version: str
+    predictions: pd.DataFrame
+    """label, type, group, probability, called (as shipped: Cancer, Non-Cancer, Not a brain MRI), guess."""
+    ood_refused: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What the criteria found, kept beside the version."""
+
+    promoted: bool
+    reasons: list[str]
+    candidate: str
+    anchor: str | None
+    """The best release so far, with which the candidate was compared; None if it was not compared."""
+    figures: Figures
+    anchor_figures: Figures | None
+    next_anchor: str
+    """With which the next candidate will be compared."""
+
+
+def measure(model: Model, scans: Scans, groups: np.ndarray) -> Measured:
+    """Run a graph on the frozen test's scans and on OOD images."""
+    found = measurements.predictions(model, scans, groups)
+    refused = found["ood_score"].to_numpy() > model.card.ood_limit
+    cancer = found["probability"].to_numpy() >= model.card.threshold
+    called = np.where(refused, "Not a brain MRI", np.where(cancer, "Cancer", "Non-Cancer"))
+    kinds = ood_images.to_test(scans.images, 20, np.random.default_rng(7))
+    scores = np.array([p.ood_score for p in measurements.predict(model, np.concatenate(list(kinds.values())))])
+    return Measured(
+        version=model.card.version,
+        predictions=found.assign(called=called),
+        ood_refused=float(np.mean(scores > model.card.ood_limit)),
+    )
+
+
+def figures(predictions: pd.DataFrame) -> Figures:
+    """Return the figures of `MARGINS`: at the shipped threshold, a refusal counting as an error."""
+    label, called = predictions["label"].to_numpy(), predictions["called"].to_numpy(str)
+    probability = np.clip(predictions["probability"].to_numpy(float), 1e-4, 1 - 1e-4)
+    tumour, known = label == 1, (predictions["type"] != "").to_numpy()
+    likelihood = np.log(np.where(tumour, probability, 1 - probability))
+    right = (predictions["type"] == predictions["guess"]).to_numpy(float)
+    both = tumour.any() and not tumour.all() and bool(np.isfinite(probability).all())
+    return {
+        "sensitivity": float(np.mean(called[tumour] == "Cancer")),
+        "specificity": float(np.mean(called[~tumour] == "Non-Cancer")),
+        "brain_mri_accepted": float(np.mean(called != "Not a brain MRI")),
+        "auc_roc": metrics.figures(label, probability, 0.5)["auc_roc"] if both else float("nan"),
+        # Both classes alike: as many of each would be measured on another day.
+        "log_likelihood": float((likelihood[tumour].mean() + likelihood[~tumour].mean()) / 2),
+        "type_accuracy": float(right[known].mean()) if known.any() else 1.0,
+    }
+
+
+def decide(candidate: Measured, anchor: Measured | None) -> Decision:
+    """Return whether a candidate reaches the floors and is no worse than the anchor in any figure, by its margin.
+
+    A figure counts as no worse if at most 5% of paired bootstrap draws of groups have the candidate below the anchor by
+    more than the margin. All must pass, so no correction for their number is due (intersection-union test). A figure
+    that is not a number fails.
+    """
+    mine = figures(candidate.predictions) | {"ood_refused": candidate.ood_refused}
+    reasons = [
+        f"{name} is {mine[name]:.3f}, under the floor of {floor:g}."
+        for name, floor in FLOORS.items()
+        if not mine[name] >= floor
+    ]
+    reasons += [f"{name} is not a number." for name, value in mine.items() if not np.isfinite(value)]
+    theirs = None
+    if anchor is not None:
+        theirs = figures(anchor.predictions) | {"ood_refused": anchor.ood_refused}
+        reasons += _worse(candidate.predictions, anchor.predictions, mine, theirs)
+        if candidate.ood_refused < anchor.ood_refused - 0.05:
+            reasons.append(f"ood_refused is {candidate.ood_refused:.3f}, the anchor's {anchor.ood_refused:.3f}.")
+    better = theirs is None or mine["log_likelihood"] >= theirs["log_likelihood"]
+    return Decision(
+        promoted=not reasons,
+        reasons=reasons,
+        candidate=candidate.version,
+        anchor=None if anchor is None else anchor.version,
+        figures=mine,
+        anchor_figures=theirs,
+        next_anchor=candidate.version if anchor is None or (better and not reasons) else anchor.version,
+    )
+
+
+def _worse(candidate: pd.DataFrame, anchor: pd.DataFrame, mine: Figures, theirs: Figures) -> list[str]:
+    """A reason for each figure that cannot be called no worse."""
+    rows = metrics.resampled(candidate, seed=0, repetitions=REPETITIONS)
+    drawn = pd.DataFrame([figures(candidate.iloc[r]) for r in rows]) - pd.DataFrame(
+        [figures(anchor.iloc[r]) for r in rows]
+    )
+    found = []
+    for name, margin in MARGINS.items():
+        below = float(np.mean(~(drawn[name].to_numpy(float) >= -margin)))
+        if below > LEVEL:
+            found.append(
+                f"{name} is {mine[name]:.3f}, the anchor's {theirs[name]:.3f}: worse by more than {margin:g} in "
+                f"{below:.0%} of the draws."
+            )
+    return found
+
+
+def promote(folder: Path, scans: Scans, groups: np.ndarray) -> str:
+    """Put a release into the models bucket and make it current; return its version.
+
+    `scans` are the frozen test's. Raises Refused with the reasons if the criteria are not met, or if another promotion
+    came first; the decision is stored either way, in full beside the release and as a row of `release_decisions`.
+    """
+    model, pointer = read_release(folder), read_pointer(RELEASES)
+    version = model.card.version
+    if pointer.version:
+        _same_test(folder, pointer.version)
+    anchor = _anchor(pointer)
+    decision = decide(measure(model, scans, groups), measure(anchor, scans, groups) if anchor else None)
+    report = {f"report/{path.name}": path.read_bytes() for path in _report_of(version)}
+    files = {name: (folder / name).read_bytes() for name in RELEASE_FILES}
+    add_version(RELEASES, version, files | report | {DECISION_FILE: json.dumps(asdict(decision)).encode()})
+    if not decision.promoted:
+        _record(version, "kept back", pointer.version, decision)
+        raise Refused(f"Version {version} stays a candidate: {' '.join(decision.reasons)}")
+    if pointer.version != version:
+        _move(version, pointer)
+    _record(version, "promoted", pointer.version, decision)
+    return version
+
+
+def frozen_test() -> frozenset[str]:
+    """Return the scan ids that the current version was tested on, for the next one; none before the first."""
+    pointer = read_pointer(RELEASES)
+    if pointer.version is None:
+        return frozenset()
+    return frozenset(read_file(RELEASES, pointer.version, TEST_FILE).decode().split())
+
+
+def rollback() -> str:
+    """Make the previous version current again; return its version. Raises Refused if there is none."""
+    pointer = read_pointer(RELEASES)
+    if not pointer.previous:
+        raise Refused("There is no previous version to go back to.")
+    _move(pointer.previous, pointer)
+    _record(pointer.previous, "rolled back to", pointer.version)
+    return pointer.previous
+
+
+def _same_test(folder: Path, current: str) -> None:
+    mine = (folder / TEST_FILE).read_text().split()
+    if set(mine) != set(read_file(RELEASES, current, TEST_FILE).decode().split()):
+        raise Refused("It was tested on other scans than the current version: run `make train` with --frozen.")
+
+
+def _anchor(pointer: Pointer) -> Model | None:
+    """The best release so far; None before the first, and if this code cannot run it."""
+    if pointer.version is None:
+        return None
+    try:
+        version = json.loads(read_file(RELEASES, pointer.version, DECISION_FILE)).get("next_anchor", pointer.version)
+    except MissingObject:
+        version = pointer.version
+    try:
+        card = Card.from_json(read_file(RELEASES, version, CARD_FILE))
+        return Model(card, read_file(RELEASES, version, GRAPH_FILE))
+    except ModelMismatch:
+        return None
+
+
+def _report_of(version: str) -> list[Path]:
+    """The files of reports/current, if they are this version's."""
+    reports = Path("reports/current")
+    written = reports / "metrics.json"
+    if not written.exists() or json.loads(written.read_text())["model_version"] != version:
+        return []
+    return sorted(path for path in reports.iterdir() if path.is_file())
+
+
+def _move(version: str, seen: Pointer) -> None:
+    try:
+        move_pointer(RELEASES, version, seen)
+    except PointerMoved as moved:
+        raise Refused(str(moved)) from moved
+
+
+def _record(version: str, outcome: str, before: str | None, decision: Decision | None = None) -> None:
+    row: dict[str, Any] = {
+        "decision_id": str(uuid.uuid4()),
+        "version": version,
+        "outcome": outcome,
+        "before": before,
+        "reasons": decision.reasons if decision else [],
+        "figures": json.dumps(decision.figures) if decision else None,
+        "decided_at": now(),
+    }
+    bigquery.append("release_decisions", row, key=row["decision_id"])

@@ -1,0 +1,156 @@
+"""What the system costs a month: `make cost` computes the tables of docs/operations/cost.md from prices and usage.
+
+Prices are those of docs/operations/prices.toml, usage that of usage.toml beside it. `--write` updates the page.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+FOLDER = Path(__file__).parents[2] / "docs" / "operations"
+PAGE = FOLDER / "cost.md"
+SCANS = (1_000, 100_000, 10_000_000)
+MONTH_S = 730 * 3600
+GIB = 2**20
+"""In KiB."""
+
+Table = dict[str, list[float]]
+
+
+def figures(name: str) -> Any:
+    """Return a file's sections as attributes."""
+    content = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    return SimpleNamespace(
+        **{key: SimpleNamespace(**item) if isinstance(item, dict) else item for key, item in content.items()}
+    )
+
+
+PRICES, USAGE = figures("prices"), figures("usage")
+
+
+def by_scans(scans: int) -> dict[str, float]:
+    """Return dollars a month by what they are for, if this many scans arrive in the month."""
+    scan = USAGE.scan
+    return {
+        "functions, traffic in bursts": _functions(scans, scan.function_s_crowded),
+        "functions, traffic spread evenly": _functions(scans, scan.function_s_alone),
+        "inference": scans * (scan.inference_s * PRICES.run.vcpu_second + PRICES.run.million_requests / 1e6),
+        "Cloud Storage, operations": scans
+        * (scan.class_a * PRICES.storage.class_a_1000 + scan.class_b * PRICES.storage.class_b_1000)
+        / 1000,
+        "Cloud Storage, what the month adds": scans
+        * (2 * scan.kib + scan.prepared_kib)
+        / GIB
+        * PRICES.storage.gib_month,
+        "Pub/Sub": _beyond(scans * scan.messages * scan.message_kib / GIB, PRICES.pubsub.free_gib)
+        * PRICES.pubsub.tib
+        / 1024
+        + scans * scan.message_kib / GIB * 7 / 30 * PRICES.pubsub.retained_gib_month,
+        "BigQuery, rows streamed and kept": scans
+        * (scan.rows_inserted * PRICES.bigquery.insert_gib + scan.rows_kib * PRICES.bigquery.storage_gib_month)
+        / GIB,
+        "Spark": _spark(scans),
+        "logs, kept for a year": _beyond(scans * scan.log_kib / GIB, PRICES.logs.free_gib) * PRICES.logs.gib
+        + scans * scan.log_kib / GIB * 11 * PRICES.logs.kept_gib_month,
+    }
+
+
+def _beyond(used: float, free: float) -> float:
+    return max(0.0, used - free)
+
+
+def _functions(scans: int, seconds: float) -> float:
+    calls = scans * USAGE.scan.function_calls
+    cpu = scans * seconds * (PRICES.run.vcpu_second + 2 * PRICES.run.gib_second)
+    return cpu + _beyond(calls, 2e6) * PRICES.run.million_requests / 1e6
+
+
+def _spark(scans: int) -> float:
+    """A batch an hour with new scans, or the core hours of all, whichever is more."""
+    batches = min(scans, 730)
+    each = USAGE.spark.batch_dcu * USAGE.spark.batch_minutes / 60 * PRICES.spark.dcu_hour
+    work = scans / 1e7 * USAGE.spark.core_hours_10m * USAGE.spark.dcu_a_core * PRICES.spark.dcu_hour
+    return batches * each + work
+
+
+def reader(scans: int) -> float:
+    """Return dollars a working day of one open, live worklist, if this many scans arrive in a month."""
+    use, price = USAGE.reader, PRICES.bigquery
+    read_gib = max(
+        use.tables * price.minimum_mib_a_table / 1024, scans * use.window_days / 30 * use.raw_kib_a_scan / GIB
+    )
+    return use.hours * 3600 / use.refresh_s * read_gib / 1024 * price.tib_scanned
+
+
+def fixed() -> Table:
+    """Return dollars a month that are there without a scan, in dev and in prod."""
+    use, run, other = USAGE.fixed, PRICES.run, PRICES.other
+    warm = MONTH_S * (use.warm_vcpu * run.idle_vcpu_second + use.warm_gib * run.idle_gib_second)
+    machine = use.training_vcpu * run.instance_vcpu_second + use.training_gib * run.instance_gib_second
+    training = use.training_hours * 3600 * machine
+    watching = use.alert_conditions * other.alert_condition
+    watching += _beyond(use.scheduler_jobs, other.scheduler_free) * other.scheduler_job
+    return {
+        "one warm inference instance (`inference_min_instances`)": [0, warm],
+        "training, an hour a week on 8 vCPU": [training, training],
+        "the same with an L4 (`training_gpu`), beside that": [0, use.training_hours * 3600 * run.l4_second],
+        "alert conditions, scheduler jobs": [watching, watching],
+        "images kept for a way back": [use.registry_gib * other.registry_gib_month] * 2,
+    }
+
+
+def build() -> float:
+    """Return dollars a build."""
+    return USAGE.build.minutes * PRICES.build.e2_highcpu_8_minute + USAGE.build.image_scans * PRICES.build.image_scan
+
+
+def tables() -> str:
+    """Return the tables as Markdown."""
+    months = [by_scans(scans) for scans in SCANS]
+    used = {name: [month[name] for month in months] for name in months[0]}
+    even = "functions, traffic spread evenly"
+    sums = [sum(month.values()) - month[even] for month in months]
+    used["**sum, in bursts**"] = sums
+    used["**sum, spread evenly**"] = [
+        total - month["functions, traffic in bursts"] + month[even] for total, month in zip(sums, months, strict=True)
+    ]
+    standing = fixed()
+    standing["**sum**"] = [sum(column) for column in zip(*standing.values(), strict=True)]
+    readers = {"one live worklist, open for a working day": [reader(scans) for scans in SCANS]}
+    readers["the same for a month of working days"] = [reader(scans) * USAGE.reader.days for scans in SCANS]
+    parts = [
+        _table("a month", [f"{scans:,} scans" for scans in SCANS], used),
+        _table("a reader", [f"{scans:,} scans a month" for scans in SCANS], readers),
+        _table("a month, without a scan", ["dev", "prod"], standing),
+        f"A build costs {build():.2f}. Prices of {PRICES.date}.",
+    ]
+    return "\n\n".join(parts)
+
+
+def _table(corner: str, columns: list[str], rows: Table) -> str:
+    lines = [f"| {' | '.join([corner, *columns])} |", "| --- |" + " --- |" * len(columns)]
+    lines += [f"| {name} | {' | '.join(_dollars(value) for value in values)} |" for name, values in rows.items()]
+    return "\n".join(lines)
+
+
+def _dollars(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def page() -> str:
+    """Return the page with its tables computed again."""
+    return re.sub(
+        r"(<!-- computed by make cost -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}\n{tables()}\n\n{found[2]}",
+        PAGE.read_text(),
+        flags=re.DOTALL,
+    )
+
+
+if __name__ == "__main__":
+    if "--write" in sys.argv:
+        PAGE.write_text(page())
+    print(tables())

@@ -1,0 +1,161 @@
+"""What decides whether a release replaces the current one."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from local.stack.provision import make_release
+from services.training.data.scans import Scans
+from services.training.release import promotion
+from services.training.release.promotion import Measured
+from shared.gcp import bigquery, storage
+from shared.ml.model import Card
+from tests.support.training_scans import head, prepared, scans
+
+RELEASE = Path(__file__).parents[4] / "services" / "inference" / "release"
+
+
+def measured(errors: int = 4, version: str = "1", **changed: object) -> Measured:
+    """A good model on 200 tumours and 200 healthy scans in 100 groups, wrong about `errors` of each."""
+    label = np.repeat([1, 0], 200)
+    wrong = (np.arange(400) % 200) < errors
+    probability = np.where(wrong, 1 - label, label) * 0.9 + 0.05
+    table = pd.DataFrame(
+        {
+            "label": label,
+            "type": "glioma",
+            "guess": "glioma",
+            "group": np.arange(400) // 4,
+            "probability": probability,
+            "called": np.where(probability >= 0.5, "Cancer", "Non-Cancer"),
+        }
+    ).assign(**changed)
+    return Measured(version=version, predictions=table, ood_refused=0.95)
+
+
+def test_a_good_first_release_is_promoted():
+    assert promotion.decide(measured(), None).promoted
+
+
+def test_a_release_that_is_the_same_is_promoted_and_the_next_is_compared_with_the_better_one():
+    assert promotion.decide(measured(version="2"), measured()).promoted
+    assert promotion.decide(measured(2, version="2"), measured(4)).next_anchor == "2"
+    assert promotion.decide(measured(5, version="2"), measured(4)).next_anchor == "1"
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "named"),
+    [
+        ({"called": "Not a brain MRI"}, "brain_mri_accepted"),  # an OOD limit of -99
+        ({"called": "Cancer"}, "specificity"),  # a threshold of 0.01
+        ({"called": "Non-Cancer"}, "sensitivity"),  # a threshold of 0.999
+        ({"probability": float("nan")}, "not a number"),
+        ({"guess": "pituitary"}, "type_accuracy"),
+    ],
+)
+def test_a_sabotaged_release_is_kept_back_with_the_reason(sabotage, named):
+    decision = promotion.decide(measured(version="2", **sabotage), measured())
+    assert not decision.promoted
+    assert named in " ".join(decision.reasons)
+
+
+def test_a_release_that_refuses_nothing_is_kept_back():
+    accepting = dataclasses.replace(measured(version="2"), ood_refused=0.0)
+    assert not promotion.decide(accepting, None).promoted
+
+
+def test_three_times_the_errors_are_too_many():
+    assert not promotion.decide(measured(12, version="2"), measured(4)).promoted
+
+
+@pytest.fixture(scope="module")
+def few() -> Scans:
+    return scans(prepared(*(head(seed) for seed in range(6))), label=[0, 1] * 3, type=["", "glioma"] * 3)
+
+
+@pytest.fixture
+def bucket(stack, monkeypatch, tmp_path) -> str:
+    name = "models-" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]
+    storage.client().create_bucket(name)
+    monkeypatch.setenv("MODELS_BUCKET", name)
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+@pytest.fixture
+def release(tmp_path):
+    def write(version: str, **changed: object) -> Path:
+        folder = tmp_path / version
+        shutil.copytree(RELEASE, folder)
+        card = dataclasses.replace(Card.from_json((RELEASE / "card.json").read_bytes()), version=version, **changed)
+        (folder / "card.json").write_bytes(card.to_json())
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def lenient(monkeypatch):
+    """No floors: drawn heads are no test of a real graph. What is compared is still measured on it."""
+    monkeypatch.setattr(promotion, "FLOORS", {})
+
+
+def test_promotion_moves_the_pointer_and_rollback_moves_it_back(bucket, release, few, lenient):
+    promotion.promote(release("1"), few, np.arange(6))
+    promotion.promote(release("2"), few, np.arange(6))
+    assert json.loads(storage.read(bucket, "current.json")) == {"version": "2", "previous": "1"}
+    assert promotion.rollback() == "1"
+    assert json.loads(storage.read(bucket, "current.json"))["version"] == "1"
+
+
+def test_graphs_are_measured_and_cards_are_not_believed(bucket, release, few, lenient):
+    promotion.promote(release("1"), few, np.arange(6))
+    boast = {"test": {"auc_roc": 1.0, "specificity": 1.0}}
+    with pytest.raises(promotion.Refused, match="brain_mri_accepted"):
+        promotion.promote(release("2", ood_limit=-99.0, metrics=boast), few, np.arange(6))
+    assert json.loads(storage.read(bucket, "current.json"))["version"] == "1"
+    decision = json.loads(storage.read(bucket, "releases/2/decision.json"))
+    assert decision["promoted"] is False
+    assert (decision["candidate"], decision["anchor"]) == ("2", "1")
+
+
+def test_every_decision_is_a_row_in_its_order(bucket, release, few, lenient):
+    first, second = uuid.uuid4().hex, uuid.uuid4().hex
+    promotion.promote(release(first), few, np.arange(6))
+    with pytest.raises(promotion.Refused):
+        promotion.promote(release(f"worse-{second}", ood_limit=-99.0), few, np.arange(6))
+    promotion.promote(release(second), few, np.arange(6))
+    promotion.rollback()
+    sql = "SELECT * FROM `{dataset}.release_decisions` WHERE ENDS_WITH(version, @a) OR ENDS_WITH(version, @b)"
+    rows = sorted(bigquery.query(sql, a=first, b=second), key=lambda row: row["decided_at"])
+    assert [(row["version"], row["outcome"], row["before"]) for row in rows] == [
+        (first, "promoted", None),
+        (f"worse-{second}", "kept back", first),
+        (second, "promoted", first),
+        (first, "rolled back to", second),
+    ]
+    assert ["brain_mri_accepted" in str(row["reasons"]) for row in rows] == [False, True, False, False]
+    assert json.loads(rows[2]["figures"])["brain_mri_accepted"] >= 0
+
+
+def test_releases_tested_on_other_scans_do_not_compare(bucket, release, few, lenient):
+    promotion.promote(release("1"), few, np.arange(6))
+    other = release("2")
+    (other / "test_scans.txt").write_text("another")
+    with pytest.raises(promotion.Refused, match="--frozen"):
+        promotion.promote(other, few, np.arange(6))
+
+
+def test_the_release_that_a_new_system_starts_with_can_be_followed(bucket):
+    assert promotion.frozen_test() == frozenset()
+    make_release(bucket, RELEASE)
+    tested = promotion.frozen_test()
+    assert len(tested) > 500
+    assert tested == set((RELEASE / "test_scans.txt").read_text().split())

@@ -1,0 +1,34 @@
+"""The cost page is what the prices and the usage come to."""
+
+from datetime import date
+
+import pytest
+
+from tests.benchmarks import cost
+
+
+def test_the_page_is_computed_from_todays_prices_and_usage() -> None:
+    assert cost.tables() in cost.PAGE.read_text(), "stale: run `make cost` and commit the page"
+
+
+def test_prices_have_a_date() -> None:
+    assert date.fromisoformat(cost.PRICES.date) < date.today()
+
+
+@pytest.mark.parametrize("scans", cost.SCANS)
+def test_no_cost_is_negative_and_each_grows_with_the_scans(scans: int) -> None:
+    less, more = cost.by_scans(scans), cost.by_scans(2 * scans)
+    assert all(0 <= less[name] <= more[name] for name in less)
+
+
+def test_a_free_tier_is_free_up_to_its_end() -> None:
+    assert cost.by_scans(1)["logs, kept for a year"] < 1e-5, "only keeping them longer costs"
+
+
+def test_a_warm_instance_costs_what_its_seconds_cost() -> None:
+    """2 vCPU and 2 GiB at 2.5e-6 a second each, 2.628 million seconds a month."""
+    assert cost.fixed()["one warm inference instance (`inference_min_instances`)"][1] == pytest.approx(26.28)
+
+
+def test_an_open_page_is_billed_the_minimum_of_every_table_without_a_scan() -> None:
+    assert cost.reader(0) == pytest.approx(960 * 50 / 1024 / 1024 * 6.25, rel=1e-3)
