@@ -119,7 +119,7 @@ def _folder_rows(folder: Path) -> list[Row]:
 
 
 def _kind(folder: Path, path: Path) -> str:
-    """Return the folder that gives a file its label, in lower case, as uploading and ingestion find it; empty if none."""
+    """Return the folder that gives a file its label, in lower case, as uploading finds it; empty if there is none."""
     return label_folder(path.relative_to(folder.parent).as_posix()) or ""
 
 
