@@ -77,6 +77,13 @@ preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	$(call folder,make preprocess DATA=folder)
 	@$(RUN) --group local python -m local.preprocess --data "$(DATA)" $(if $(LIMIT),--limit $(LIMIT))
 
+replay: $(UV) ## Move dead-letter messages back to their step: STEP=score_scan [DRY=1] [SINCE=time] [REASON=why]
+	@$(RUN) --group local python -m services.operations replay --step "$(STEP)" $(if $(DRY),--dry) \
+		$(if $(SINCE),--since "$(SINCE)") $(if $(REASON),--reason "$(REASON)")
+
+reconcile: $(UV) ## Announce again what is recorded nowhere, or has no prediction or features: [DRY=1 to count alone]
+	@$(RUN) --group local python -m services.operations reconcile $(if $(DRY),--dry)
+
 chaos: $(UV) ## Kill, freeze and cut off everything, then account for every upload: [SEEDS=20] [UPLOADS=200]
 	@$(RUN) --group dev python -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(UPLOADS),--uploads $(UPLOADS))
 

@@ -37,7 +37,7 @@ def main() -> int:
     try:
         with running(ROOT / ".local") as stack:
             demo.run(uploads, console)
-            answer = requests.post(stack.url("start_preprocessing"), timeout=600)
+            answer = requests.post(stack.url("start_preprocessing"), params={"fewest": 1}, timeout=600)
             answer.raise_for_status()
             logs = ROOT / ".local" / "state" / "dataproc"
             return max((_follow(batch, logs) for batch in answer.json()["submitted"]), default=0)

@@ -40,7 +40,11 @@ class ScanUploaded:
     @classmethod
     def from_push(cls, push: Push) -> Self:
         """Parse an OBJECT_FINALIZE notification with a JSON_API_V1 payload, as a push subscription delivers it."""
-        resource = json.loads(_data(push))
+        return cls.from_notification(json.loads(_data(push)))
+
+    @classmethod
+    def from_notification(cls, resource: Mapping[str, Any]) -> Self:
+        """Return the upload of a notification's payload. Raises KeyError, TypeError or ValueError for another."""
         return cls(
             bucket=resource["bucket"],
             name=resource["name"],
@@ -119,6 +123,13 @@ class ScanAccepted(_Fact):
     note: str | None = None
     """A value of shared.errors.Note: what a reader should know of the picture, such as text burnt into it."""
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], bucket: str) -> Self:
+        """Return the event that a row of the table `scans` was made of; `bucket` is the scans bucket."""
+        known = {name: value for name, value in row.items() if name in cls.__dataclass_fields__}
+        times = {name: known[name].isoformat() for name in ("uploaded_at", "accepted_at")}
+        return cls(**known | times | {"name": row["object_name"], "bucket": bucket})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanRejected(_Fact):
@@ -162,6 +173,12 @@ class ScanScored(_Fact):
     source: str = "unknown"
     tumour_type: str | None = None
     """The most probable type, given that there is a tumour."""
+    bucket: str = ""
+    """The scans bucket."""
+    name: str = ""
+    """Object name in it."""
+    embedding: list[float] | None = None
+    """The network's pooled features, so that nobody runs it again for them; None from a publisher of before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,39 +245,67 @@ Event = ScanAccepted | ScanRejected | ScanScored | SeriesSummarised
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A message that a subscription has given up. It says which scan or upload, and nothing else of the message."""
+    """A dead-letter message: one that exhausted its retries. It says which scan or upload, and nothing else of it."""
 
-    letter_id: str
-    """The same for the same message, however often it is given up or delivered."""
+    dead_letter_id: str
+    """The same for the same message, however often it is dead-lettered or delivered."""
     subscription: str
-    """Who gave it up, as in `score-scan-on-scan-accepted`."""
+    """Where it exhausted its retries, as in `score-scan-on-scan-accepted`."""
     attempts: int
     scan_id: str | None
     """None for an upload, whose bytes nobody has hashed yet."""
     generation: int | None
     """Of the object in the uploads bucket, for an upload or a rejected file."""
     published_at: str
-    given_up_at: str
+    exhausted_at: str
+    reason: str | None = None
+    """Why it was set aside at once, for a message that no retry can help; None for one that exhausted its retries."""
 
     @classmethod
     def from_push(cls, push: Push) -> Self:
         """Parse what a dead-letter topic pushes. Pub/Sub's attributes say where the message comes from:
-        https://cloud.google.com/pubsub/docs/handling-failures. Its content may be anything.
+        https://cloud.google.com/pubsub/docs/handling-failures. Its content may be anything, or nothing.
         """
-        message, data = push["message"], _data(push)
-        source = message["attributes"]
-        subscription = source["CloudPubSubDeadLetterSourceSubscription"]
-        published_at = source["CloudPubSubDeadLetterSourceTopicPublishTime"]
+        message = push["message"]
+        return cls.from_message(_data(push), message["attributes"], message["publishTime"])
+
+    @classmethod
+    def from_message(cls, data: bytes, source: Mapping[str, str], exhausted_at: str) -> Self:
+        """Return what a dead-letter message with these attributes says. Raises KeyError if it is none."""
+        subscription = source[f"{_DEAD_LETTER}Subscription"]
+        published_at = source[f"{_DEAD_LETTER}TopicPublishTime"]
         about = _content(data)
         return cls(
-            letter_id=hashlib.sha256(f"{subscription}/{published_at}/".encode() + data).hexdigest(),
+            dead_letter_id=hashlib.sha256(f"{subscription}/{published_at}/".encode() + data).hexdigest(),
             subscription=subscription,
-            attempts=int(source["CloudPubSubDeadLetterSourceDeliveryCount"]),
-            scan_id=about.get("scan_id") or about.get("file_id"),
-            generation=int(about["generation"]) if "generation" in about else None,
+            attempts=int(source[f"{_DEAD_LETTER}DeliveryCount"]),
+            scan_id=_text(about.get("scan_id")) or _text(about.get("file_id")),
+            generation=_whole(about.get("generation")),
             published_at=published_at,
-            given_up_at=message["publishTime"],
+            exhausted_at=exhausted_at,
+            reason=source.get(REASON),
         )
+
+
+REASON = "reason"
+"""Attribute of a message that was set aside by a step itself."""
+_DEAD_LETTER = "CloudPubSubDeadLetterSource"
+"""What the names of the attributes begin with that Pub/Sub gives a dead-letter message."""
+
+
+def set_aside(subscription: str, published_at: str, attempts: int, reason: str) -> dict[str, str]:
+    """Return the attributes that make a message a dead-letter message, as Pub/Sub would, with the reason for it."""
+    return {
+        f"{_DEAD_LETTER}Subscription": subscription,
+        f"{_DEAD_LETTER}TopicPublishTime": published_at,
+        f"{_DEAD_LETTER}DeliveryCount": str(attempts),
+        REASON: reason,
+    }
+
+
+def original_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Return a dead-letter message's attributes as its publisher gave them."""
+    return {name: text for name, text in attributes.items() if not name.startswith(_DEAD_LETTER) and name != REASON}
 
 
 def event_of(attributes: Mapping[str, str], data: bytes) -> Event:
@@ -285,5 +330,17 @@ def _content(data: bytes) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _whole(value: object) -> int | None:
+    """Return a whole number from JSON, where Cloud Storage writes one as text; None if it is none."""
+    try:
+        return int(value) if isinstance(value, int | str) else None
+    except ValueError:
+        return None
+
+
 def _data(push: Push) -> bytes:
-    return base64.b64decode(push["message"]["data"])
+    return base64.b64decode(push["message"].get("data", ""))

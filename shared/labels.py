@@ -12,12 +12,6 @@ class Label(StrEnum):
     UNLABELLED = "Unlabelled"
 
 
-def label_of(object_name: str) -> Label:
-    """Label of an object by its top folder; anything outside Cancer/ and Non-Cancer/ is unlabelled."""
-    folder = object_name.partition("/")[0]
-    return Label(folder) if folder in set(Label) else Label.UNLABELLED
-
-
 LABEL_MAP = {
     "cancer": Label.CANCER,
     "glioma": Label.CANCER,
@@ -33,20 +27,31 @@ LABEL_MAP = {
 
 
 def parse_label_map(text: str) -> dict[str, Label]:
-    """`glioma=Cancer,notumor=Non-Cancer` as a mapping of folder names in lower case; empty is LABEL_MAP.
+    """Return LABEL_MAP with the folders of `inbox=Unlabelled,suspicious=Cancer` added to it or changed in it.
 
-    Raises ValueError where a pair is not folder=Label.
+    Raises ValueError if a pair is not folder=Label.
     """
     if not text:
         return LABEL_MAP
     pairs = (pair.split("=", 1) for pair in text.split(","))
     try:
-        return {folder.strip().lower(): Label(label.strip()) for folder, label in pairs}
+        return LABEL_MAP | {folder.strip().lower(): Label(label.strip()) for folder, label in pairs}
     except ValueError:
         raise ValueError(f"a label map reads folder=Label,... with labels {', '.join(Label)}, not {text!r}") from None
 
 
-def mapped_label(path: str, label_map: Mapping[str, Label]) -> Label | None:
-    """Label by the deepest folder of a path that the map names; None where it names none."""
+def label_folder(path: str, label_map: Mapping[str, Label] = LABEL_MAP) -> str | None:
+    """Return the deepest folder of a path that the map names, in lower case; None if it names none."""
     folders = path.lower().split("/")[:-1]
-    return next((label_map[folder] for folder in reversed(folders) if folder in label_map), None)
+    return next((folder for folder in reversed(folders) if folder in label_map), None)
+
+
+def mapped_label(path: str, label_map: Mapping[str, Label] = LABEL_MAP) -> Label | None:
+    """Return the label of the deepest folder of a path that the map names; None if it names none."""
+    folder = label_folder(path, label_map)
+    return label_map[folder] if folder else None
+
+
+def label_of(path: str, label_map: Mapping[str, Label] = LABEL_MAP) -> Label:
+    """Return the label of the deepest folder of a path that the map names; UNLABELLED if it names none."""
+    return mapped_label(path, label_map) or Label.UNLABELLED

@@ -1,5 +1,5 @@
-# Every table is append-only and named <view>_raw; the view over it keeps one row a key, because delivery is at least
-# once. Columns are in schemas/<view>.json. The local stack makes the same tables and views from these declarations.
+# Every table is append-only and named <view>_raw; the view over it keeps one row a key, the one that was said last
+# (said_at), because delivery is at least once and in no order. Columns are in schemas/<view>.json. The local stack makes the same tables and views from these declarations.
 
 locals {
   dataset = "scanflow"
@@ -8,21 +8,22 @@ locals {
   hourly_tables = ["series_slices", "slice_scores"]
 
   tables = {
-    scans                = { key = ["scan_id", "label"], cluster = ["label", "scan_id"] }
-    rejections           = { key = ["file_id", "label"], cluster = ["label", "reason"] }
-    predictions          = { key = ["scan_id", "model_version"], cluster = ["prediction", "scan_id"] }
-    features             = { key = ["scan_id", "feature_version"], cluster = ["label", "scan_id"] }
-    cnn_features         = { key = ["scan_id", "backbone"], cluster = ["label", "scan_id"] }
-    ingestion_checks     = { key = ["check_id", "label"], cluster = ["label"] }
-    erasures             = { key = ["erasure_id"], cluster = ["file_id"] }
-    feedback             = { key = ["feedback_id"], cluster = ["scan_id"] }
-    dead_letters         = { key = ["letter_id"], cluster = ["subscription"] }
-    drift_checks         = { key = ["check_id"], cluster = ["model_version"] }
-    release_decisions    = { key = ["decision_id"], cluster = ["version"] }
-    series_slices        = { key = ["series_id", "scan_id"], cluster = ["series_id"] }
-    slice_scores         = { key = ["series_id", "scan_id", "model_version"], cluster = ["series_id"] }
-    series               = { key = ["series_id", "revision"], cluster = ["series_id"] }
-    preprocessing_errors = { key = ["manifest", "scan_id", "label"], cluster = ["label", "reason"] }
+    scans                = { key = ["scan_id", "label"], said_at = "uploaded_at", cluster = ["label", "scan_id"] }
+    rejections           = { key = ["file_id", "label"], said_at = "uploaded_at", cluster = ["label", "reason"] }
+    predictions          = { key = ["scan_id", "model_version"], said_at = "predicted_at", cluster = ["prediction", "scan_id"] }
+    features             = { key = ["scan_id", "feature_version"], said_at = "recorded_at", cluster = ["label", "scan_id"] }
+    cnn_features         = { key = ["scan_id", "backbone"], said_at = "recorded_at", cluster = ["label", "scan_id"] }
+    ingestion_checks     = { key = ["check_id", "label"], said_at = "checked_at", cluster = ["label"] }
+    feedback             = { key = ["feedback_id"], said_at = "given_at", cluster = ["scan_id"] }
+    dead_letters         = { key = ["dead_letter_id"], said_at = "exhausted_at", cluster = ["subscription"] }
+    replays              = { key = ["replay_id"], said_at = "replayed_at", cluster = ["step"] }
+    release_decisions    = { key = ["decision_id"], said_at = "decided_at", cluster = ["version"] }
+    preprocessing_errors = { key = ["manifest", "scan_id", "label"], said_at = "recorded_at", cluster = ["label", "reason"] }
+    drift_checks         = { key = ["check_id"], said_at = "checked_at", cluster = ["model_version"] }
+    series_slices        = { key = ["series_id", "scan_id"], said_at = "accepted_at", cluster = ["series_id"] }
+    slice_scores         = { key = ["series_id", "scan_id", "model_version"], said_at = "predicted_at", cluster = ["series_id"] }
+    series               = { key = ["series_id", "revision"], said_at = "answered_at", cluster = ["series_id"] }
+    erasures             = { key = ["erasure_id"], said_at = "recorded_at", cluster = ["file_id"] }
   }
 }
 
@@ -74,6 +75,7 @@ resource "google_bigquery_table" "view" {
       dataset = local.dataset
       table   = each.key
       key     = join(", ", each.value.key)
+      said_at = each.value.said_at
     })
   }
 

@@ -19,13 +19,12 @@ locals {
       secrets = { PSEUDONYM_KEY = "pseudonym-key" }
     }
     write_features = {
-      topics        = ["scan-accepted"]
+      topics        = ["scan-scored"]
       memory        = "4Gi"
       cpu           = "2"
-      concurrency   = 4
+      concurrency   = 32 # it decodes two at a time; the rest is waiting
       max_instances = 10
       environment = {
-        MODELS_BUCKET   = local.buckets.models
         PREPARED_BUCKET = local.buckets.prepared
         DATASET         = local.dataset
       }
@@ -87,16 +86,26 @@ locals {
     verify_ingestion = {
       schedule      = "30 2 * * *"
       timeout       = 1800
-      memory        = "2Gi"
+      memory        = "4Gi" # as reconcile
       max_instances = 1
       environment = {
-        UPLOADS_BUCKET    = local.buckets.uploads
-        SCANS_BUCKET      = local.buckets.scans
-        QUARANTINE_BUCKET = local.buckets.quarantine
-        SOURCE_BUCKET     = var.source_bucket
-        SOURCE_PREFIX     = var.source_prefix
-        LABEL_MAP         = var.label_map
-        DATASET           = local.dataset
+        UPLOADS_BUCKET = local.buckets.uploads
+        SCANS_BUCKET   = local.buckets.scans
+        SOURCE_BUCKET  = var.source_bucket
+        SOURCE_PREFIX  = var.source_prefix
+        LABEL_MAP      = var.label_map
+        DATASET        = local.dataset
+      }
+    }
+    reconcile = {
+      schedule      = "30 1 * * *" # before verify_ingestion, which then finds nothing lost
+      timeout       = 1800
+      memory        = "4Gi" # its temporary files lie in memory: some 150 bytes an upload, twice
+      max_instances = 1
+      environment = {
+        UPLOADS_BUCKET = local.buckets.uploads
+        SCANS_BUCKET   = local.buckets.scans
+        DATASET        = local.dataset
       }
     }
     check_drift = {
@@ -173,10 +182,26 @@ resource "google_pubsub_topic" "dead_letter" {
   depends_on = [time_sleep.apis, google_kms_crypto_key_iam_member.agents]
 }
 
+# Messages for one step alone: dead-letter messages that are replayed, and what reconcile finds undone. On the events' own
+# topics every other step would get them too.
+resource "google_pubsub_topic" "replay" {
+  for_each = local.steps
+
+  name         = "${replace(each.key, "_", "-")}-replay"
+  kms_key_name = var.kms_key
+
+  message_storage_policy {
+    allowed_persistence_regions = [var.region]
+  }
+
+  depends_on = [time_sleep.apis, google_kms_crypto_key_iam_member.agents]
+}
+
 locals {
   topic_ids = merge(
     { for name, topic in google_pubsub_topic.this : name => topic.id },
     { for topic in google_pubsub_topic.dead_letter : topic.name => topic.id },
+    { for topic in google_pubsub_topic.replay : topic.name => topic.id },
   )
 }
 

@@ -54,7 +54,10 @@ module "step" {
     account    = google_service_account.this["function_builder"].name
     repository = google_artifact_registry_repository.functions.id
   }
-  topics                = { for topic in try(each.value.topics, []) : topic => local.topic_ids[topic] }
+  topics = {
+    for topic in try(concat(each.value.topics, ["${replace(each.key, "_", "-")}-replay"]), []) :
+    topic => local.topic_ids[topic]
+  }
   dead_letter_topic     = try(google_pubsub_topic.dead_letter[each.key].id, null)
   delivery              = local.delivery
   pubsub_agent          = google_project_service_identity.this["pubsub"].member

@@ -25,10 +25,11 @@ locals {
 
   # account -> bucket -> what it may do with objects
   bucket_access = {
-    validate_scan       = { uploads = ["read"], scans = ["create"], quarantine = ["create"] }
-    write_features      = { scans = ["read"], models = ["read"], prepared = ["read"] }
+    validate_scan       = { uploads = ["read"], scans = ["read", "create"], quarantine = ["create"] }
+    write_features      = { scans = ["read"], prepared = ["read"] }
     ingest_scans        = { uploads = ["read", "create"] }
-    verify_ingestion    = { uploads = ["read"], scans = ["read"], quarantine = ["read"] }
+    verify_ingestion    = { uploads = ["read"], scans = ["read"] }
+    reconcile           = { uploads = ["read"] }
     check_drift         = { models = ["read"] }
     start_preprocessing = { prepared = ["read", "create"] }
     inference           = { scans = ["read"], models = ["read"] }
@@ -58,13 +59,15 @@ locals {
   }
 
   # accounts that query the dataset
-  queries = ["verify_ingestion", "summarise_series", "check_drift", "dashboard", "deployer"]
+  queries = ["verify_ingestion", "reconcile", "summarise_series", "check_drift", "dashboard", "deployer"]
 
   # account -> topics it publishes to
   publishes = {
-    validate_scan    = ["scan-accepted", "scan-rejected"]
-    score_scan       = ["scan-scored"]
-    summarise_series = ["series-summarised"]
+    validate_scan       = ["scan-accepted", "scan-rejected"]
+    score_scan          = ["scan-scored"]
+    summarise_series    = ["series-summarised"]
+    start_preprocessing = ["preprocessing-dead-letter"]
+    reconcile           = ["scan-uploaded", "score-scan-replay"]
   }
 
   # account -> subscriptions it drains
@@ -292,7 +295,7 @@ resource "google_pubsub_topic_iam_member" "publishes" {
     }
   ]...)
 
-  topic  = google_pubsub_topic.this[each.value.topic].id
+  topic  = local.topic_ids[each.value.topic]
   role   = "roles/pubsub.publisher"
   member = local.members[each.value.account]
 }

@@ -81,16 +81,16 @@ def dead_letters(window: str) -> list[Row]:
     sql = """
     WITH done AS (
       SELECT 'score-scan-on-scan-accepted' AS subscription, scan_id FROM `{dataset}.predictions`
-      UNION ALL SELECT 'write-features-on-scan-accepted', scan_id FROM `{dataset}.features`
+      UNION ALL SELECT 'write-features-on-scan-scored', scan_id FROM `{dataset}.features`
       UNION ALL SELECT 'record-scan-on-scan-accepted', scan_id FROM `{dataset}.scans`
       UNION ALL SELECT 'record-scan-on-scan-rejected', file_id FROM `{dataset}.rejections`
     ), letters AS (
-      SELECT given_up_at, subscription, attempts, scan_id, generation, IF(scan_id IS NULL, NULL, EXISTS (
+      SELECT exhausted_at, subscription, attempts, scan_id, generation, IF(scan_id IS NULL, NULL, EXISTS (
         SELECT 1 FROM done WHERE done.subscription = letter.subscription AND done.scan_id = letter.scan_id)) AS is_done
-      FROM `{dataset}.dead_letters` AS letter WHERE given_up_at >= @since
+      FROM `{dataset}.dead_letters` AS letter WHERE exhausted_at >= @since
     )
     SELECT *, COUNT(*) OVER () AS total, COUNTIF(IFNULL(NOT is_done, TRUE)) OVER () AS lost
-    FROM letters ORDER BY given_up_at DESC LIMIT 200
+    FROM letters ORDER BY exhausted_at DESC LIMIT 200
     """
     return _back_to(window, sql)
 

@@ -110,7 +110,7 @@ def trail(scan_id: str) -> list[Row]:
     FROM `{dataset}.cnn_features` WHERE scan_id = @scan_id
     UNION ALL SELECT recorded_at, 'Not prepared', reason
     FROM `{dataset}.preprocessing_errors` WHERE scan_id = @scan_id
-    UNION ALL SELECT given_up_at, 'Out of retries', CONCAT(subscription, ', after ', attempts, ' attempts')
+    UNION ALL SELECT exhausted_at, 'Out of retries', CONCAT(subscription, ', after ', attempts, ' attempts')
     FROM `{dataset}.dead_letters` WHERE scan_id = @scan_id
     UNION ALL SELECT given_at, IF(agrees, 'A reader agreed', 'A reader disagreed'), reading
     FROM `{dataset}.feedback` WHERE scan_id = @scan_id

@@ -60,7 +60,7 @@ def _waiting(rows: list[Row], letters: list[Row]) -> None:
 def _letters(letters: list[Row]) -> None:
     done = {True: "yes", False: "no", None: "cannot be told"}
     table = {
-        "Out of retries": [row["given_up_at"] for row in letters],
+        "Out of retries": [row["exhausted_at"] for row in letters],
         "By": [row["subscription"] for row in letters],
         "Attempts": [row["attempts"] for row in letters],
         "Done since": [done[row["is_done"]] for row in letters],

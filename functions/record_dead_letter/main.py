@@ -1,4 +1,4 @@
-"""What a step has given up -> a row in BigQuery, where the dashboard counts it."""
+"""Dead-letter message -> a row in BigQuery, where the dashboard counts it."""
 
 import logging
 from dataclasses import asdict
@@ -19,10 +19,10 @@ _ON_THE_WAY_TO_A_SCORE = ("validate-scan-on-", "score-scan-on-")
 
 @functions_framework.cloud_event
 def record_dead_letter(cloud_event: CloudEvent) -> None:
-    """Write the row of one dead letter. The letter itself stays in its step's dead-letter subscription."""
-    letter = DeadLetter.from_push(cloud_event.data)
-    bigquery.append("dead_letters", asdict(letter), key=letter.letter_id)
-    if letter.subscription.startswith(_ON_THE_WAY_TO_A_SCORE):
+    """Write the row of one dead-letter message, which itself stays in its step's dead-letter subscription."""
+    message = DeadLetter.from_push(cloud_event.data)
+    bigquery.append("dead_letters", asdict(message), key=message.dead_letter_id)
+    if message.subscription.startswith(_ON_THE_WAY_TO_A_SCORE):
         # The objective of upload to prediction counts it as late (terraform/monitoring.tf).
-        seconds = seconds_since(letter.published_at)
-        logger.warning("never scored", extra={"scan_id": letter.scan_id, "seconds": seconds})
+        seconds = seconds_since(message.published_at)
+        logger.warning("never scored", extra={"scan_id": message.scan_id, "seconds": seconds})

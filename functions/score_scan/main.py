@@ -48,12 +48,15 @@ def _scored(event: ScanAccepted, answer: dict) -> ScanScored:
         study_id=event.study_id,
         series_id=event.series_id,
         tumour_type=max(types, key=types.get) if types else None,
+        bucket=event.bucket,
+        name=event.name,
+        embedding=answer["embedding"],
     )
 
 
 def _predict(uri: str) -> dict:
     url = config.inference_url()
-    response = _session(url).post(f"{url}/v1/predict", json={"uri": uri}, timeout=_TIMEOUT_S)
+    response = _session(url).post(f"{url}/v1/predict?embedding=true", json={"uri": uri}, timeout=_TIMEOUT_S)
     response.raise_for_status()
     return response.json()
 

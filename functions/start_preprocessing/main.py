@@ -7,27 +7,38 @@ import flask
 import functions_framework
 
 from shared import config
+from shared.clock import seconds_since
+from shared.events import ScanAccepted, event_of, set_aside
 from shared.gcp import dataproc, logs, pubsub, storage
+from shared.gcp.pubsub import Pulled
 from shared.ml import manifests
 
 logs.configure()
 logger = logging.getLogger(__name__)
 
 _SUBSCRIPTION = "preprocessing"
+_DEAD_LETTERS = "preprocessing-dead-letter"
 _MANIFEST_SCANS = 50_000
 """What one batch takes: 25 MB of manifest, and an hour's work for a dozen cores."""
+_FEWEST_SCANS = 1_000
+"""A batch costs some five cents before its first scan, and many small objects slow every reader down."""
+_LONGEST_WAIT_S = 86_400
+"""Fewer scans than that wait no longer than a day."""
+_GATHER_S = 60
+"""How long scans of one manifest are pulled: under steady traffic the subscription is never empty."""
 _DRAIN_S = 240
 """Time after which the rest is left to the next call, well within the messages' deadline and the function's own."""
 
 
 @functions_framework.http
-def start_preprocessing(_request: flask.Request) -> flask.typing.ResponseReturnValue:
+def start_preprocessing(request: flask.Request) -> flask.typing.ResponseReturnValue:
     """Drain the subscription into manifests, then submit every manifest that has no `_SUCCESS`.
 
-    A scan is acknowledged only when its manifest is written. Raises BatchFailing for a manifest that five batches
-    could not finish, after all others are submitted.
+    A scan is acknowledged only when its manifest is written. Scans fewer than `fewest` (a query parameter) wait for
+    others, a day at most. Raises ExceptionGroup of BatchFailing for manifests that five batches could not finish, after
+    all others are submitted.
     """
-    scans = _drain()
+    scans = _drain(request.args.get("fewest", _FEWEST_SCANS, type=int))
     submitted, failing = [], []
     for manifest in _unfinished():
         try:
@@ -40,15 +51,40 @@ def start_preprocessing(_request: flask.Request) -> flask.typing.ResponseReturnV
     return {"scans": scans, "submitted": submitted}
 
 
-def _drain() -> int:
+def _drain(fewest: int) -> int:
     deadline = time.monotonic() + _DRAIN_S
     scans = 0
-    while time.monotonic() < deadline and (messages := pubsub.pull(_SUBSCRIPTION, _MANIFEST_SCANS)):
-        manifest, content = manifests.serialise(message.event for message in messages)
-        storage.create(config.prepared_bucket(), manifests.manifest_object(manifest), content, "application/jsonl")
-        pubsub.acknowledge(_SUBSCRIPTION, messages)
-        scans += len(messages)
+    while time.monotonic() < deadline and (pulled := pubsub.pull("preprocessing", _MANIFEST_SCANS, _GATHER_S)):
+        if len(pulled) < fewest and max(seconds_since(each.published_at) for each in pulled) < _LONGEST_WAIT_S:
+            pubsub.release(_SUBSCRIPTION, pulled)
+            break
+        scans += _write_manifest(pulled)
     return scans
+
+
+def _write_manifest(pulled: list[Pulled]) -> int:
+    """Write the manifest of the scans among these messages, and set aside what is no scan. Return how many scans."""
+    scans: list[ScanAccepted] = []
+    for message in pulled:
+        try:
+            scans.append(_scan(message))
+        except (KeyError, TypeError, ValueError) as error:  # the message's fault: it will never be a scan
+            attributes = set_aside(_SUBSCRIPTION, message.published_at, message.attempts, f"no scan: {error!r:.80}")
+            pubsub.publish_messages([(_DEAD_LETTERS, message.data, {**message.attributes, **attributes})])
+            logger.warning("set aside", extra={"subscription": _SUBSCRIPTION})
+    if scans:
+        manifest, content = manifests.serialise(scans)
+        storage.create(config.prepared_bucket(), manifests.manifest_object(manifest), content, "application/jsonl")
+    pubsub.acknowledge(_SUBSCRIPTION, pulled)
+    return len(scans)
+
+
+def _scan(message: Pulled) -> ScanAccepted:
+    """Return the scan that a message announces. Raises KeyError, TypeError or ValueError if it announces none."""
+    event = event_of(message.attributes, message.data)
+    if not isinstance(event, ScanAccepted):
+        raise TypeError("another event")
+    return event
 
 
 def _unfinished() -> list[str]:

@@ -3,7 +3,9 @@
 import json
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import batched
 
 import functions_framework
 from cloudevents.http import CloudEvent
@@ -17,17 +19,25 @@ from shared.intake.validation import HEAD_BYTES, check_readable, rejection, vali
 logs.configure()
 logger = logging.getLogger(__name__)
 
+_WRITERS = 16
+"""Pages written at a time: a thousand one after the other would take longer than a message may."""
+
 
 @functions_framework.cloud_event
 def validate_scan(cloud_event: CloudEvent) -> None:
-    """Validate one upload. RejectedScan is permanent and acknowledged; everything else propagates and is retried."""
+    """Validate one upload. RejectedScan is permanent and acknowledged; everything else propagates and is retried.
+
+    An upload that its owner has deleted for good since is withdrawn: there is nothing to validate, now or later.
+    """
     upload = ScanUploaded.from_push(cloud_event.data)
     if upload.is_folder:
         return
     content = None
     try:
-        check_readable(upload.size, lambda: storage.read_range(upload.bucket, upload.name, 0, HEAD_BYTES))
-        content = storage.read(upload.bucket, upload.name, upload.generation)
+        content = _read(upload)
+        if content is None:
+            logger.info("withdrawn", extra={"generation": upload.generation})
+            return
         accepted = list(_store(upload, content))
     except RejectedScan as rejected:
         _quarantine(upload, rejection(upload, content, rejected.reason))
@@ -37,12 +47,32 @@ def validate_scan(cloud_event: CloudEvent) -> None:
         logger.info("accepted", extra={"file_id": file_id, "pages": len(accepted), "format": accepted[0].format})
 
 
+def _read(upload: ScanUploaded) -> bytes | None:
+    """Return the bytes of an upload, None if it is gone for good. Raises RejectedScan for one too large to be read."""
+    try:
+        check_readable(upload.size, lambda: storage.read_range(upload.bucket, upload.name, 0, HEAD_BYTES))
+        return storage.read(upload.bucket, upload.name, upload.generation)
+    except storage.MissingObject:
+        return None
+
+
 def _store(upload: ScanUploaded, content: bytes) -> Iterator[ScanAccepted]:
-    """Write every page of a file, once the whole of it has proved good."""
-    for event, stored in validated(upload, content, config.scans_bucket(), config.pseudonym_key()):
+    """Write every page of a file, once the whole of it has proved good, some at a time.
+
+    An object that an earlier version of the decoder wrote otherwise is replaced, so that the event describes what lies
+    there.
+    """
+
+    def write(page: tuple[ScanAccepted, bytes]) -> ScanAccepted:
+        event, stored = page
         extension = event.name.rpartition(".")[2]
-        storage.create(event.bucket, event.name, stored, f"image/{extension}", metadata=_origin(upload))
-        yield event
+        storage.settle(event.bucket, event.name, stored, f"image/{extension}", metadata=_origin(upload))
+        return event
+
+    pages = validated(upload, content, config.scans_bucket(), config.pseudonym_key())
+    with ThreadPoolExecutor(_WRITERS) as threads:
+        for group in batched(pages, _WRITERS, strict=False):
+            yield from threads.map(write, group)
 
 
 def _quarantine(upload: ScanUploaded, event: ScanRejected) -> None:

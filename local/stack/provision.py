@@ -54,12 +54,12 @@ def _topics(project: str, urls: Mapping[str, str]) -> None:
     publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
     with subscriber:
         kept = [dead_letter_topic(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]]
-        for topic in [*declared()["topics"], *kept]:
+        for topic in [*declared()["topics"], *kept, *map(replay_topic, declared()["steps"])]:
             _topic(publisher, project, topic)
         for name in kept:
             _subscribe(subscriber, _pull(project, name, name))
         for step, settings in declared()["steps"].items():
-            for topic in settings["topics"]:
+            for topic in [*settings["topics"], replay_topic(step)]:
                 push = _push(project, f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letter_topic(step))
                 _subscribe(subscriber, push)
         for name, settings in declared()["pull_subscriptions"].items():
@@ -72,6 +72,11 @@ def _topics(project: str, urls: Mapping[str, str]) -> None:
 def dead_letter_topic(step: str) -> str:
     """Return where a step's dead-letter messages go: the name of a topic, and of the subscription that keeps them."""
     return f"{_kebab(step)}-dead-letter"
+
+
+def replay_topic(step: str) -> str:
+    """Return the name of the topic whose messages reach this step alone."""
+    return f"{_kebab(step)}-replay"
 
 
 def _topic(publisher: pubsub_v1.PublisherClient, project: str, name: str) -> None:

@@ -40,10 +40,11 @@ def schema(table: str) -> list[dict[str, Any]]:
 
 
 def view(table: str, dataset: str) -> str:
-    """Return the SQL of the view that keeps one row a key of a table."""
-    key = ", ".join(declared()["tables"][table]["key"])
+    """Return the SQL of the view that keeps one row per key of a table."""
+    settings = declared()["tables"][table]
+    key, said_at = ", ".join(settings["key"]), settings["said_at"]
     template = Template((TERRAFORM / "views" / "latest.sql").read_text())
-    return template.substitute(dataset=dataset, table=table, key=key)
+    return template.substitute(dataset=dataset, table=table, key=key, said_at=said_at)
 
 
 def seconds(duration: str) -> int:

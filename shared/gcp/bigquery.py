@@ -35,6 +35,10 @@ _REFUSED_WHOLE = {400, 413}
 """Status of a request that one row of it may have spoilt: NaN, or more bytes than a request may have."""
 _MAX_URIS = 10_000
 """Of one load job, which is BigQuery's own limit."""
+_PAGE = 20_000
+"""Rows of a streamed query in one answer."""
+_JOB_S = 600
+"""Patience with a query that a job asks."""
 MAX_BYTES_BILLED = 32 * 2**30
 """Of one query, 20 cents at list price: BigQuery refuses one that would read more, before it reads anything."""
 _DELETE_BYTES, _DELETE_S = 2**40, 600
@@ -92,6 +96,20 @@ def _run(sql: str, parameters: Mapping[str, Any], max_bytes: int, patience_s: fl
             job_retry=None,
         )
         return [dict(row) for row in rows]
+
+
+def stream(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> Iterator[Any]:
+    """Yield rows of a query of any length, a page in memory at a time. Raises BigQueryError.
+
+    For jobs, not for people: it waits ten minutes.
+    """
+    job_config = bigquery.QueryJobConfig(
+        query_parameters=[_parameter(*item) for item in parameters.items()], maximum_bytes_billed=MAX_BYTES_BILLED
+    )
+    with _answering():
+        yield from client().query_and_wait(
+            sql.replace("{dataset}", config.dataset()), job_config=job_config, page_size=_PAGE, wait_timeout=_JOB_S
+        )
 
 
 def raw_tables() -> dict[str, set[str]]:
@@ -216,7 +234,13 @@ class _Group:
         rows, keys = [waiting.row for waiting in group], [waiting.key for waiting in group]
         try:
             return client().insert_rows_json(
-                self._table, rows, row_ids=keys, skip_invalid_rows=True, retry=_RETRY, timeout=_PATIENCE_S
+                self._table,
+                rows,
+                row_ids=keys,
+                skip_invalid_rows=True,
+                ignore_unknown_values=True,  # a function may go before its new column, which takes minutes to be known
+                retry=_RETRY,
+                timeout=_PATIENCE_S,
             )
         except ClientError:
             raise

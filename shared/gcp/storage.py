@@ -1,6 +1,8 @@
 """Cloud Storage: objects read whole, created once, replaced only as read."""
 
 import base64
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -18,6 +20,10 @@ class StorageError(Exception):
 
 class MissingObject(StorageError):  # noqa: N818 - a fact, as RejectedScan is
     """There is no such object."""
+
+
+class MissingBucket(StorageError):  # noqa: N818 - as MissingObject
+    """There is no such bucket: a wrong setting, not a fact about an object."""
 
 
 @cache
@@ -103,6 +109,23 @@ def _upload(blob: Blob, content: bytes, content_type: str, generation: int, with
         raise PreconditionFailed("taken") from None
 
 
+def settle(bucket: str, name: str, content: bytes, content_type: str, metadata: dict[str, str] | None = None) -> None:
+    """Make an object hold this content: created, left as it is if it holds it already, else replaced as it was read.
+
+    For objects whose bytes follow from their name but for the version of the code. Raises StorageError, also if
+    another writer came between: a retry settles it.
+    """
+    if create(bucket, name, content, content_type, metadata):
+        return
+    there = stat(bucket, name)
+    digest = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+    if there and there.md5_hash == digest:
+        return
+    generation = there.generation if there else 0
+    if not replace(bucket, name, content, content_type, generation=generation, metadata=metadata):
+        raise StorageError(f"Cloud Storage: another writer changed an object of gs://{bucket}; try again")
+
+
 def copy(source: Blob, bucket: str, name: str) -> bool:
     """Copy an object inside Cloud Storage; False, and nothing written, where the name is taken. Raises StorageError."""
     try:
@@ -119,6 +142,30 @@ def objects(bucket: str, prefix: str = "") -> Iterator[Blob]:
     """Every object under a prefix, without its content; folder place-holders are left out. Raises StorageError."""
     with _nameless("list", bucket):
         yield from (blob for blob in client().list_blobs(bucket, prefix=prefix) if not blob.name.endswith("/"))
+
+
+def notification(blob: Blob) -> tuple[bytes, dict[str, str]]:
+    """Return data and attributes of the message by which Cloud Storage announces an object: JSON_API_V1."""
+    resource = {
+        "kind": "storage#object",
+        "bucket": blob.bucket.name,
+        "name": blob.name,
+        "generation": str(blob.generation),
+        "size": str(blob.size),
+        "timeCreated": blob.time_created.isoformat().replace("+00:00", "Z"),
+        "contentType": blob.content_type,
+        "md5Hash": blob.md5_hash,
+        "crc32c": blob.crc32c,
+        "metadata": blob.metadata or {},
+    }
+    attributes = {
+        "eventType": "OBJECT_FINALIZE",
+        "payloadFormat": "JSON_API_V1",
+        "bucketId": blob.bucket.name,
+        "objectId": blob.name,
+        "objectGeneration": str(blob.generation),
+    }
+    return json.dumps(resource).encode(), attributes
 
 
 def versions(bucket: str, prefix: str = "") -> Iterator[Blob]:
@@ -147,7 +194,9 @@ def _nameless(call: str, bucket: str) -> Iterator[None]:
         yield
     except PreconditionFailed:
         raise
-    except NotFound:
+    except NotFound as error:
+        if "bucket does not exist" in str(error).lower():
+            raise MissingBucket(f"Cloud Storage: there is no bucket gs://{bucket}") from None
         raise MissingObject(f"Cloud Storage: no such object in gs://{bucket}") from None
     except GoogleAuthError:
         raise StorageError("Cloud Storage: no credentials; try `gcloud auth application-default login`") from None

@@ -111,9 +111,9 @@ def record_rejection(source: str, reason: str) -> str:
 def record_dead_letter(subscription: str, scan_id: str | None, generation: int | None = None) -> None:
     """Write what record_dead_letter writes."""
     at = NOW.isoformat()
-    row = {"letter_id": uuid.uuid4().hex, "subscription": subscription, "attempts": 10, "scan_id": scan_id}
-    times = {"published_at": at, "given_up_at": at}
-    bigquery.append("dead_letters", row | {"generation": generation} | times, key=row["letter_id"])
+    row = {"dead_letter_id": uuid.uuid4().hex, "subscription": subscription, "attempts": 10, "scan_id": scan_id}
+    times = {"published_at": at, "exhausted_at": at}
+    bigquery.append("dead_letters", row | {"generation": generation} | times, key=row["dead_letter_id"])
 
 
 def words(app: AppTest) -> str:

@@ -30,7 +30,7 @@ QUIET = Console(quiet=True)
 
 def recorded() -> set[str]:
     """Return the ids of the dead-letter messages that the dashboard would show."""
-    return {row["letter_id"] for row in bigquery.query("SELECT letter_id FROM {dataset}.dead_letters")}
+    return {row["dead_letter_id"] for row in bigquery.query("SELECT dead_letter_id FROM {dataset}.dead_letters")}
 
 
 @pytest.fixture(scope="module", autouse=True)

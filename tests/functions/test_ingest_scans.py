@@ -45,3 +45,25 @@ def test_names_of_the_source_do_not_reach_the_log(
     put(cloud, "Doe-Jane/f.jpg", b"six")
     assert ingest_scans.post("/").status_code == 200
     assert "Doe" not in "".join(capfd.readouterr())
+
+
+def test_object_that_cannot_be_copied_holds_up_no_other(
+    cloud: Cloud, ingest_scans: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        put(cloud, f"held-up/glioma/{number}.jpg", f"held up {number}".encode())
+    monkeypatch.setenv("SOURCE_PREFIX", "held-up/")
+    copy = storage.copy
+
+    def refuse_one(source: storage.Blob, bucket: str, name: str) -> bool:
+        if source.name.endswith("/1.jpg"):
+            raise storage.StorageError("Cloud Storage: cannot copy: 403")
+        return copy(source, bucket, name)
+
+    monkeypatch.setattr(storage, "copy", refuse_one)
+    before = len(cloud.names("uploads"))
+    ingest_scans.application.config["PROPAGATE_EXCEPTIONS"] = False
+    assert ingest_scans.post("/").status_code == 500  # so that Cloud Scheduler and its alert see it
+    assert len(cloud.names("uploads")) == before + 4
+    monkeypatch.setattr(storage, "copy", copy)
+    assert ingest_scans.post("/").json == {"copied": 1, "known": 4}

@@ -57,7 +57,7 @@ def test_a_letter_about_nothing_we_know_is_counted_too(cloud: Cloud, record_dead
 
 
 @pytest.mark.parametrize(
-    ("subscription", "late"), [("score-scan-on-scan-accepted", True), ("write-features-on-scan-accepted", False)]
+    ("subscription", "late"), [("score-scan-on-scan-accepted", True), ("write-features-on-scan-scored", False)]
 )
 def test_a_scan_that_nobody_scores_is_told_to_the_objective(
     cloud: Cloud, record_dead_letter: Push, caplog: pytest.LogCaptureFixture, subscription: str, late: bool

@@ -29,6 +29,9 @@ def test_scan_is_scored_once_a_model_version(
     assert row["prediction"] in {"Cancer", "Non-Cancer", "Not a brain MRI"}
     assert row["model_version"]
     published = cloud.pull("scan-scored")
+    assert {(each["bucket"], each["name"], len(each["embedding"]) > 100) for each in published} == {
+        (event.bucket, event.name, True)  # so that write_features need not run the network
+    }
     assert {(each["scan_id"], each["series_id"], each["probability"]) for each in published} == {
         (event.scan_id, "8" * 64, row["probability"])
     }

@@ -83,13 +83,47 @@ def test_nothing_of_a_dicom_header_leaves_the_uploads_bucket(
     assert b"4711" not in json.dumps([accepted, rejected]).encode()
 
 
-def test_vanished_upload_is_retried_and_its_name_not_logged(
+def test_upload_that_was_deleted_for_good_is_withdrawn_and_its_name_not_logged(
     cloud: Cloud, validate_scan: Push, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     notification = cloud.upload("Cancer/Doe-Jane.jpg", SAMPLES[0].content)
     storage.client().bucket(cloud.buckets["uploads"]).blob("Cancer/Doe-Jane.jpg").delete()
-    assert validate_scan(notification) == 500
+    assert validate_scan(notification) == 200
+    assert cloud.pull("scan-accepted") == cloud.pull("scan-rejected") == []
     assert "Doe" not in "".join(capfd.readouterr()) + caplog.text
+
+
+def test_bucket_that_does_not_exist_is_no_withdrawn_upload(cloud: Cloud, validate_scan: Push) -> None:
+    notification = cloud.upload("Cancer/elsewhere.jpg", SAMPLES[0].content)
+    assert validate_scan(notification | {"bucket": "no-such-bucket-anywhere"}) == 500
+
+
+def test_event_describes_what_is_stored_though_an_earlier_decoder_stored_otherwise(
+    cloud: Cloud, validate_scan: Push
+) -> None:
+    notification = cloud.upload("Non-Cancer/rendered.dcm", dicom(healthy_slices()[9]))
+    assert validate_scan(notification) == 200
+    (first,) = cloud.pull("scan-accepted")
+    bucket = storage.client().bucket(first["bucket"])
+    bucket.blob(first["name"]).upload_from_string(b"as an earlier decoder rendered it")
+    assert validate_scan(notification) == 200
+    (event,) = cloud.pull("scan-accepted")
+    assert file_id(storage.read(event["bucket"], event["name"])) == event["content_sha256"]
+
+
+def test_file_whose_writing_was_cut_short_is_finished_alike(cloud: Cloud, validate_scan: Push) -> None:
+    """A kill after the first of several pages: the retry writes the others and announces all of them."""
+    several = next(s for s in SAMPLES if isinstance(s.expected, int) and s.expected > 1)
+    notification = cloud.upload("Cancer/cut-short", several.content + b"\0")
+    assert validate_scan(notification) == 200
+    events = cloud.pull("scan-accepted")
+    for event in events[1:]:
+        storage.client().bucket(event["bucket"]).blob(event["name"]).delete()
+    assert validate_scan(notification) == 200
+    again = cloud.pull("scan-accepted")
+    assert sorted(event["scan_id"] for event in again) == sorted(event["scan_id"] for event in events)
+    for event in again:
+        assert file_id(storage.read(event["bucket"], event["name"])) == event["content_sha256"]
 
 
 def test_folder_made_in_a_console_is_no_scan(cloud: Cloud, validate_scan: Push) -> None:

@@ -30,11 +30,13 @@ def test_pages_of_a_file_are_numbered_from_one(page: int, pages: int, suffix: st
         ("Non-Cancer/a/b.png", Label.NON_CANCER),
         ("Unlabelled/a.png", Label.UNLABELLED),
         ("a.png", Label.UNLABELLED),
-        ("cancer/a.png", Label.UNLABELLED),
-        ("Other/Cancer/a.png", Label.UNLABELLED),
+        ("cancer/a.png", Label.CANCER),
+        ("glioma/patient1/a.png", Label.CANCER),
+        ("Other/Cancer/a.png", Label.CANCER),
+        ("Other/a.png", Label.UNLABELLED),
     ],
 )
-def test_top_folder_is_the_label(name: str, label: Label) -> None:
+def test_bucket_labels_by_the_same_folders_as_uploading_and_training(name: str, label: Label) -> None:
     assert label_of(name) == label
 
 
@@ -64,7 +66,7 @@ def test_deepest_known_folder_gives_the_label(path: str, label: Label | None) ->
 
 
 def test_label_map_is_read_from_text() -> None:
-    assert parse_label_map("A=Cancer, b = Non-Cancer") == {"a": Label.CANCER, "b": Label.NON_CANCER}
+    assert parse_label_map("A=Cancer, yes = Non-Cancer") == LABEL_MAP | {"a": Label.CANCER, "yes": Label.NON_CANCER}
     assert parse_label_map("") == LABEL_MAP
 
 

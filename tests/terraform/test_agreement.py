@@ -86,7 +86,7 @@ def test_every_bucket_has_a_setting_and_every_setting_a_bucket():
 
 
 def test_every_table_is_written_and_every_table_written_is_declared():
-    writers = [deployable(name) for name in (*FUNCTIONS, *SERVICES, "preprocessing", "erase")]
+    writers = [deployable(name) for name in (*FUNCTIONS, *SERVICES, "preprocessing", "operations", "erase")]
     written = {table for code in writers for table in code.written("append") | code.written("load")}
     assert written == set(declared()["tables"])
 

@@ -29,7 +29,7 @@ from shared.labels import Label
 from shared.scan import file_id, scan_object
 from tests.functions.test_record_dead_letter import given_up_by
 from tests.smoke import synthetic_scan
-from tests.support.events import stored_scan
+from tests.support.events import scan_scored, stored_scan
 from tests.support.servers import running
 from tests.terraform.tools import ROOT, environment
 
@@ -134,12 +134,19 @@ def test_validate_scan(stack, cloud, tmp_path):
     assert stored == content
 
 
-@pytest.mark.parametrize(("name", "table"), [("write_features", "features"), ("record_scan", "scans")])
-def test_a_step_that_writes_a_row(stack, cloud, tmp_path, name, table):
+def test_record_scan(stack, cloud, tmp_path):
     event = accepted(cloud)
-    with function(name, tmp_path, settings(stack, cloud, name)) as url:
+    with function("record_scan", tmp_path, settings(stack, cloud, "record_scan")) as url:
         assert push(url, event.to_json(), event=event.TOPIC) in (200, 204)
-    assert cloud.rows(table, event.scan_id)
+    assert cloud.rows("scans", event.scan_id)
+
+
+def test_write_features(stack, cloud, tmp_path):
+    scan = accepted(cloud)
+    event = scan_scored(scan_id=scan.scan_id, bucket=scan.bucket, name=scan.name, embedding=[0.5, 1.5])
+    with function("write_features", tmp_path, settings(stack, cloud, "write_features")) as url:
+        assert push(url, event.to_json(), event=event.TOPIC) in (200, 204)
+    assert cloud.rows("features", event.scan_id)
 
 
 def test_record_dead_letter(stack, cloud, tmp_path):

@@ -18,11 +18,15 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "read_range"): {"storage.objects.get"},
     ("storage", "objects"): {"storage.objects.list"},
     ("storage", "fingerprint"): set(),  # of what was listed
+    ("storage", "notification"): set(),
     ("storage", "create"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "replace"): {"storage.objects.create", "storage.objects.delete"},
+    ("storage", "settle"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
     ("storage", "write"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "copy"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
     ("pubsub", "publish"): {"pubsub.topics.publish"},
+    ("pubsub", "publish_messages"): {"pubsub.topics.publish"},
+    ("pubsub", "release"): {"pubsub.subscriptions.consume"},
     ("pubsub", "pull"): {"pubsub.subscriptions.consume"},
     ("subscriptions", "listening"): {"pubsub.subscriptions.consume"},
     ("pubsub", "acknowledge"): {"pubsub.subscriptions.consume"},
@@ -35,6 +39,7 @@ CALLS: dict[tuple[str, str], Permissions] = {
         "storage.objects.get",
         "storage.objects.list",  # of the files that BigQuery reads as the caller
     },
+    ("bigquery", "stream"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("bigquery", "query"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("dataproc", "submit"): {"dataproc.batches.create", "dataproc.batches.get", "iam.serviceAccounts.actAs"},
     ("auth", "authorization"): {"run.routes.invoke"},
@@ -45,14 +50,13 @@ CALLS: dict[tuple[str, str], Permissions] = {
 NEEDS: dict[str, dict[str, Permissions]] = {
     "validate_scan": {
         "bucket uploads": {"storage.objects.get"},
-        "bucket scans": {"storage.objects.create", "storage.objects.delete"},
+        "bucket scans": {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
         "bucket quarantine": {"storage.objects.create", "storage.objects.delete"},
         "topic scan-accepted": {"pubsub.topics.publish"},
         "topic scan-rejected": {"pubsub.topics.publish"},
     },
     "write_features": {
         "bucket scans": {"storage.objects.get"},
-        "bucket models": {"storage.objects.get"},
         "bucket prepared": {"storage.objects.get"},
         "table features": {"bigquery.tables.updateData"},
     },
@@ -97,8 +101,14 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "bucket source": {"storage.objects.list"},
         "bucket uploads": {"storage.objects.get", "storage.objects.list"},
         "bucket scans": {"storage.objects.get", "storage.objects.list"},
-        "bucket quarantine": {"storage.objects.list"},
         "table ingestion_checks": {"bigquery.tables.updateData"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
+    },
+    "reconcile": {
+        "bucket uploads": {"storage.objects.get", "storage.objects.list"},
+        "topic scan-uploaded": {"pubsub.topics.publish"},
+        "topic score-scan-replay": {"pubsub.topics.publish"},
         "dataset": {"bigquery.tables.getData"},
         "project": {"bigquery.jobs.create"},
     },
@@ -109,6 +119,7 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "project": {"bigquery.jobs.create"},
     },
     "start_preprocessing": {
+        "topic preprocessing-dead-letter": {"pubsub.topics.publish"},
         "bucket prepared": {"storage.objects.list", "storage.objects.create", "storage.objects.delete"},
         "subscription preprocessing": {"pubsub.subscriptions.consume"},
         "account preprocessing": {"iam.serviceAccounts.actAs"},

@@ -20,7 +20,7 @@ from shared.errors import RejectedScan
 from shared.gcp import storage
 from shared.imaging import decoding
 from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE, crop_box, prepare
-from shared.labels import LABEL_MAP, Label
+from shared.labels import LABEL_MAP, Label, label_folder
 from shared.ml import dataset
 from shared.scan import file_id, scan_id
 
@@ -110,12 +110,17 @@ def _listing(data: str) -> list[str]:
 
 
 def _folder_rows(folder: Path) -> list[Row]:
-    """One row per page of every file whose own folder names a label."""
+    """One row per page of every file that lies in a folder with a label, however deep."""
     told, boxes = read_sources(folder), read_boxes(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and label_of(path.parent.name) is not None)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and label_of(_kind(folder, path)))
     with ThreadPoolExecutor() as threads:
         rows = threads.map(lambda path: _file_rows(folder, path, told, boxes), files)
         return [row for found in tqdm(rows, total=len(files), desc="Reading scans") for row in found]
+
+
+def _kind(folder: Path, path: Path) -> str:
+    """Return the folder that gives a file its label, in lower case, as uploading finds it; empty if there is none."""
+    return label_folder(path.relative_to(folder.parent).as_posix()) or ""
 
 
 def label_of(folder: str) -> Label | None:
@@ -131,7 +136,7 @@ def _file_rows(folder: Path, path: Path, told: dict[str, Told], boxes: dict[str,
         pages = list(decoded.pages)
     except RejectedScan:
         return []
-    kind, top = path.parent.name.lower(), path.relative_to(folder).parts[0]
+    kind, top = _kind(folder, path), path.relative_to(folder).parts[0]
     known = {
         "label": int(label_of(kind) is Label.CANCER),
         "type": kind if kind in TYPES else "",

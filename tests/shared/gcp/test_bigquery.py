@@ -178,3 +178,15 @@ def test_objects_loaded_again_are_rows_once(dataset: str) -> None:
 
 def test_nothing_to_load_is_no_row(dataset: str) -> None:
     assert bigquery.load("preprocessing_errors", []) == 0
+
+
+def test_field_whose_column_is_not_there_yet_does_not_fail_the_row(dataset: str) -> None:
+    bigquery.append("rejections", row("early", colour="blue"), key="early")
+    assert len(stored("early")) == 1
+
+
+def test_late_retry_of_an_older_upload_does_not_replace_what_was_said_last(dataset: str) -> None:
+    for source, uploaded_at in (("ward-2", "2026-01-02T00:00:00+00:00"), ("ward-1", "2026-01-01T00:00:00+00:00")):
+        bigquery.append("rejections", row("late", source=source, uploaded_at=uploaded_at), key=f"late-{source}")
+    (kept,) = bigquery.query("SELECT source FROM {dataset}.rejections WHERE file_id = 'late'")
+    assert kept["source"] == "ward-2"
