@@ -57,7 +57,7 @@ _BATCH = 16
 
 
 BACKBONE = Path(__file__).with_name("efficientnet-lite0.tflite")
-"""The exported ImageNet network for CNN features, which ships with the job (services.training.release.export_backbone)."""
+"""ImageNet network for CNN features, exported by services.training.release.export_backbone; it ships with the job."""
 
 
 @dataclass(frozen=True, slots=True)

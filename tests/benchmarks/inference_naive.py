@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import FastAPI, UploadFile
 from PIL import Image
 
-from services.training.network import network
+from services.training.modelling.network import network
 from shared.imaging.preprocessing import prepare
 
 model: keras.Model = network()

@@ -14,8 +14,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from services.training.imagenet import imagenet_weights
-from services.training.network import _backbone, _fill
+from services.training.modelling.imagenet import imagenet_weights
+from services.training.modelling.network import _backbone, _fill
 from shared.imaging.preprocessing import SIDE
 
 

@@ -25,7 +25,8 @@ from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import prepare
 from shared.ml import dataset, manifests
 from shared.ml.features import compute_features, feature_version
-from tests.services.preprocessing.scans import accepted, pictures, stored, write_manifest
+from tests.services.preprocessing.scans import accepted, pictures, write_manifest
+from tests.support.events import stored_scan
 
 GOOD = 340
 """Enough for two partitions, and for a basis."""
@@ -47,8 +48,8 @@ def bad(stack) -> dict[str, ScanAccepted]:
     return {
         "vanished since the manifest": vanished,
         "changed since the manifest": changed,
-        "truncated": stored(config.scans_bucket(), encode(one, "PNG")[:-900], "Cancer"),
-        "not an image": stored(config.scans_bucket(), b"a letter, not a scan\n" * 9, "Non-Cancer"),
+        "truncated": stored_scan(config.scans_bucket(), encode(one, "PNG")[:-900], "Cancer"),
+        "not an image": stored_scan(config.scans_bucket(), b"a letter, not a scan\n" * 9, "Non-Cancer"),
     }
 
 
@@ -150,7 +151,7 @@ def test_success_says_what_the_report_says(job: Summary) -> None:
 
 
 def test_partitions_cover_a_manifest_and_are_cut_by_bytes(stack) -> None:
-    event = stored(config.scans_bucket(), b"never read", "Cancer")
+    event = stored_scan(config.scans_bucket(), b"never read", "Cancer")
     sizes = [60 << 20, *[1000] * 640, 60 << 20]
     events = [replace(event, scan_id=f"{number:064x}", size=size) for number, size in enumerate(sizes)]
     manifest = read_manifest(config.prepared_bucket(), write_manifest(config.prepared_bucket(), events))
