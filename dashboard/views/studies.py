@@ -6,7 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import inference_client, overlay
-from dashboard.components import asking, bar, patiently, percent, text_colours
+from dashboard.components import asking, bar, patiently, text_colours
+from dashboard.export import percent
 from dashboard.overlay import Look
 from dashboard.queries import series
 from shared import config

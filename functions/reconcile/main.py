@@ -22,7 +22,7 @@ def reconcile(request: flask.Request) -> dict[str, int]:
     Steps are idempotent, so that announcing what was only slow does no harm. What was dead-lettered three times is left
     to a person.
     """
-    before = datetime.now(UTC) - timedelta(seconds=request.args.get("grace_s", _GRACE_S, type=float))
+    before = datetime.now(UTC) - timedelta(seconds=float(request.args.get("grace_s", _GRACE_S)))
     uploads = announcing.announce_uploads(accounting.undone_uploads(before))
     announced = {"uploads": uploads, "scans": announcing.announce_scans(before)}
     logger.log(logging.WARNING if any(announced.values()) else logging.INFO, "reconciled", extra=announced)

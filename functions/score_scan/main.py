@@ -2,6 +2,7 @@
 
 import logging
 from functools import cache
+from typing import Any
 
 import functions_framework
 import requests
@@ -24,6 +25,8 @@ _CONNECTIONS = 64
 def score_scan(cloud_event: CloudEvent) -> None:
     """Score one scan. An answer other than 200 raises requests.HTTPError, so the scan is retried."""
     event = pushed(cloud_event.data)
+    if not isinstance(event, ScanAccepted):
+        raise TypeError(f"score_scan takes accepted scans, not {type(event).__name__}: see its subscription")
     scored = _scored(event, _predict(f"gs://{event.bucket}/{event.name}"))
     columns = ("scan_id", "model_version", "prediction", "probability", "threshold", "uploaded_at", "predicted_at")
     row = {name: getattr(scored, name) for name in columns}
@@ -33,8 +36,8 @@ def score_scan(cloud_event: CloudEvent) -> None:
     logger.info("scored", extra={"scan_id": event.scan_id, "prediction": scored.prediction, "seconds": seconds})
 
 
-def _scored(event: ScanAccepted, answer: dict) -> ScanScored:
-    types = answer.get("types") or {}
+def _scored(event: ScanAccepted, answer: dict[str, Any]) -> ScanScored:
+    types: dict[str, float] = answer.get("types") or {}
     return ScanScored(
         scan_id=event.scan_id,
         label=event.label,
@@ -47,18 +50,19 @@ def _scored(event: ScanAccepted, answer: dict) -> ScanScored:
         predicted_at=now(),
         study_id=event.study_id,
         series_id=event.series_id,
-        tumour_type=max(types, key=types.get) if types else None,
+        tumour_type=max(types, key=lambda name: types[name]) if types else None,
         bucket=event.bucket,
         name=event.name,
         embedding=answer["embedding"],
     )
 
 
-def _predict(uri: str) -> dict:
+def _predict(uri: str) -> dict[str, Any]:
     url = config.inference_url()
     response = _session(url).post(f"{url}/v1/predict?embedding=true", json={"uri": uri}, timeout=_TIMEOUT_S)
     response.raise_for_status()
-    return response.json()
+    answer: dict[str, Any] = response.json()
+    return answer
 
 
 @cache

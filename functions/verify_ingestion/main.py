@@ -29,7 +29,7 @@ def verify_ingestion(request: flask.Request) -> dict[str, list[dict[str, Any]]]:
     Raises IngestionMismatch if they differ, so that Cloud Scheduler sees a failure and alerts; `reconcile` announces
     again what is lost.
     """
-    before = datetime.now(UTC) - timedelta(seconds=request.args.get("grace_s", _GRACE_S, type=float))
+    before = datetime.now(UTC) - timedelta(seconds=float(request.args.get("grace_s", _GRACE_S)))
     checks = accounting.account(before)
     check_id, checked_at = str(uuid.uuid4()), now()
     for check in checks:

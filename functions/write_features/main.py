@@ -33,9 +33,9 @@ def write_features(cloud_event: CloudEvent) -> None:
     embedding = np.array(event.embedding, np.float32)
     row = {
         "scan_id": event.scan_id,
-        "feature_version": feature_version(event.model_version, basis and basis.version),
+        "feature_version": feature_version(event.model_version, basis.version if basis else None),
         "label": event.label,
         "source": event.source,
-        **compute_features(tensor, embedding, basis and basis.project(tensor)),
+        **compute_features(tensor, embedding, basis.project(tensor) if basis else None),
     }
     bigquery.append("features", row, key=f"{event.scan_id}/{row['feature_version']}")

@@ -102,7 +102,7 @@ def write_features_of(bucket: str, prepared: str, spec: FeatureSpec) -> int:
     return len(scans)
 
 
-def _rows(scans: list[dict], images: np.ndarray, spec: FeatureSpec, now: datetime) -> list[dict[str, Any]]:
+def _rows(scans: list[dict[str, Any]], images: np.ndarray, spec: FeatureSpec, now: datetime) -> list[dict[str, Any]]:
     model = registry.load_model(spec.model)
     components = _components(spec.basis, images) if spec.basis else [None] * len(images)
     return [
@@ -118,7 +118,9 @@ def _components(basis: str, images: np.ndarray) -> Iterator[np.ndarray]:
     return itertools.chain.from_iterable(project(batch) for batch in _batches(images))
 
 
-def _cnn_rows(scans: list[dict], images: np.ndarray, spec: FeatureSpec, now: datetime) -> list[dict[str, Any]]:
+def _cnn_rows(
+    scans: list[dict[str, Any]], images: np.ndarray, spec: FeatureSpec, now: datetime
+) -> list[dict[str, Any]]:
     embeddings = backbone_embeddings(images)
     return [
         scan | {"backbone": spec.backbone_version, "embedding": embedding, "recorded_at": now}
@@ -155,4 +157,5 @@ def _run(network: Interpreter, batch: np.ndarray) -> np.ndarray:
     network.allocate_tensors()
     network.set_tensor(scan["index"], batch)
     network.invoke()
-    return network.get_tensor(embedding["index"])
+    found: np.ndarray = network.get_tensor(embedding["index"])
+    return found

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow.compute as pc
@@ -104,8 +104,8 @@ def _orthonormal(block: np.ndarray, space: np.ndarray) -> np.ndarray:
     return block
 
 
-def _moments_of(bucket: str) -> Callable[[Iterator[str]], Iterator[Moments]]:
-    def moments(names: Iterator[str]) -> Iterator[Moments]:
+def _moments_of(bucket: str) -> Callable[[Iterable[str]], Iterator[Moments]]:
+    def moments(names: Iterable[str]) -> Iterator[Moments]:
         for name in names:
             vectors = _training_vectors(bucket, name)
             if len(vectors):
@@ -126,7 +126,7 @@ def _covariance(objects: RDD[str], bucket: str, moments: Moments) -> Product:
     def product(block: np.ndarray) -> np.ndarray:
         shared = objects.context.broadcast((mean, std, np.ascontiguousarray(block, np.float32)))
 
-        def partial(names: Iterator[str]) -> Iterator[np.ndarray]:
+        def partial(names: Iterable[str]) -> Iterator[np.ndarray]:
             mean, std, block = shared.value
             total = np.zeros_like(block)
             for name in names:

@@ -62,16 +62,14 @@ def _ranges(lengths: Sequence[int], weights: Sequence[int]) -> Iterator[tuple[in
         yield start, end
 
 
-def on_executors(
-    spark: SparkSession, work: Callable[[int], dict[str, Any]], numbers: Sequence[int]
-) -> list[dict[str, Any]]:
+def on_executors[T](spark: SparkSession, work: Callable[[int], T], numbers: Sequence[int]) -> list[T]:
     """Do `work` for each number, a task each; return the results (as JSON knows them), in no particular order."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         gc.freeze()  # PySpark collects garbage after each task, and should not look through every module again
         cv2.setNumThreads(1)  # a task has one core
         for batch in batches:
-            for index in batch.column(0).to_pylist():
+            for index in map(int, batch.column(0).to_numpy()):
                 yield pa.RecordBatch.from_pydict({"result": [json.dumps(work(numbers[index]))]})
 
     if not numbers:

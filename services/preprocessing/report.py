@@ -29,7 +29,7 @@ class Summary:
     manifest: str
     """Empty for a refit."""
     scans: int = 0
-    bytes: int = 0
+    bytes_read: int = 0
     rows: int = 0
     """Loaded into the features table."""
     errors: list[dict[str, str]] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Summary:
     def add(self, partitions: Sequence[dict[str, Any]]) -> None:
         """Count the results of partitions."""
         self.scans += sum(partition["scans"] for partition in partitions)
-        self.bytes += sum(partition["bytes"] for partition in partitions)
+        self.bytes_read += sum(partition["bytes"] for partition in partitions)
         self.errors += [error for partition in partitions for error in partition["errors"]]
 
     def to_json(self) -> bytes:
@@ -56,7 +56,7 @@ class Summary:
 
     def __str__(self) -> str:
         """The summary for people."""
-        lines = [f"{self.scans:,} scans prepared ({self.bytes / 1e6:,.1f} MB read), {len(self.errors):,} not"]
+        lines = [f"{self.scans:,} scans prepared ({self.bytes_read / 1e6:,.1f} MB read), {len(self.errors):,} not"]
         lines += [f"  {count:,} {reason}" for reason, count in Counter(e["reason"] for e in self.errors).most_common()]
         lines += [f"{self.rows:,} rows of features loaded into BigQuery"]
         lines += [f"  {step:<9}{seconds:8.1f} s{self._rate(step, seconds)}" for step, seconds in self.seconds.items()]
@@ -111,7 +111,7 @@ def _read(bucket: str, name: str) -> pa.Table:
 
 def _figure(panels: int) -> tuple[Figure, Sequence[Any]]:
     figure = Figure(figsize=(5 * panels, 4.5), layout="constrained")
-    return figure, np.ravel(figure.subplots(1, panels))
+    return figure, list(np.ravel(figure.subplots(1, panels)))
 
 
 def _png(figure: Figure) -> bytes:

@@ -58,15 +58,16 @@ def _write(experiment: experiments.Experiment, release: export.Release, folder: 
         experiment.groups[experiment.split == "test"],
     )
     tested["probability"] = build.probabilities(release, tested["logit"].to_numpy())
+    tested_figures = metrics.with_intervals(tested, release.threshold)
     figures = {
-        "test": metrics.with_intervals(tested, release.threshold),
+        "test": tested_figures,
         "test_manifest": experiments.test_manifest(experiment),
     }
     card = export.write(release, folder / "release", figures)
     (folder / "release" / TEST_FILE).write_text("\n".join(experiments.test_scans(experiment)))
     (folder / ood.FITTED.name).write_text(ood.as_json(release.ood, release.ood_limit))
     checks.write(experiment, release, folder, run)
-    print(f"Version {card.version}: AUC on test {figures['test']['auc_roc']:.4f}. Next: make report.")
+    print(f"Version {card.version}: AUC on test {tested_figures['auc_roc']:.4f}. Next: make report.")
 
 
 def crossvalidate(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,9 @@ def session(url: str, connections: int = 10, retries: Retry | None = None) -> re
 
     Over plain HTTP, where a token would leak, they carry none.
     """
-    made = AuthorizedSession(_credentials(url)) if url.startswith("https://") else requests.Session()
+    made = requests.Session()
+    if url.startswith("https://"):
+        made = AuthorizedSession(_credentials(url))  # type: ignore[no-untyped-call]
     made.trust_env = False  # or it looks for ~/.netrc and proxies at every call
     for scheme in ("http://", "https://"):
         made.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=retries or 0))
@@ -25,10 +27,11 @@ def authorization(url: str) -> dict[str, str]:
     """Return the header that carries an ID token for the service at `url`; none over plain HTTP."""
     headers: dict[str, str] = {}
     if url.startswith("https://"):
-        _credentials(url).before_request(Request(), "GET", url, headers)
+        _credentials(url).before_request(Request(), "GET", url, headers)  # type: ignore[no-untyped-call]
     return {name: value for name, value in headers.items() if name.lower() == "authorization"}
 
 
 @cache
 def _credentials(audience: str) -> Credentials:
-    return id_token.fetch_id_token_credentials(audience)
+    found: Credentials = id_token.fetch_id_token_credentials(audience)  # type: ignore[no-untyped-call]
+    return found

@@ -59,7 +59,8 @@ class InsertError(BigQueryError):
 @cache
 def client() -> bigquery.Client:
     """The process's one client, made at first use; BIGQUERY_EMULATOR_HOST points it at a stand-in, without a login."""
-    credentials = AnonymousCredentials() if "BIGQUERY_EMULATOR_HOST" in os.environ else None
+    anonymous = "BIGQUERY_EMULATOR_HOST" in os.environ
+    credentials = AnonymousCredentials() if anonymous else None  # type: ignore[no-untyped-call]
     return bigquery.Client(project=config.project(), credentials=credentials)
 
 
@@ -93,7 +94,7 @@ def _run(sql: str, parameters: Mapping[str, Any], max_bytes: int, patience_s: fl
             api_timeout=patience_s,
             wait_timeout=patience_s,
             retry=_RETRY,
-            job_retry=None,
+            job_retry=None,  # type: ignore[arg-type] # None is documented: the query is not sent again
         )
         return [dict(row) for row in rows]
 
@@ -143,7 +144,7 @@ def load(table: str, uris: Iterable[str]) -> int:
     destination = f"{config.project()}.{config.dataset()}.{table}_raw"
     with _answering():
         jobs = [_load_job(destination, group) for group in batched(sorted(uris), _MAX_URIS, strict=False)]
-        return sum(job.result().output_rows for job in jobs)
+        return sum(job.result().output_rows for job in jobs)  # type: ignore[attr-defined] # of a load job
 
 
 def _load_job(destination: str, uris: Sequence[str]) -> bigquery.LoadJob:
@@ -156,12 +157,12 @@ def _load_job(destination: str, uris: Sequence[str]) -> bigquery.LoadJob:
         except Conflict:
             earlier = client().get_job(job_id)
             if not earlier.error_result:
-                return earlier
+                return earlier  # type: ignore[return-value] # its id is a load job's
     raise AssertionError("unreachable")
 
 
 def _load_config() -> bigquery.LoadJobConfig:
-    options = bigquery.ParquetOptions()
+    options = bigquery.ParquetOptions()  # type: ignore[no-untyped-call]
     options.enable_list_inference = True
     return bigquery.LoadJobConfig(
         source_format=bigquery.SourceFormat.PARQUET,

@@ -71,7 +71,7 @@ def _create(batch_id: str, manifest: str) -> bool:
 
 def _batch(manifest: str) -> dataproc_v1.Batch:
     """Terraform's template (image, account, network, scaling, history) with the job, its manifest and environment."""
-    batch = dataproc_v1.Batch.from_json(config.batch_template())
+    batch: dataproc_v1.Batch = dataproc_v1.Batch.from_json(config.batch_template())
     batch.pyspark_batch = dataproc_v1.PySparkBatch(main_python_file_uri=_JOB, args=["--manifest", manifest])
     for process, name in itertools.product(("spark.dataproc.driverEnv", "spark.executorEnv"), _ENVIRONMENT):
         batch.runtime_config.properties[f"{process}.{name}"] = os.environ[name]

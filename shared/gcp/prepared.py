@@ -17,10 +17,11 @@ def batches(bucket: str, split: Split) -> Iterator[pa.RecordBatch]:
     A scan lies in two manifests where its message was delivered twice. `shared.ml.dataset.tensors` makes arrays of a
     batch; one object, some 5 MB, is in memory at a time.
     """
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, ...]] = set()
     for blob in storage.objects(bucket, FOLDER):
         table = pq.read_table(io.BytesIO(storage.read(bucket, blob.name))).filter(pc.field("split") == split)
-        keys = list(zip(table["label"].to_pylist(), table["scan_id"].to_pylist(), strict=True))
+        columns = (map(str, table[name].to_pylist()) for name in ("label", "scan_id"))
+        keys = list(zip(*columns, strict=True))
         fresh = [key not in seen for key in keys]
         seen.update(keys)
         yield from table.filter(pa.array(fresh, pa.bool_())).to_batches()

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import batched
 
 from google.api_core.exceptions import DeadlineExceeded
-from google.cloud import pubsub_v1
+from google.cloud import pubsub_v1  # type: ignore[attr-defined] # ships no types
 
 from shared import config
 from shared.events import Event
@@ -88,9 +88,10 @@ def _subscriber() -> pubsub_v1.SubscriberClient:
 def _pull(subscription: str, limit: int) -> Iterable[pubsub_v1.types.ReceivedMessage]:
     path = _subscriber().subscription_path(config.project(), subscription)
     try:
-        return _subscriber().pull(subscription=path, max_messages=limit, timeout=_PULL_S).received_messages
+        answer = _subscriber().pull(subscription=path, max_messages=limit, timeout=_PULL_S)
     except DeadlineExceeded:
         return []
+    return list(answer.received_messages)
 
 
 def _pulled(received: pubsub_v1.types.ReceivedMessage) -> Pulled:

@@ -10,8 +10,10 @@ from functools import cache
 from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
-from google.cloud.storage import Blob
 from google.cloud.storage.retry import DEFAULT_RETRY
+
+Blob = storage.Blob
+"""An object of a bucket, without its content."""
 
 
 class StorageError(Exception):
@@ -35,7 +37,8 @@ def client() -> storage.Client:
 def read(bucket: str, name: str, generation: int | None = None) -> bytes:
     """The whole object, of one generation where given. Raises StorageError."""
     with _nameless("read", bucket):
-        return client().bucket(bucket).blob(name, generation=generation).download_as_bytes()
+        content: bytes = client().bucket(bucket).blob(name, generation=generation).download_as_bytes()
+    return content
 
 
 def stat(bucket: str, name: str) -> Blob | None:
@@ -50,7 +53,8 @@ def stat(bucket: str, name: str) -> Blob | None:
 def read_range(bucket: str, name: str, start: int, end: int) -> bytes:
     """Bytes `start` to `end` (exclusive) of an object. Raises StorageError."""
     with _nameless("read", bucket):
-        return client().bucket(bucket).blob(name).download_as_bytes(start=start, end=end - 1)
+        content: bytes = client().bucket(bucket).blob(name).download_as_bytes(start=start, end=end - 1)
+    return content
 
 
 def write(bucket: str, name: str, content: bytes, content_type: str, metadata: dict[str, str] | None = None) -> None:
@@ -106,7 +110,7 @@ def _upload(blob: Blob, content: bytes, content_type: str, generation: int, with
     except Forbidden:
         if generation or not blob.exists():
             raise
-        raise PreconditionFailed("taken") from None
+        raise PreconditionFailed("taken") from None  # type: ignore[no-untyped-call]
 
 
 def settle(bucket: str, name: str, content: bytes, content_type: str, metadata: dict[str, str] | None = None) -> None:

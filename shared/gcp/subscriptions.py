@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from google.cloud import pubsub_v1
-from google.cloud.pubsub_v1.subscriber.message import Message
+from google.cloud import pubsub_v1  # type: ignore[attr-defined] # ships no types
+from google.cloud.pubsub_v1.subscriber.message import Message  # type: ignore[import-untyped]
 
 from shared import config
 from shared.events import Event, event_of

@@ -78,7 +78,7 @@ def _percentiles_of_short(values: Values) -> tuple[float, float]:
     def percentile(share: float) -> float:
         place = (values.size - 1) * share
         before, after = (float(np.searchsorted(below, at, "right")) for at in (np.floor(place), np.ceil(place)))
-        rest = place - np.floor(place)
+        rest = float(place - np.floor(place))
         return smallest + (before + (after - before) * rest if rest < 0.5 else after - (after - before) * (1 - rest))
 
     return percentile(0.005), percentile(0.995)

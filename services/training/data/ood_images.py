@@ -91,8 +91,8 @@ def read_real(data: Path) -> dict[str, np.ndarray]:
 
 def made_tomography(head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return a prepared T1 as if taken by CT: a white rim of bone, hardly any contrast in the brain, skin darker."""
-    inside = (cv2.GaussianBlur(head, (0, 0), 2) > 18).astype(np.uint8)
-    inside = cv2.morphologyEx(inside, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (31, 31)))
+    bright = (cv2.GaussianBlur(head, (0, 0), 2) > 18).astype(np.uint8)
+    inside = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (31, 31)))
     skin, bone = int(rng.integers(0, 4)), int(rng.integers(4, 11))
     outer = cv2.erode(inside, _disc(skin), borderValue=0)
     brain = cv2.erode(outer, _disc(bone), borderValue=0)
@@ -141,7 +141,7 @@ def _bodies() -> list[np.ndarray]:
     """What of pydicom's sample files can be read as a picture, none of which shows a head from the side or above."""
     found = []
     for name in _TESTED_BODIES:
-        content = Path(pydicom.data.get_testdata_file(name)).read_bytes()
+        content = Path(str(pydicom.data.get_testdata_file(name))).read_bytes()
         try:
             found += [page for page in decoding.decode(content).pages if min(page.shape[:2]) >= limits.MIN_SIDE]
         except RejectedScan:
@@ -150,7 +150,7 @@ def _bodies() -> list[np.ndarray]:
 
 
 def _grey(content: bytes) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE))
 
 
 def _crop(pictures: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -187,7 +187,8 @@ def _noise(rng: np.random.Generator) -> np.ndarray:
     frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)) + 1 / SIDE
     spectrum = np.fft.rfft2(rng.normal(size=(SIDE, SIDE))) / frequency ** rng.uniform(0, 2.5)
     values = np.fft.irfft2(spectrum, (SIDE, SIDE))
-    return cv2.normalize(values, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    low, high = values.min(), values.max()
+    return np.asarray((values - low) * (255 / (high - low)), np.uint8)
 
 
 def _page(rng: np.random.Generator) -> np.ndarray:

@@ -93,7 +93,9 @@ def read_cached(data: str, cache: Path) -> Scans:
         cache.mkdir(parents=True, exist_ok=True)
         scans.table.to_csv(table, index=False)
         np.save(images, scans.images)
-    text = dict.fromkeys(("scan_id", "type", "person", "person_from", "source", *TOLD, "format", "mode"), str)
+    text: dict[Any, Any] = dict.fromkeys(
+        ("scan_id", "type", "person", "person_from", "source", *TOLD, "format", "mode"), str
+    )
     return Scans(pd.read_csv(table, keep_default_na=False, dtype=text), np.load(images))
 
 

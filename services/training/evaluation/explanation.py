@@ -53,7 +53,8 @@ def drawn_lesions(healthy: np.ndarray, count: int, seed: int = 0) -> tuple[np.nd
     purpose not the lesions that training draws.
     """
     rng = np.random.default_rng(seed)
-    images, masks = [], []
+    images: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
     while len(images) < count:
         image = healthy[rng.integers(len(healthy))]
         places = np.argwhere(

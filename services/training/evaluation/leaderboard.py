@@ -103,7 +103,8 @@ def _auc(experiment: Experiment, rows: np.ndarray, probabilities: np.ndarray) ->
 def _shortcuts(experiment: Experiment) -> dict[str, dict[str, str]]:
     """The shortcut rules on the blocks, each learnt on training scans outside the block, and on the home test."""
     table, labels = experiment.scans.table, experiment.scans.table["label"].to_numpy()
-    test, found = experiment.split == "test", {}
+    test = experiment.split == "test"
+    found: dict[str, dict[str, str]] = {}
     for name, seen in zip(SHORTCUTS, seen_by_shortcuts(experiment.scans), strict=True):
         asked = {f"block {block.name}, AUC": block.rows(table) for block in blocks.present(table)}
         asked["home test, AUC"] = test

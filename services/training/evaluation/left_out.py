@@ -37,7 +37,9 @@ def crossvalidate(experiment: Experiment, plan: Schedule) -> pd.DataFrame:
             predict_block(experiment, network, block).to_csv(folder / PREDICTIONS_FILE, index=False)
         runs[block.name] = str(folder)
     write_index(experiment, runs)
-    return read_left_out(experiment)
+    found = read_left_out(experiment)
+    assert found is not None  # noqa: S101 - its index was written just now
+    return found
 
 
 def write_index(experiment: Experiment, runs: dict[str, str]) -> None:

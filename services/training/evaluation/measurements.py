@@ -209,10 +209,10 @@ def _some(found: Figures, *names: str) -> Figures:
 def _per_source(table: pd.DataFrame, threshold: float) -> dict[str, Figures]:
     """Of each source's tumours beside all scans without one: a source of tumours only has no specificity of its own."""
     wanted = ("recall", "auc_roc", "sensitivity_at_95_specificity", "sensitivity_at_97_specificity")
-    found = {}
+    found: dict[str, Figures] = {}
     for source, tumours in table[table["label"] == 1].groupby("source"):
         beside = figures.with_intervals(pd.concat([tumours, table[table["label"] == 0]]), threshold)
-        found[source] = _some(beside, *wanted) | {"tumours": len(tumours), "groups": tumours["group"].nunique()}
+        found[str(source)] = _some(beside, *wanted) | {"tumours": len(tumours), "groups": tumours["group"].nunique()}
     return found
 
 

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from services.training.data import quality
 from services.training.data.quality import cross_tables
@@ -209,7 +210,7 @@ def _audit(experiment: Experiment, review: pd.DataFrame) -> str:
     )
 
 
-def _png(figure: plt.Figure) -> bytes:
+def _png(figure: Figure) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100, bbox_inches="tight")
     plt.close(figure)

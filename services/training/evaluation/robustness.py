@@ -19,7 +19,8 @@ def _noisy(image: np.ndarray) -> np.ndarray:
 
 
 def _jpeg(image: np.ndarray) -> np.ndarray:
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 25])[1], cv2.IMREAD_GRAYSCALE)
+    content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 25])[1]
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE))
 
 
 def _sharpened(image: np.ndarray) -> np.ndarray:

@@ -78,9 +78,9 @@ def convolved(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     plain = image.astype(np.float32)
     layers = [plain]
     for _ in range(2):
-        mixed = [sum(cv2.filter2D(one, -1, _kernel(rng)) for one in layers) for _ in range(2)]
-        layers = [np.maximum(one, 0.2 * one) for one in mixed]
-    new = sum(float(rng.normal()) * one for one in layers)
+        filtered = [np.sum([cv2.filter2D(one, -1, _kernel(rng)) for one in layers], axis=0) for _ in range(2)]
+        layers = [np.maximum(one, 0.2 * one) for one in filtered]
+    new = np.sum([float(rng.normal()) * one for one in layers], axis=0)
     share = float(rng.uniform(0.3, 1))
     mixed = share * new * (np.linalg.norm(plain) / max(float(np.linalg.norm(new)), 1e-6)) + (1 - share) * plain
     inside = mixed[image > 8]
@@ -146,7 +146,7 @@ def coarsened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def compressed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Through JPEG."""
     content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 90))])[1]
-    return cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE))
 
 
 def noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -165,7 +165,7 @@ def stripped(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if min(width, height) < SIDE // 2:
         return image
     side = max(width, height)
-    matrix = np.float64([[1, 0, (side - width) / 2 - x], [0, 1, (side - height) / 2 - y]]) * (SIDE / side)
+    matrix = np.array([[1, 0, (side - width) / 2 - x], [0, 1, (side - height) / 2 - y]]) * (SIDE / side)
     return cv2.warpAffine(image * inner, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
 
 

@@ -156,7 +156,7 @@ def transplanted(image: np.ndarray, donor: np.ndarray, box: np.ndarray, rng: np.
     mask *= cv2.dilate(head, np.ones((7, 7), np.uint8)) * (cv2.warpAffine(donor, matrix, (SIDE, SIDE)) > 8)
     if mask.sum() < 40:
         return image, np.zeros_like(image)
-    mask = cv2.GaussianBlur(mask, (0, 0), 1.2)
+    mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), 1.2), np.float32)
     tissue, usual = float(np.median(image[head > 0])), float(np.median(donor[donor > 8]))
     contrast = cv2.warpAffine(donor.astype(np.float32) - usual, matrix, (SIDE, SIDE))
     gain = rng.uniform(0.6, 1.4) * (1 if rng.random() < 0.7 else -1)

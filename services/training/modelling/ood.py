@@ -18,6 +18,7 @@ from services.training.data import ood_images
 from services.training.data.scans import inputs
 from services.training.modelling import augmentation
 from services.training.modelling.network import network
+from shared.imaging.preprocessing import stretched
 
 ACCEPTED = 0.98
 """Share of the heads of a source that was left out that must not be refused."""
@@ -124,7 +125,7 @@ def _some(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _varied(images: np.ndarray, rng: np.random.Generator, times: int = 3) -> np.ndarray:
     placed = [augmentation.placed(image, rng) for _ in range(times) for image in images]
     toned = [augmentation.recurved(image, rng) if rng.random() < 0.5 else image for image in placed]
-    return np.stack([augmentation.stretched(image) for image in toned])
+    return np.stack([stretched(image) for image in toned])
 
 
 def fit(examples: Examples, without_source: str = "", without_kind: str = "") -> OODClassifier:
