@@ -9,10 +9,10 @@ from functools import cache
 
 from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, PreconditionFailed
 from google.auth.exceptions import GoogleAuthError
-from google.cloud import storage
+from google.cloud import storage  # type: ignore[attr-defined] # ships no types
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-Blob = storage.Blob
+type Blob = storage.Blob
 """An object of a bucket, without its content."""
 
 

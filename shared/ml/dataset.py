@@ -20,7 +20,7 @@ IMAGE_BYTES = SIDE * SIDE * 3 * 4
 TRAINING_SCANS = "training-scans"
 """Metadata of a prepared object: how many of its scans are in the training split, so that fitting need not open it."""
 
-_FIELDS: list[pa.Field[Any]] = [
+_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("scan_id", pa.string()),
     pa.field("label", pa.string()),
     pa.field("source", pa.string()),
