@@ -288,7 +288,7 @@ locals {
 }
 
 resource "google_storage_bucket_object" "release" {
-  for_each = fileset(local.release_folder, "*") # all of RELEASE_FILES in shared/ml/model.py, or training has no frozen test
+  for_each = fileset(local.release_folder, "*") # all of RELEASE_FILES in shared/ml/release_files.py, or training has no frozen test
 
   bucket          = google_storage_bucket.this["models"].name
   name            = "releases/${local.release}/${each.value}"

@@ -15,6 +15,7 @@ from shared.clock import now
 from shared.gcp import bigquery, logs, registry
 from shared.gcp.bigquery import Row
 from shared.ml import drift
+from shared.ml.release_files import REFERENCE_FILE
 
 logs.configure()
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def check_drift(_request: flask.Request) -> dict[str, Any]:
     version = registry.current_version(registry.RELEASES)
     if version is None:
         raise LookupError("The models bucket has no current release: promote one.")
-    reference = drift.Scans.from_bytes(registry.read_file(registry.RELEASES, version, drift.REFERENCE_FILE))
+    reference = drift.Scans.from_bytes(registry.read_file(registry.RELEASES, version, REFERENCE_FILE))
     since = datetime.now(UTC) - timedelta(days=_WINDOW_DAYS)
     rows = list(bigquery.query(_NEWEST, version=version, since=since, scans=_WINDOW_SCANS))
     verdict = drift.check(reference, _scans(rows, reference))

@@ -15,7 +15,8 @@ from google.pubsub_v1 import types
 from local.stack.terraform_config import ROOT, declared, schema, seconds, view
 from shared.gcp import bigquery, storage
 from shared.gcp.registry import RELEASES
-from shared.ml.model import CARD_FILE, RELEASE_FILES, Card
+from shared.ml.model import Card
+from shared.ml.release_files import CARD_FILE, RELEASE_FILES
 
 _CHANGING_SETTINGS = ("push_config", "ack_deadline_seconds", "retry_policy", "dead_letter_policy")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from services.inference.metrics import MODEL, REFUSED_RELEASES
 from services.inference.settings import Settings
-from shared.ml.model import CARD_FILE, GRAPH_FILE, Card, Model, ModelMismatch, read_release
+from shared.ml.model import Card, Model, ModelMismatch, read_release
+from shared.ml.release_files import CARD_FILE, GRAPH_FILE
 
 BUNDLED = Path(__file__).parent / "release"
 

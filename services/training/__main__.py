@@ -12,7 +12,9 @@ from services.training.evaluation import checks, leaderboard, left_out, measurem
 from services.training.modelling import export, ood
 from services.training.modelling.schedule import Schedule
 from services.training.release import build, promotion
-from shared.ml.model import TEST_FILE, read_release
+from services.training.release.drift_reference import drift_reference
+from shared.ml.model import read_release
+from shared.ml.release_files import REFERENCE_FILE, TEST_FILE
 
 FOLDER = Path(".local/training")
 SHIPPED = Path("services/inference/release")
@@ -65,6 +67,8 @@ def _write(experiment: experiments.Experiment, release: export.Release, folder: 
     }
     card = export.write(release, folder / "release", figures)
     (folder / "release" / TEST_FILE).write_text("\n".join(experiments.test_scans(experiment)))
+    reference = drift_reference(read_release(folder / "release"), experiment.scans.only(experiment.split == "test"))
+    (folder / "release" / REFERENCE_FILE).write_bytes(reference.to_bytes())
     (folder / ood.FITTED.name).write_text(ood.as_json(release.ood, release.ood_limit))
     checks.write(experiment, release, folder, run)
     print(f"Version {card.version}: AUC on test {tested_figures['auc_roc']:.4f}. Next: make report.")

@@ -15,7 +15,8 @@ from services.training.data.scans import Scans, digest, read_cached
 from services.training.data.split import split
 from services.training.modelling import augmentation, batches, fitting, lesions, network, schedule
 from services.training.modelling.schedule import Schedule
-from shared.ml.model import TEST_FILE, read_release
+from shared.ml.model import read_release
+from shared.ml.release_files import TEST_FILE
 
 EXCLUDED = Path(__file__).parent / "data" / "excluded.json"
 """Reason by scan id for scans whose label a look at them contradicts."""

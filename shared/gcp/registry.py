@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared import config
 from shared.gcp import storage
+from shared.ml.release_files import CARD_FILE, GRAPH_FILE
 
 if TYPE_CHECKING:
     from shared.ml.model import Model
@@ -108,7 +109,7 @@ def current_model() -> "Model":
 @lru_cache(maxsize=2)
 def load_model(version: str) -> "Model":
     """Return one release. Raises ModelMismatch if its graph and card disagree, StorageError if it cannot be read."""
-    from shared.ml.model import CARD_FILE, GRAPH_FILE, Card, Model  # noqa: PLC0415 - some readers have no LiteRT
+    from shared.ml.model import Card, Model  # noqa: PLC0415 - some readers have no LiteRT
 
     card = Card.from_json(read_file(RELEASES, version, CARD_FILE))
     return Model(card, read_file(RELEASES, version, GRAPH_FILE))

@@ -91,9 +91,6 @@ class Scans:
             )
 
 
-REFERENCE_FILE = "reference.npz"
-"""File of a release: scans that its reports were measured on, as `Scans.to_bytes` writes them."""
-
 QUALITY = ("mean", "std", "skewness", "kurtosis")
 """Columns of `features` that say how an image is exposed and how sharp its tones are."""
 

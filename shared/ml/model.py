@@ -15,13 +15,7 @@ from ai_edge_litert.interpreter import Interpreter, SignatureRunner
 
 from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE
 from shared.ml.prediction import PredictedClass
-
-GRAPH_FILE = "model.tflite"
-CARD_FILE = "card.json"
-TEST_FILE = "test_scans.txt"
-"""Scan ids of the test that the card's figures come from, a line each."""
-RELEASE_FILES = (CARD_FILE, GRAPH_FILE, TEST_FILE)
-"""Every file that a release cannot do without: training writes them, a new system's first release has them all."""
+from shared.ml.release_files import CARD_FILE, GRAPH_FILE
 
 
 class ModelMismatch(Exception):  # noqa: N818 - says what is wrong, like RejectedScan

@@ -11,6 +11,7 @@ from local.stack.provision import make_buckets
 from shared.clock import now
 from shared.gcp import bigquery, registry
 from shared.ml import drift
+from shared.ml.release_files import REFERENCE_FILE
 from tests.functions.conftest import Cloud, client
 
 ROWS = "SELECT * FROM {dataset}.drift_checks WHERE model_version = @version ORDER BY checked_at"
@@ -57,7 +58,7 @@ def release(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     make_buckets({"models": bucket})
     monkeypatch.setenv("MODELS_BUCKET", bucket)
     version = f"v{uuid.uuid4().hex[:6]}"
-    registry.add_version(registry.RELEASES, version, {drift.REFERENCE_FILE: scans(300, seed=0).to_bytes()})
+    registry.add_version(registry.RELEASES, version, {REFERENCE_FILE: scans(300, seed=0).to_bytes()})
     registry.move_pointer(registry.RELEASES, version, registry.read_pointer(registry.RELEASES))
     yield version
     registry.move_pointer(registry.RELEASES, "another", registry.read_pointer(registry.RELEASES))

@@ -13,7 +13,8 @@ from services.training.evaluation import explanation
 from services.training.experiment import Experiment
 from services.training.modelling import export
 from services.training.modelling.export import Release
-from shared.ml.model import GRAPH_FILE, Prediction, read_release
+from shared.ml.model import Prediction, read_release
+from shared.ml.release_files import GRAPH_FILE
 
 FILE = "checks.json"
 REFUSAL_FILE = "refusal.json"

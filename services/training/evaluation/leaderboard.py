@@ -21,7 +21,8 @@ from services.training.data.quality import SHORTCUTS, seen_by_shortcuts
 from services.training.data.scans import inputs
 from services.training.evaluation import blocks, metrics, robustness
 from services.training.experiment import Experiment
-from shared.ml.model import CARD_FILE, Model, read_release
+from shared.ml.model import Model, read_release
+from shared.ml.release_files import CARD_FILE
 
 Classifier = Callable[[np.ndarray], np.ndarray]
 """From prepared images, uint8 (n, 128, 128), to probabilities of Cancer (n,); NaN for what is refused."""

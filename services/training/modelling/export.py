@@ -14,7 +14,8 @@ import tensorflow as tf
 from services.training.data.scans import TYPES
 from services.training.modelling.ood import EARLY, OODClassifier, late_statistics
 from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE
-from shared.ml.model import CARD_FILE, GRAPH_FILE, Card
+from shared.ml.model import Card
+from shared.ml.release_files import CARD_FILE, GRAPH_FILE
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from shared.gcp.registry import (
     read_pointer,
 )
 from shared.gcp.storage import MissingObject
-from shared.ml.model import CARD_FILE, GRAPH_FILE, RELEASE_FILES, TEST_FILE, Card, Model, ModelMismatch, read_release
+from shared.ml.model import Card, Model, ModelMismatch, read_release
+from shared.ml.release_files import CARD_FILE, GRAPH_FILE, RELEASE_FILES, TEST_FILE
 
 DECISION_FILE = "decision.json"
 

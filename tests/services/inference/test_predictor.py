@@ -17,7 +17,8 @@ from services.inference.predictor import (
 from services.inference.served_models import BUNDLED, NotReady, bundled_release
 from services.inference.settings import Settings
 from shared.errors import RejectedScan
-from shared.ml.model import GRAPH_FILE, Model
+from shared.ml.model import Model
+from shared.ml.release_files import GRAPH_FILE
 
 
 @pytest.fixture

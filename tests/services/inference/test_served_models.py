@@ -20,7 +20,8 @@ from google.cloud import storage
 
 from local.stack.processes import Service, Supervisor, free_port
 from services.inference.served_models import BUNDLED, NoSuchVersion, NotReady, ServedModels, bundled_release
-from shared.ml.model import CARD_FILE, GRAPH_FILE, Card, Model, ModelMismatch
+from shared.ml.model import Card, Model, ModelMismatch
+from shared.ml.release_files import CARD_FILE, GRAPH_FILE
 from tests.services.inference.conftest import Server, running
 from tests.support.waiting import wait_until
 

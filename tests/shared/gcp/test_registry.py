@@ -10,7 +10,7 @@ from local.stack.system import Stack
 from local.stack.terraform_config import TERRAFORM
 from shared.gcp import registry, storage
 from shared.gcp.registry import BASES, RELEASES, PointerMoved
-from shared.ml.model import RELEASE_FILES
+from shared.ml.release_files import RELEASE_FILES
 
 
 @pytest.fixture

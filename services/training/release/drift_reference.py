@@ -1,0 +1,25 @@
+"""The scans that later ones are compared with: a release's test, as its graph sees it."""
+
+import numpy as np
+
+from services.training.data.scans import Scans, inputs
+from shared.ml import drift
+from shared.ml.features import pixel_statistics
+from shared.ml.model import Model
+
+MOST = 2000
+"""Scans of a reference: more make the checks slower and hardly sharper."""
+
+
+def drift_reference(model: Model, scans: Scans, seed: int = 0) -> drift.Scans:
+    """Return what the pipeline would know of the test's scans; at most MOST of them, drawn at random."""
+    rows = np.random.default_rng(seed).permutation(len(scans))[:MOST]
+    tensors = [inputs(scans.images[row : row + 1])[0] for row in rows]
+    predictions = [model.predict(tensor) for tensor in tensors]
+    statistics = [pixel_statistics(tensor) for tensor in tensors]
+    return drift.Scans(
+        embeddings=np.array([prediction.embedding for prediction in predictions], np.float32),
+        predicted=[model.predicted_class(prediction) for prediction in predictions],
+        attributes={"source": scans.table["source"].iloc[rows].astype(str).tolist()},
+        quality=np.array([[each["mean"], each["std"], each["skewness"], each["kurtosis"]] for each in statistics]),
+    )
