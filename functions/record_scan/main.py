@@ -16,7 +16,7 @@ def record_scan(cloud_event: CloudEvent) -> None:
         case ScanAccepted() as event:
             _accepted(event)
         case ScanRejected() as event:
-            bigquery.append("rejections", asdict(event), key=f"{event.file_id}/{event.label}")
+            bigquery.append("rejections", asdict(event), key=f"{event.file_id}/{event.label}/{event.generation}")
         case ScanScored() as event:
             _scored(event)
         case SeriesSummarised() as event:
@@ -27,7 +27,8 @@ def _accepted(event: ScanAccepted) -> None:
     row = asdict(event)
     row["object_name"] = row.pop("name")
     del row["bucket"]
-    bigquery.append("scans", row, key=f"{event.scan_id}/{event.label}")
+    # BigQuery drops a second row of the same key for a minute: every upload of the same bytes has a row of its own.
+    bigquery.append("scans", row, key=f"{event.scan_id}/{event.label}/{event.generation}")
     if event.series_id:
         columns = ("series_id", "scan_id", "study_id", "label", "source", "object_name", "slice_position_mm", "plane")
         member = {name: row[name] for name in (*columns, "accepted_at")}

@@ -36,7 +36,7 @@ def only_ours(cloud: Cloud):
         _subscribe(f"ours-{cloud.buckets['uploads']}-{topic}", cloud.buckets["uploads"])
 
     def instead(messages):
-        return publish((f"ours-{cloud.buckets['uploads']}-{topic}", data, more) for topic, data, more in messages)
+        return publish((ours(topic), data, more) for topic, data, more in messages)
 
     return instead
 
