@@ -35,6 +35,9 @@ def only_ours(cloud: Cloud):
         publisher.create_topic(name=publisher.topic_path(PROJECT, f"ours-{cloud.buckets['uploads']}-{topic}"))
         _subscribe(f"ours-{cloud.buckets['uploads']}-{topic}", cloud.buckets["uploads"])
 
+    def ours(topic: str) -> str:
+        return f"ours-{cloud.buckets['uploads']}-{topic}" if topic in TOPICS else topic
+
     def instead(messages):
         return publish((ours(topic), data, more) for topic, data, more in messages)
 
