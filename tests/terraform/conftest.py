@@ -31,7 +31,7 @@ def terraform() -> Iterator[Terraform]:
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [program, f"-chdir={folder}", *arguments]
-        return subprocess.run(command, check=False, env=variables, timeout=300, capture_output=True, text=True)
+        return subprocess.run(command, check=False, env=variables, timeout=900, capture_output=True, text=True)
 
     yield run
     for server, _ in serving.values():

@@ -47,7 +47,7 @@ resource "google_cloudfunctions2_function" "this" {
       for_each = var.step.secrets
       content {
         key        = secret_environment_variables.key
-        project_id = var.project.project_id
+        project_id = var.project
         secret     = secret_environment_variables.value
         version    = "latest"
       }
