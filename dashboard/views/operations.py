@@ -223,13 +223,15 @@ def _service(samples: list[Sample]) -> None:
     ]
     left, right = st.columns(2, gap="large")
     left.markdown("Inference service since its start, by stage")
-    left.table(pd.DataFrame(stages), hide_index=True) if stages else left.info(
-        "Its stages stand here after its first scan."
-    )
+    if stages:
+        left.table(pd.DataFrame(stages), hide_index=True)
+    else:
+        left.info("Its stages stand here after its first scan.")
     right.markdown("Its responses, by HTTP status")
-    right.table(pd.DataFrame(responses), hide_index=True) if responses else right.info(
-        "Statuses stand here after its first response."
-    )
+    if responses:
+        right.table(pd.DataFrame(responses), hide_index=True)
+    else:
+        right.info("Statuses stand here after its first response.")
 
 
 main()
