@@ -69,7 +69,7 @@ def _write(experiment: experiments.Experiment, release: export.Release, folder: 
     (folder / "release" / TEST_FILE).write_text("\n".join(experiments.test_scans(experiment)))
     reference = drift_reference(read_release(folder / "release"), experiment.scans.only(experiment.split == "test"))
     (folder / "release" / REFERENCE_FILE).write_bytes(reference.to_bytes())
-    (folder / ood.FITTED.name).write_text(ood.as_json(release.ood, release.ood_limit))
+    ood.write_fitted(release.ood, release.ood_limit, folder / ood.FITTED.name)
     checks.write(experiment, release, folder, run)
     print(f"Version {card.version}: AUC on test {tested_figures['auc_roc']:.4f}. Next: make report.")
 

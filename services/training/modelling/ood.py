@@ -4,9 +4,8 @@ It reads what ImageNet's own filters make of an image, which no fit changes: a n
 what else tells a knee from a brain, and what is fitted on unchanging features can be judged by sources left out.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import keras
@@ -24,6 +23,10 @@ ACCEPTED = 0.98
 """Share of the heads of a source that was left out that must not be refused."""
 _PENALTY = 0.003
 _HEADS_OF_A_SOURCE = 350
+_AXES = 64
+"""Principal axes of the heads along which the distance is measured by their own spread; beyond, it is small."""
+_SHRINKAGE = 1.0
+"""Added to the variance along every axis, in units of a feature's own."""
 
 EARLY = "blocks.3._expand_conv"
 """The layer that takes the first map (32 x 32 x 24), up to which every network keeps ImageNet's weights."""
@@ -33,31 +36,54 @@ _MAPS = (EARLY, "blocks.5._expand_conv", "blocks.11._expand_conv")
 
 @dataclass(frozen=True)
 class OODClassifier:
-    """A logistic regression on statistics of ImageNet maps: its logit is the OOD score."""
+    """Two scores on statistics of ImageNet maps, of which the larger one counts.
 
+    The one is the logit of a logistic regression on heads and other images: it knows the kinds that it learnt. The
+    other is the logarithm of the Mahalanobis distance from all heads: it finds kinds that nobody showed it. Both are
+    in units in which left-out heads reach 0. All arrays are rounded to half precision, as they ship.
+    """
+
+    middle: np.ndarray
+    """Mean of the heads' features, (d,)."""
+    scale: np.ndarray
+    """One over their standard deviations, (d,)."""
     weights: np.ndarray
-    """(d,)"""
+    """Of the logistic regression, (d,)."""
+    axes: np.ndarray
+    """Principal axes, each as long as the share of its variance that the distance leaves out, (d, k)."""
     offset: float
+    distance_scale: float
+    distance_offset: float
 
     def __call__(self, statistics: keras.KerasTensor) -> keras.KerasTensor:
         """Return the score, (n,) from (n, d), of arrays or as a part of a graph."""
-        return statistics @ self.weights.astype(np.float32)[:, None] + np.float32(self.offset)
+        centred = (statistics - _float(self.middle)) * _float(self.scale)
+        logit = keras.ops.squeeze(keras.ops.matmul(centred, _float(self.weights)[:, None]), -1) + self.offset
+        along = keras.ops.matmul(centred, _float(self.axes))
+        squared = keras.ops.sum(keras.ops.square(centred), -1) - keras.ops.sum(keras.ops.square(along), -1)
+        distance = keras.ops.log(keras.ops.maximum(squared, 1.0)) * self.distance_scale + self.distance_offset
+        return keras.ops.maximum(logit, distance)
 
 
-FITTED = Path(__file__).with_name("ood_classifier.json")
+def _float(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32)
+
+
+FITTED = Path(__file__).with_name("ood_classifier.npz")
 """The classifier and its limit as last fitted with other organs at hand; no fit of a network changes their features."""
 
 
-def read_fitted() -> tuple[OODClassifier, float]:
-    """Return the classifier and limit of `FITTED`."""
-    content = json.loads(FITTED.read_text())
-    return OODClassifier(np.array(content["weights"]), content["offset"]), content["limit"]
+def read_fitted(path: Path = FITTED) -> tuple[OODClassifier, float]:
+    """Return the classifier and limit that `write_fitted` wrote."""
+    with np.load(path) as content:
+        limit = float(content["limit"])
+        parts = {name: content[name] for name in content.files if name != "limit"}
+    return OODClassifier(**{name: part if part.ndim else float(part) for name, part in parts.items()}), limit
 
 
-def as_json(classifier: OODClassifier, accepted_to: float) -> str:
-    """Return the content of `FITTED`."""
-    weights = [float(f"{weight:.6g}") for weight in classifier.weights]
-    return json.dumps({"limit": accepted_to, "offset": classifier.offset, "weights": weights}) + "\n"
+def write_fitted(classifier: OODClassifier, accepted_to: float, path: Path) -> None:
+    """Write a classifier and its limit."""
+    np.savez_compressed(path, limit=accepted_to, **asdict(classifier))
 
 
 def late_statistics() -> keras.Model:
@@ -128,46 +154,120 @@ def _varied(images: np.ndarray, rng: np.random.Generator, times: int = 3) -> np.
     return np.stack([stretched(image) for image in toned])
 
 
-def fit(examples: Examples, without_source: str = "", without_kind: str = "") -> OODClassifier:
+@dataclass(frozen=True)
+class _Parts:
+    """What a classifier is made of, before its two scores are in units that can be compared."""
+
+    middle: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+    offset: float
+    axes: np.ndarray
+
+    def scores(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and logarithms of squared distances, each (n,) from (n, d)."""
+        centred = (features - self.middle) * self.scale
+        squared = (centred**2).sum(axis=1) - ((centred @ self.axes) ** 2).sum(axis=1)
+        return centred @ self.weights + self.offset, np.log(np.maximum(squared, 1.0))
+
+
+@dataclass(frozen=True)
+class Units:
+    """Of each of the two scores: what `ACCEPTED` of the heads of a left-out source stay under, and its spread."""
+
+    logit: tuple[float, float]
+    distance: tuple[float, float]
+
+
+def units(examples: Examples) -> Units:
+    """Return the units of both scores, from heads of every source by the parts fitted without it."""
+    found = [
+        _parts(examples, one, "").scores(examples.heads[examples.sources == one]) for one in np.unique(examples.sources)
+    ]
+    logit, distance = (
+        (max(float(np.quantile(part, ACCEPTED)) for part in each), float(np.concatenate(each).std()))
+        for each in zip(*found, strict=True)
+    )
+    return Units(logit, distance)
+
+
+def fit(examples: Examples, known: Units, without_source: str = "", without_kind: str = "") -> OODClassifier:
     """Return the classifier; for judging it, one source of heads and one kind of image can be left out."""
+    parts = _parts(examples, without_source, without_kind)
+    (reached, spread), (far, wide) = known.logit, known.distance
+    return OODClassifier(
+        middle=_half(parts.middle),
+        scale=_half(parts.scale),
+        weights=_half(parts.weights / spread),
+        axes=_half(parts.axes),
+        offset=(parts.offset - reached) / spread,
+        distance_scale=1 / wide,
+        distance_offset=-far / wide,
+    )
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float16)
+
+
+def _parts(examples: Examples, without_source: str, without_kind: str) -> _Parts:
     kept = examples.sources != without_source
-    heads = np.concatenate([examples.heads[kept], examples.varied[kept]])
+    heads = np.concatenate([examples.heads[kept], examples.varied[kept]]).astype(np.float64)
     others = [
         part for by in (examples.images, examples.varied_images) for kind, part in by.items() if kind != without_kind
     ]
-    features = np.concatenate([heads, *others])
-    answers = np.repeat([0, 1], [len(heads), len(features) - len(heads)])
+    # Rounded first, so that the rest is fitted on what ships.
+    middle, scale = (_half(part).astype(np.float64) for part in (heads.mean(axis=0), 1 / (heads.std(axis=0) + 1e-6)))
+    slopes, offset = _logistic(heads, np.concatenate(others).astype(np.float64))
+    return _Parts(middle, scale, slopes / scale, offset + float(middle @ slopes), _axes((heads - middle) * scale))
+
+
+def _logistic(heads: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, float]:
+    """Slopes by feature and offset of the regression, both classes weighing alike."""
+    features = np.concatenate([heads, others])
+    answers = np.repeat([0, 1], [len(heads), len(others)])
     middle, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
     weights = np.where(answers == 1, 1 / answers.sum(), 1 / (1 - answers).sum()) * len(answers) / 2
     fitted = LogisticRegression(C=_PENALTY, max_iter=300).fit((features - middle) / spread, answers, weights)
     slopes = fitted.coef_[0] / spread
-    return OODClassifier(slopes, float(fitted.intercept_[0] - middle @ slopes))
+    return slopes, float(fitted.intercept_[0] - middle @ slopes)
 
 
-def limit(examples: Examples) -> float:
+def _axes(centred: np.ndarray) -> np.ndarray:
+    """Principal axes (d, k) such that |x|^2 - |x @ axes|^2 is the squared Mahalanobis distance, shrunken.
+
+    With variance v along a unit axis the distance counts 1 / (v + 1) of the square, so v / (v + 1) is left out.
+    """
+    variances, axes = np.linalg.eigh(centred.T @ centred / len(centred))
+    largest = np.argsort(variances)[::-1][:_AXES]
+    kept = np.maximum(variances[largest], 0)
+    return np.asarray(axes[:, largest] * np.sqrt(kept / (kept + _SHRINKAGE)))
+
+
+def limit(examples: Examples, known: Units) -> float:
     """Return the least score that `ACCEPTED` of the heads of every source stay under when the source is left out."""
     found = []
     for source in np.unique(examples.sources):
-        scores = np.asarray(fit(examples, without_source=source)(examples.heads[examples.sources == source]))
+        scores = _scores(fit(examples, known, without_source=source), examples.heads[examples.sources == source])
         found.append(np.quantile(scores, ACCEPTED))
     return float(max(found))
 
 
-def judge(examples: Examples) -> dict[str, dict[str, float]]:
+def judge(examples: Examples, known: Units) -> dict[str, dict[str, float]]:
     """Return, for each kind of image, what is refused of it when neither it nor a source of heads was learnt.
 
     `auroc` and `refused` are means over the sources left out; `refused_if_learnt` has the kind learnt and a third of
     its images left out at a time. Of each source: the share of its heads refused when it is left out.
     """
-    accepted = limit(examples)
+    accepted = limit(examples, known)
     found: dict[str, dict[str, float]] = {}
     for source in np.unique(examples.sources):
-        scores = _scores(fit(examples, without_source=source), examples.heads[examples.sources == source])
+        scores = _scores(fit(examples, known, without_source=source), examples.heads[examples.sources == source])
         found[f"heads of {source}, left out"] = {"refused": float(np.mean(scores > accepted))}
     for kind in examples.varied_images:
         aurocs, refused = [], []
         for source in np.unique(examples.sources):
-            classifier = fit(examples, without_source=source, without_kind=kind)
+            classifier = fit(examples, known, without_source=source, without_kind=kind)
             heads = _scores(classifier, examples.heads[examples.sources == source])
             images = _scores(classifier, examples.images[kind])
             answers = np.repeat([0, 1], [len(heads), len(images)])
@@ -176,12 +276,12 @@ def judge(examples: Examples) -> dict[str, dict[str, float]]:
         found[f"{kind}, left out"] = {
             "auroc": float(np.mean(aurocs)),
             "refused": float(np.mean(refused)),
-            "refused_if_learnt": float(np.mean(_of_thirds(examples, kind) > accepted)),
+            "refused_if_learnt": float(np.mean(_of_thirds(examples, known, kind) > accepted)),
         }
     return found
 
 
-def _of_thirds(examples: Examples, kind: str) -> np.ndarray:
+def _of_thirds(examples: Examples, known: Units, kind: str) -> np.ndarray:
     """Scores of a kind's images, each by a classifier that learnt the other two thirds of the kind."""
     images, varied = examples.images[kind], examples.varied_images[kind]
     third = np.arange(len(images)) * 3 // len(images)
@@ -190,7 +290,7 @@ def _of_thirds(examples: Examples, kind: str) -> np.ndarray:
     for left in range(3):
         kept = {**examples.images, kind: images[third != left]}, {**examples.varied_images, kind: varied[again != left]}
         part = replace(examples, images=kept[0], varied_images=kept[1])
-        scores.append(_scores(fit(part), images[third == left]))
+        scores.append(_scores(fit(part, known), images[third == left]))
     return np.concatenate(scores)
 
 

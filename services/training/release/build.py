@@ -64,8 +64,9 @@ def refusal(experiment: Experiment, data: str) -> tuple[ood.OODClassifier, float
     seen = experiment.split != "test"
     sources = experiment.scans.table["source"].to_numpy(str)[seen]
     examples = ood.read_examples(experiment.scans.images[seen], sources, real, np.random.default_rng(SEED))
-    (experiment.folder / REFUSAL_FILE).write_text(json.dumps(ood.judge(examples), indent=1))
-    return ood.fit(examples), ood.limit(examples)
+    known = ood.units(examples)
+    (experiment.folder / REFUSAL_FILE).write_text(json.dumps(ood.judge(examples, known), indent=1))
+    return ood.fit(examples, known), ood.limit(examples, known)
 
 
 def probabilities(release: Release, logits: np.ndarray) -> np.ndarray:

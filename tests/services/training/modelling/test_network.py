@@ -5,9 +5,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from services.training.evaluation import explanation
-from services.training.modelling import export
+from services.training.modelling import export, ood
 from services.training.modelling.network import network
-from services.training.modelling.ood import OODClassifier
 
 SCANS = np.random.default_rng(0).random((6, 128, 128, 1), np.float32).repeat(3, axis=3)
 
@@ -46,8 +45,7 @@ def test_small_images_pass_through_the_same_network(rounded):
 
 @pytest.fixture(scope="module")
 def graph(rounded) -> keras.Model:
-    score = OODClassifier(np.random.default_rng(1).normal(0, 1, 352), 0.2)
-    return export.assembled(export.Release(rounded, 1.3, -0.2, 0.5, (0.4, 0.6), 1.5, score, 0.0))
+    return export.assembled(export.Release(rounded, 1.3, -0.2, 0.5, (0.4, 0.6), 1.5, *ood.read_fitted()))
 
 
 def test_the_exported_graph_answers_as_keras_does(graph):

@@ -15,23 +15,47 @@ def examples() -> ood.Examples:
     return ood.Examples(heads[0], heads[1], np.repeat(["a", "b", "c"], 100), images, {})
 
 
-def test_other_images_score_higher_than_heads(examples):
-    score = ood.fit(examples)
-    known, unknown = (np.asarray(score(part)).ravel() for part in (examples.heads, examples.images["knee"]))
-    assert np.mean(unknown > np.quantile(known, 0.95)) > 0.9
+@pytest.fixture(scope="module")
+def known(examples: ood.Examples) -> ood.Units:
+    return ood.units(examples)
 
 
-def test_the_limit_accepts_the_heads_of_every_source_when_it_is_left_out(examples):
-    limit = ood.limit(examples)
+def scores(classifier: ood.OODClassifier, features: np.ndarray) -> np.ndarray:
+    return np.asarray(classifier(features))
+
+
+def test_other_images_score_higher_than_heads(examples, known):
+    classifier = ood.fit(examples, known)
+    heads, knees = (scores(classifier, part) for part in (examples.heads, examples.images["knee"]))
+    assert np.mean(knees > np.quantile(heads, 0.95)) > 0.9
+
+
+def test_the_limit_accepts_the_heads_of_every_source_when_it_is_left_out(examples, known):
+    limit = ood.limit(examples, known)
     for source in "abc":
-        scores = np.asarray(ood.fit(examples, without_source=source)(examples.heads[examples.sources == source]))
-        assert np.mean(scores <= limit) >= 0.98
+        heads = examples.heads[examples.sources == source]
+        assert np.mean(scores(ood.fit(examples, known, without_source=source), heads) <= limit) >= 0.98
 
 
-def test_a_kind_that_is_left_out_is_not_learnt(examples):
+def test_a_kind_that_is_left_out_is_not_learnt(examples, known):
     knee = examples.images["knee"]
-    learnt, unlearnt = (np.asarray(ood.fit(examples, without_kind=kind)(knee)).mean() for kind in ("", "knee"))
-    assert learnt > unlearnt + 1
+    learnt, unlearnt = (scores(ood.fit(examples, known, without_kind=kind), knee).mean() for kind in ("", "knee"))
+    assert learnt > unlearnt + 0.5
+
+
+def test_what_nobody_showed_is_far_from_every_head(examples, known):
+    rng = np.random.default_rng(1)
+    unlike_any = rng.normal(0, 1, (100, 20)) + 6 * rng.choice([-1, 1], (100, 20)) * (np.arange(20) % 4 == 3)
+    assert np.mean(scores(ood.fit(examples, known), unlike_any) > ood.limit(examples, known)) > 0.95
+
+
+def test_the_distance_is_mahalanobis_own(examples):
+    parts = ood._parts(examples, "", "")
+    heads = np.concatenate([examples.heads, examples.varied])
+    centred = (heads - parts.middle) * parts.scale
+    covariance = centred.T @ centred / len(centred) + np.eye(20)
+    expected = np.log(np.einsum("nd,de,ne->n", centred, np.linalg.inv(covariance), centred))
+    assert parts.scores(heads)[1] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_score_of_a_graph_is_that_of_the_fit():
@@ -44,8 +68,12 @@ def test_the_score_of_a_graph_is_that_of_the_fit():
     assert late.input_shape[-1] == early.get_layer(ood.EARLY).input.shape[-1]
 
 
-def test_the_fitted_classifier_that_ships_can_be_read():
+def test_the_fitted_classifier_that_ships_is_read_as_it_was_written(tmp_path):
     classifier, limit = ood.read_fitted()
     assert classifier.weights.shape == (352,)
     assert np.isfinite(limit)
-    assert ood.as_json(classifier, limit) == ood.FITTED.read_text()
+    ood.write_fitted(classifier, limit, tmp_path / "again.npz")
+    again, same = ood.read_fitted(tmp_path / "again.npz")
+    assert same == limit
+    images = np.random.default_rng(0).normal(0, 1, (5, 352)).astype(np.float32)
+    assert np.array_equal(scores(again, images), scores(classifier, images))
