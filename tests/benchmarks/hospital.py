@@ -5,6 +5,7 @@
 Beside it: Orthanc's own receiver, and a bare pynetdicom receiver that writes to disk and syncs.
 """
 
+import argparse
 import io
 import json
 import os
@@ -49,6 +50,7 @@ _OUTPUT = ROOT / ".local" / "bench" / "hospital.json"
 
 def main() -> int:
     """Measure, print a table and write .local/bench/hospital.json."""
+    argparse.ArgumentParser(prog="python -m tests.benchmarks.hospital", description=__doc__).parse_args()
     console = Console()
     fetch_missing(console)
     figures: dict[str, float | str] = {"measured_at": datetime.now(UTC).isoformat()}
