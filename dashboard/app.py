@@ -20,6 +20,7 @@ page = st.navigation(
         st.Page("views/studies.py", title="Studies", icon=":material/stacks:"),
         st.Page("views/model.py", title="Model", icon=":material/model_training:"),
         st.Page("views/data.py", title="Data", icon=":material/dataset:"),
+        st.Page("views/drift.py", title="Drift", icon=":material/trending_up:"),
         st.Page("views/operations.py", title="Operations", icon=":material/monitor_heart:"),
     ],
     position="top",  # a worklist needs the width

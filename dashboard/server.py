@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-PAGES = ("/", "/worklist", "/studies", "/model", "/data", "/operations")
+PAGES = ("/", "/worklist", "/studies", "/model", "/data", "/drift", "/operations")
 
 # A page opened by its address would first look for the server under that address, and log the two misses as errors.
 _AT_THE_ROOT = "<head><script>window.__streamlit = {BACKEND_BASE_URL: new URL('/', location.href).href}</script>"

@@ -31,4 +31,21 @@ def test_a_warm_instance_costs_what_its_seconds_cost() -> None:
 
 
 def test_an_open_page_is_billed_the_minimum_of_every_table_without_a_scan() -> None:
-    assert cost.reader(0) == pytest.approx(960 * 50 / 1024 / 1024 * 6.25, rel=1e-3)
+    assert cost.reader(0) == pytest.approx(960 * 40 / 1024 / 1024 * 6.25, rel=1e-3)
+
+
+def test_an_open_worklist_costs_at_most_a_dollar_a_day_at_ten_million_scans_a_month() -> None:
+    assert cost.reader(10_000_000) <= 1
+
+
+def test_columns_are_counted_as_bigquery_bills_them() -> None:
+    """What is chosen, compared or ordered by, through nested selections, and nothing else."""
+    sql = """
+    WITH latest AS (
+      SELECT * FROM `scanflow.feedback_raw` WHERE recorded_at >= @since
+      QUALIFY ROW_NUMBER() OVER (PARTITION BY feedback_id ORDER BY given_at DESC) = 1)
+    SELECT scan_id, COUNTIF(agrees) AS agreed FROM latest GROUP BY scan_id
+    """
+    read = cost.columns_read(sql)
+    assert read == {"feedback_raw": {"recorded_at", "feedback_id", "given_at", "scan_id", "agrees"}}
+    assert cost.row_bytes(read["feedback_raw"] - {"agrees"}) == 8 + 38 + 8 + 66

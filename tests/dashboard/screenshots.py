@@ -23,6 +23,7 @@ PAGES = {
     "studies": "studies",
     "model": "model",
     "data": "data",
+    "drift": "drift",
     "operations": "operations?window=Last+hour",
 }
 """Address of each."""

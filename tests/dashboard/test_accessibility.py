@@ -25,6 +25,7 @@ ADDRESSES = (
     "data",
     "data?part=Ingestion+checks",
     "data?part=Readers%27+corrections",
+    "drift",
     "operations",
 )
 WIDTHS = (420, 1024, 1360)

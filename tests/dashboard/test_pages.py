@@ -26,7 +26,7 @@ from tests.dashboard.conftest import (
 )
 
 Page = Callable[..., AppTest]
-VIEWS = ("read", "worklist", "studies", "model", "data", "operations")
+VIEWS = ("read", "worklist", "studies", "model", "data", "drift", "operations")
 
 
 @pytest.mark.parametrize("view", VIEWS)
