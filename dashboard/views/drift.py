@@ -79,13 +79,12 @@ def _foreign(scan_ids: list[str]) -> None:
     st.markdown("## The scans that look least like the reference")
     if not scan_ids:
         st.caption("None stands out.")
-    for column, (place, scan_id) in zip(st.columns(5) * 2, enumerate(scan_ids[:10], 1), strict=False):
-        column.page_link(
-            "views/read.py",
-            label=f"{place}. {scan_id[:12]}",
-            icon=":material/radiology:",
-            query_params={"scan": scan_id},
-        )
+    for start in (0, 5):
+        for column, (place, scan_id) in zip(
+            st.columns(5), enumerate(scan_ids[start : start + 5], start + 1), strict=False
+        ):
+            name = f"{place}. {scan_id[:12]}"
+            column.page_link("views/read.py", label=name, icon=":material/radiology:", query_params={"scan": scan_id})
 
 
 def _history(checks: list[Row]) -> None:

@@ -1,5 +1,6 @@
 """Drift: what the newest check found is said first."""
 
+import itertools
 import json
 import uuid
 from collections.abc import Callable
@@ -15,9 +16,12 @@ from tests.dashboard.conftest import NOW
 Page = Callable[..., AppTest]
 
 
-def record_check(minutes: int, **columns: object) -> list[str]:
-    """Write what check_drift writes, so many minutes from now: the newest. Its foreign scans come back."""
-    at = (NOW + timedelta(minutes=minutes)).isoformat()
+LATER = itertools.count(1)
+
+
+def record_check(**columns: object) -> list[str]:
+    """Write what check_drift writes, as the newest check of all. Its foreign scans come back."""
+    at = (NOW + timedelta(days=next(LATER))).isoformat()
     foreign = [uuid.uuid4().hex * 2 for _ in range(12)]
     check = {"check_id": str(uuid.uuid4()), "model_version": "test-1", "change": "inputs", "cause": "source: ward-9"}
     figures = {"p_value": 0.0005, "level": 0.0042, "scans": 120, "expected_accuracy": None}
@@ -28,7 +32,7 @@ def record_check(minutes: int, **columns: object) -> list[str]:
 
 
 def test_the_verdict_stands_first_with_its_cause_and_since_when(page: Page, system: Stack) -> None:
-    foreign = record_check(60)
+    foreign = record_check()
     app = page("drift")
     assert not app.exception
     assert "The inputs have changed" in app.warning[0].value
@@ -50,7 +54,7 @@ def test_the_verdict_stands_first_with_its_cause_and_since_when(page: Page, syst
 def test_each_verdict_has_its_sentence(
     page: Page, system: Stack, columns: dict[str, object], kind: str, said: str
 ) -> None:
-    record_check(120 + len(said), **columns)
+    record_check(**columns)
     app = page("drift")
     assert not app.exception
     assert said in app.get(kind)[0].value

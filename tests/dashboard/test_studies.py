@@ -75,7 +75,7 @@ def test_a_study_is_found_by_its_uid_of_which_nothing_is_kept(
     page: Page, three_slices: str, system: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The UID stands in no state, address or log afterwards, and its pseudonym finds the study alone."""
-    uid, at = "1.2.826.0.1.3680043.8.498.77777", NOW.isoformat()
+    uid, at = f"2.25.{uuid.uuid4().int}", NOW.isoformat()
     study_id = pseudonym(config.pseudonym_key(), uid)
     row = {"series_id": uuid.uuid4().hex * 2, "study_id": study_id, "label": "Unlabelled", "source": "ward-3"}
     answer = {"revision": "first", "model_version": "test-1", "prediction": "Cancer", "threshold": 0.5}
@@ -85,7 +85,7 @@ def test_a_study_is_found_by_its_uid_of_which_nothing_is_kept(
     app = app.text_input[0].set_value(f" {uid} ").run()
     assert not app.exception
     assert list(app.dataframe[0].value["Series"]) == [row["series_id"][:12]]
-    kept = f"{app.session_state.filtered_state} {app.query_params} {words(app)} {caplog.text}"
+    kept = f"{app.session_state._state.filtered_state} {app.query_params} {words(app)} {caplog.text}"
     assert study_id in kept
     assert uid not in kept
     app = next(button for button in app.button if "show all again" in button.label).click().run()
