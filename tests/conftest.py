@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import pytest
 from local.stack.system import Stack, running
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure() -> None:
+    """End as Ctrl-C does where `timeout` or CI ends a run, so that no started system stays behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -48,11 +48,15 @@ def validate_scan(cloud_event: CloudEvent) -> None:
 
 
 def _read(upload: ScanUploaded) -> bytes | None:
-    """Return the bytes of an upload, None if it is gone for good. Raises RejectedScan for one too large to be read."""
+    """Return the bytes of an upload, None if it is gone for good from a bucket that is there.
+
+    Raises RejectedScan for one too large to be read.
+    """
     try:
         check_readable(upload.size, lambda: storage.read_range(upload.bucket, upload.name, 0, HEAD_BYTES))
         return storage.read(upload.bucket, upload.name, upload.generation)
     except storage.MissingObject:
+        storage.check_bucket(upload.bucket)
         return None
 
 

@@ -3,7 +3,7 @@
 import gc
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ def _ranges(lengths: Sequence[int], weights: Sequence[int]) -> Iterator[tuple[in
 def on_executors[T](spark: SparkSession, work: Callable[[int], T], numbers: Sequence[int]) -> list[T]:
     """Do `work` for each number, a task each; return the results (as JSON knows them), in no particular order."""
 
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         gc.freeze()  # PySpark collects garbage after each task, and should not look through every module again
         cv2.setNumThreads(1)  # a task has one core
         for batch in batches:

@@ -148,6 +148,15 @@ def objects(bucket: str, prefix: str = "") -> Iterator[Blob]:
         yield from (blob for blob in client().list_blobs(bucket, prefix=prefix) if not blob.name.endswith("/"))
 
 
+def check_bucket(bucket: str) -> None:
+    """Raise MissingBucket if there is no such bucket, which a read does not tell from a missing object.
+
+    It is listed: reading a bucket's own metadata takes a role that no step has. Raises StorageError.
+    """
+    with _nameless("list", bucket):
+        list(client().list_blobs(bucket, max_results=1))
+
+
 def notification(blob: Blob) -> tuple[bytes, dict[str, str]]:
     """Return data and attributes of the message by which Cloud Storage announces an object: JSON_API_V1."""
     resource = {
@@ -198,8 +207,8 @@ def _nameless(call: str, bucket: str) -> Iterator[None]:
         yield
     except PreconditionFailed:
         raise
-    except NotFound as error:
-        if "bucket does not exist" in str(error).lower():
+    except NotFound:
+        if call == "list":
             raise MissingBucket(f"Cloud Storage: there is no bucket gs://{bucket}") from None
         raise MissingObject(f"Cloud Storage: no such object in gs://{bucket}") from None
     except GoogleAuthError:

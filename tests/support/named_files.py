@@ -60,8 +60,10 @@ def png() -> bytes:
 
 
 def bmp() -> bytes:
-    """A BMP with bytes behind its pixels."""
-    return _saved("BMP") + _NAME
+    """A BMP with bytes between its palette and its pixels, and behind them."""
+    plain = _saved("BMP")
+    (start,) = struct.unpack_from("<I", plain, 10)
+    return plain[:10] + struct.pack("<I", start + len(_NAME)) + plain[14:start] + _NAME + plain[start:] + _NAME
 
 
 def tiff() -> bytes:
@@ -104,7 +106,7 @@ def dicom() -> bytes:
     made.ImageType = ["ORIGINAL", "PRIMARY", NAME.upper()]
     person = Dataset()
     person.PersonName = person.CodeMeaning = NAME
-    made.PhysiciansOfRecordSequence = made.AnatomicRegionSequence = Sequence([person])
+    made.PhysiciansOfRecordIdentificationSequence = made.AnatomicRegionSequence = Sequence([person])
     block = made.private_block(0x0019, NAME, create=True)
     block.add_new(0x01, "LO", NAME)
     block.add_new(0x02, "UN", _NAME)

@@ -97,10 +97,9 @@ def function(name: str, folder: Path, variables: Mapping[str, str]) -> Iterator[
 def settings(stack: Stack, cloud: Cloud, name: str) -> dict[str, str]:
     """What the running stack gives this function, but for the cold buckets and tables, and nothing of this process."""
     given = stack.services[name].environment
-    wanted = declared()["steps"] | declared()["scheduled"]
-    names = {*wanted[name]["environment"], "GOOGLE_CLOUD_PROJECT"} | {
-        key for key in given if key.endswith("_EMULATOR_HOST")
-    }
+    wanted = (declared()["steps"] | declared()["scheduled"])[name]
+    names = {*wanted["environment"], *wanted.get("secrets", {}), "GOOGLE_CLOUD_PROJECT"}
+    names |= {key for key in given if key.endswith("_EMULATOR_HOST")}
     return {key: cloud.environment.get(key, given[key]) for key in names}
 
 

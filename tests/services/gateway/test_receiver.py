@@ -22,6 +22,7 @@ from pynetdicom.sop_class import Verification
 
 from shared.gcp import storage
 from tests.services.gateway.conftest import Gateway, Start
+from tests.support.compressed import compress
 from tests.support.series import slices
 
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
@@ -123,7 +124,7 @@ def _transcode(dataset: Dataset, syntax) -> None:
         dataset.PixelData = dataset.pixel_array.astype(">u2").tobytes()
         dataset.set_original_encoding(False, False)
     elif syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
-        dataset.compress(syntax, generate_instance_uid=False)
+        compress(dataset, syntax)
     elif syntax == JPEGLosslessSV1:
         from pydicom.encaps import encapsulate  # noqa: PLC0415
 

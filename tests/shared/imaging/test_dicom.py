@@ -31,6 +31,7 @@ from shared.imaging.decoding import decode, encode_png
 from shared.imaging.intensity import scaled
 from shared.imaging.limits import MAX_JPEG_SCANS, MAX_PAGES
 from tests.shared.imaging.drawn import DEEP, GREY, PATIENT, compressed, dataset, dicom, written
+from tests.support.compressed import compress
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore:::pydicom")
 
@@ -65,7 +66,7 @@ def test_uncompressed_syntaxes(syntax):
 @pytest.mark.parametrize("values", [GREY, DEEP, np.dstack([GREY] * 3)], ids=["8 bits", "16 bits", "colour"])
 def test_lossless_syntaxes(syntax, values):
     made = dataset(values)
-    made.compress(syntax, generate_instance_uid=False)
+    compress(made, syntax)
     assert np.array_equal(page(written(made)), values if values.dtype == np.uint8 else scaled(values))
 
 
