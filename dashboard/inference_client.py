@@ -31,7 +31,7 @@ class InferenceError(Exception):
     """The service gave no answer. Its text is a sentence for the reader that says what to do."""
 
 
-class RefusedFile(InferenceError):  # noqa: N818 - what happened, not a fault
+class RefusedFile(InferenceError):
     """The service has read the file, and no retry will make it a scan."""
 
 

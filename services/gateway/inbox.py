@@ -50,7 +50,7 @@ _WITHIN_S = 20
 _IMPLEMENTATION = uid_of("implementation")
 
 
-class Unidentified(Exception):  # noqa: N818 - says what is wrong, like RejectedScan
+class Unidentified(Exception):
     """An object does not say which study, series and instance it is, so it cannot be kept."""
 
 
