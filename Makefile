@@ -105,6 +105,9 @@ bench-drift: $(UV) ## Measure what drift is found in replayed streams, and what 
 bench-hospital: $(UV) ## Measure the gateway: stored instances per second, seconds to the report, what a kill loses
 	@$(RUN) --group dev python -m tests.benchmarks.hospital
 
+bench-imaging: $(UV) ## Decode damaged files by the thousand: 150,000 of them, for hours; a later run goes on
+	@$(RUN) --group dev python -m tests.benchmarks.imaging_fuzz
+
 screenshots: $(UV) ## Take the README's screenshots of every page in both themes
 	@$(RUN) --group dev python -m tests.dashboard.screenshots
 
