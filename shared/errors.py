@@ -34,7 +34,7 @@ class Note(StrEnum):
     MASKED_TEXT = "text burnt into the pixels was painted over"
 
 
-class RejectedScan(Exception):  # noqa: N818 - a fact in the domain's words, as ScanRejected is
+class RejectedScan(Exception):
     """A file that no retry can turn into a scan: quarantine it, publish scan-rejected, acknowledge."""
 
     def __init__(self, reason: Reason) -> None:

@@ -76,7 +76,7 @@ def dead_letters(window: str) -> list[Row]:
     """Messages that exhausted their retries, newest first, at most 200; `lost` counts all whose work is not done.
 
     A message `is_done` if a replay has since done what it asked for; None if that cannot be told, since an upload
-    that was never validated has no scan id. Raises BigQueryError.
+    that was never validated has no scan id, nor has a series. Raises BigQueryError.
     """
     sql = """
     WITH done AS (
@@ -84,6 +84,8 @@ def dead_letters(window: str) -> list[Row]:
       UNION ALL SELECT 'write-features-on-scan-scored', scan_id FROM `{dataset}.features`
       UNION ALL SELECT 'record-scan-on-scan-accepted', scan_id FROM `{dataset}.scans`
       UNION ALL SELECT 'record-scan-on-scan-rejected', file_id FROM `{dataset}.rejections`
+      UNION ALL SELECT 'record-scan-on-scan-scored', scan_id FROM `{dataset}.slice_scores`
+      UNION ALL SELECT 'record-scan-on-scan-scored', scan_id FROM `{dataset}.scans` WHERE series_id IS NULL
     ), letters AS (
       SELECT exhausted_at, subscription, attempts, scan_id, generation, IF(scan_id IS NULL, NULL, EXISTS (
         SELECT 1 FROM done WHERE done.subscription = letter.subscription AND done.scan_id = letter.scan_id)) AS is_done

@@ -194,7 +194,7 @@ def _looked_at(upload: Upload, results: list[PredictionResponse]) -> None:
 def _answer(result: PredictionResponse) -> Callable[[], None]:
     """The answer in words; what comes back draws it beside them."""
     colour, icon = BADGES.get(result.prediction, ("gray", ":material/help:"))
-    with st.container(border=True):
+    with st.container(border=True, key="answer"):
         left, right = st.columns([3, 2], gap="large")
         left.markdown(f"## :{colour}[{icon} {result.prediction}]")
         left.markdown(export.sentence(result))

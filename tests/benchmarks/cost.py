@@ -3,8 +3,8 @@
 Prices are those of docs/operations/prices.toml, usage that of usage.toml beside it. `--write` updates the page.
 """
 
+import argparse
 import re
-import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -150,7 +150,14 @@ def page() -> str:
     )
 
 
-if __name__ == "__main__":
-    if "--write" in sys.argv:
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.cost", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="update docs/operations/cost.md too")
+    if parser.parse_args().write:
         PAGE.write_text(page())
     print(tables())
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ Beside the worklist stands what is written first: a page that puts the whole vie
 browser session with nothing cached by the browser, and with no worklist cached by the dashboard.
 """
 
+import argparse
 import io
 import json
 import statistics
@@ -51,6 +52,7 @@ AIMS = {
 
 def main() -> int:
     """Measure, print a table and write JSON."""
+    argparse.ArgumentParser(prog="python -m tests.benchmarks.dashboard", description=__doc__).parse_args()
     if not CHROMIUM:
         print("The benchmark needs Chromium: apt-get install chromium")
         return 2
