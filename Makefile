@@ -105,6 +105,10 @@ bench-drift: $(UV) ## Measure what drift is found in replayed streams, and what 
 bench-hospital: $(UV) ## Measure the gateway: stored instances per second, seconds to the report, what a kill loses
 	@$(RUN) --group dev python -m tests.benchmarks.hospital
 
+bench-text: $(UV) ## Measure what text burnt into scans is found: DATA=folder of scans [RUNS=n annotations a scan]
+	$(call folder,make bench-text DATA=folder)
+	@$(RUN) --group dev python -m tests.benchmarks.burnt_in_text --data "$(DATA)" $(if $(RUNS),--annotations $(RUNS))
+
 bench-imaging: $(UV) ## Decode damaged files by the thousand: 150,000 of them, for hours; a later run goes on
 	@$(RUN) --group dev python -m tests.benchmarks.imaging_fuzz
 

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from shared.imaging.intensity import Pixels
+from shared.imaging.intensity import Mask, Pixels
 from shared.imaging.preprocessing import background_limit, grey, upright_tones
 
+_LONG_SIDE = 1536
+"""Pixels: larger pages are shrunk to this, which bounds time and memory."""
 _THINNER = 15
 """Pixels: what is brighter than its surroundings and thinner than this is a stroke."""
-_CONTRASTS = (24, 72)
+_CONTRASTS = (20, 72)
 """Grey levels that a stroke stands out: of faint text on plain air, and of bright text on a restless one."""
 _GAPS = (9, 17, 33)
 """Pixels between letters or words of a line, for three sizes of type."""
@@ -33,6 +35,11 @@ class Line(NamedTuple):
     upright: bool
     """Whether it runs from top to bottom or from bottom to top."""
 
+    def scaled(self, scale: float) -> "Line":
+        """Return the line on a page that is larger by a factor."""
+        left, top, width, height = (round(scale * number) for number in self[:4])
+        return Line(left, top, width, height, self.upright)
+
 
 def text_lines(pixels: Pixels) -> list[Line]:
     """Return the lines of text beside the head of a page: uint8 (h, w) or (h, w, 3).
@@ -40,8 +47,9 @@ def text_lines(pixels: Pixels) -> list[Line]:
     Three letters or digits are the least. A page without strokes in a row, as nearly all are, is decided without the
     recogniser, which is loaded at the first proposal.
     """
-    image = upright_tones(grey(pixels))
-    return [line for line in _proposals(image) if _is_text(image, line)]
+    image, scale = looked_at(pixels)
+    lines = [line for line in proposals(image) if _is_text(image, line)]
+    return [line.scaled(scale) for line in lines]
 
 
 def masked(pixels: Pixels, lines: Sequence[Line]) -> Pixels:
@@ -54,10 +62,20 @@ def masked(pixels: Pixels, lines: Sequence[Line]) -> Pixels:
     return page
 
 
-def _proposals(image: Pixels) -> list[Line]:
-    """Rows of strokes outside the head, the largest first, none inside another."""
-    strokes = cv2.morphologyEx(image, cv2.MORPH_TOPHAT, np.ones((_THINNER, _THINNER), np.uint8))
-    strokes = np.where(_head(cv2.subtract(image, strokes)), 0, strokes).astype(np.uint8)
+def looked_at(pixels: Pixels) -> tuple[Pixels, float]:
+    """Return a page in grey with bright strokes, not larger than is needed, and how much larger the page is."""
+    image = upright_tones(grey(pixels)).astype(np.uint8)
+    scale = max(image.shape) / _LONG_SIDE
+    if scale <= 1:
+        return image, 1.0
+    size = (max(round(image.shape[1] / scale), 1), max(round(image.shape[0] / scale), 1))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8), scale
+
+
+def proposals(image: Pixels) -> list[Line]:
+    """Return rows of strokes outside the head that may be text, the largest first, none inside another."""
+    without = cv2.morphologyEx(image, cv2.MORPH_OPEN, np.ones((_THINNER, _THINNER), np.uint8)).astype(np.uint8)
+    strokes = np.where(_head(without), 0, image - without).astype(np.uint8)
     found: set[Line] = set()
     for contrast in _CONTRASTS:
         letters = _letters(strokes, contrast)
@@ -71,7 +89,7 @@ def _proposals(image: Pixels) -> list[Line]:
     return kept
 
 
-def _head(image: Pixels) -> Any:
+def _head(image: Pixels) -> Mask:
     """Whether a pixel lies in the hull of what is large in an image without its strokes: the head, bool (h, w)."""
     scale = min(128 / max(image.shape), 1.0)
     size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
@@ -120,7 +138,7 @@ def _is_full_height(part: Pixels) -> bool:
     """Whether strokes of most inked columns reach over half of the line, as letters do and specks do not."""
     inked = part[:, part.any(axis=0)]
     reach = len(part) - inked.argmax(axis=0) - inked[::-1].argmax(axis=0)
-    return bool((2 * reach >= len(part)).mean() >= 0.5)
+    return bool((2 * reach >= len(part)).mean() >= 0.4)
 
 
 def _inside(line: Line, other: Line) -> bool:
@@ -153,7 +171,7 @@ def _reads(part: Pixels) -> bool:
 
 
 @cache
-def _recogniser() -> Any:
+def _recogniser() -> Any:  # noqa: ANN401 - ships no types
     """The recogniser of PP-OCR in RapidOCR's wheel, on one thread: 100 MB or so, and seldom needed."""
     from rapidocr import RapidOCR  # noqa: PLC0415 - slow to load
 
