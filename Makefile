@@ -128,6 +128,20 @@ requirements: $(UV) ## Write each deployable's requirements.txt from the lock
 	done
 	@$(UV) export --quiet --frozen --no-annotate --no-header --only-group training-cuda --output-file services/training/requirements-cuda.txt >/dev/null
 
+pin: $(UV) ## Pin base images and builders by their digests, asked of their registries
+	@$(RUN) --group local python -m local.base_images
+
+pinned: $(UV) ## Fail where a base image or builder is not pinned by its digest
+	@$(RUN) --group local python -m local.base_images --check
+
+sbom: $(UV) ## Write a bill of materials of each deployable from the lock: CycloneDX under .local/sbom
+	@mkdir -p .local/sbom
+	@for file in functions/*/requirements.txt services/*/requirements.txt dashboard/requirements.txt; do \
+		group=$$(basename $$(dirname $$file) | tr _ -); \
+		$(UV) export --quiet --frozen --preview-features sbom-export --format cyclonedx1.5 --only-group $$group \
+			--output-file .local/sbom/$$group.cdx.json >/dev/null; \
+	done
+
 clean: ## End what runs here, then delete local state: uploads, rows, logs, benchmarks
 	@if [ -e .local/lock ]; then $(RUN) --no-sync --group local python -m local.clean; fi
 	@rm -rf .local/state .local/logs .local/bench
