@@ -108,6 +108,13 @@ bench-hospital: $(UV) ## Measure the gateway: stored instances per second, secon
 bench-series: $(UV) ## Measure how many whole series the release calls Cancer, of healthy people and with tumours: [DATA=folder]
 	@$(RUN) --group dev python -m tests.benchmarks.series $(if $(DATA),--data "$(DATA)")
 
+bench-text: $(UV) ## Measure what text burnt into scans is found: DATA=folder of scans [RUNS=n annotations a scan]
+	$(call folder,make bench-text DATA=folder)
+	@$(RUN) --group dev python -m tests.benchmarks.burnt_in_text --data "$(DATA)" $(if $(RUNS),--annotations $(RUNS))
+
+bench-imaging: $(UV) ## Decode damaged files by the thousand: 150,000 of them, for hours; a later run goes on
+	@$(RUN) --group dev python -m tests.benchmarks.imaging_fuzz
+
 screenshots: $(UV) ## Take the README's screenshots of every page in both themes
 	@$(RUN) --group dev python -m tests.dashboard.screenshots
 

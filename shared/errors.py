@@ -24,12 +24,14 @@ class Reason(StrEnum):
     OTHER_BODY_PART = "another part of the body"
     LOCALIZER = "localizer"
     PARAMETRIC_MAP = "phase or parametric map"
+    BURNT_IN_TEXT = "text burnt into the pixels"
 
 
 class Note(StrEnum):
     """What a reader should know of a scan that was accepted. Stored and shown, so the values never change."""
 
     BURNT_IN_TEXT = "text burnt into the pixels"
+    MASKED_TEXT = "text burnt into the pixels was painted over"
 
 
 class RejectedScan(Exception):
