@@ -105,6 +105,9 @@ bench-drift: $(UV) ## Measure what drift is found in replayed streams, and what 
 bench-hospital: $(UV) ## Measure the gateway: stored instances per second, seconds to the report, what a kill loses
 	@$(RUN) --group dev python -m tests.benchmarks.hospital
 
+bench-series: $(UV) ## Measure how many whole series the release calls Cancer, of healthy people and with tumours: [DATA=folder]
+	@$(RUN) --group dev python -m tests.benchmarks.series $(if $(DATA),--data "$(DATA)")
+
 bench-text: $(UV) ## Measure what text burnt into scans is found: DATA=folder of scans [RUNS=n annotations a scan]
 	$(call folder,make bench-text DATA=folder)
 	@$(RUN) --group dev python -m tests.benchmarks.burnt_in_text --data "$(DATA)" $(if $(RUNS),--annotations $(RUNS))

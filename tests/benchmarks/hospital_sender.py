@@ -22,6 +22,8 @@ class Sender:
     def __init__(self, port: int, first: Dataset) -> None:
         """Associate for instances of the first one's class and transfer syntax. Raises ConnectionError."""
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_S)
+        if self._socket.getsockname() == self._socket.getpeername():  # TCP does that where nobody listens
+            raise ConnectionError("Connected to itself.")
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         syntax = str(first.file_meta.TransferSyntaxUID).encode()
         self._socket.sendall(_request(str(first.SOPClassUID).encode(), syntax))
@@ -32,12 +34,21 @@ class Sender:
 
     def store(self, message: bytes) -> int:
         """Send an encoded message and return the status of its answer."""
-        self._socket.sendall(message)
+        self.send(message)
         kind, answer = self._pdu()
         if kind != 4:
             raise ConnectionError("The association ended.")
         at = answer.index(b"\x00\x00\x00\x09\x02\x00\x00\x00")  # (0000,0900), two bytes long
         return int.from_bytes(answer[at + 8 : at + 10], "little")
+
+    def send(self, content: bytes) -> None:
+        """Send bytes of a message, and wait for nothing."""
+        self._socket.sendall(content)
+
+    def abort(self) -> None:
+        """Abort the association (PS3.8 9.3.8)."""
+        self._socket.sendall(_pdu(7, bytes(4)))
+        self._socket.close()
 
     def release(self) -> None:
         """Release the association."""
