@@ -1,6 +1,7 @@
 """The cost page is what the prices and the usage come to."""
 
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,15 @@ def test_the_page_is_computed_from_todays_prices_and_usage() -> None:
 
 def test_prices_have_a_date() -> None:
     assert date.fromisoformat(cost.PRICES.date) < date.today()
+
+
+def test_every_price_has_a_page_a_date_and_says_whether_it_was_checked() -> None:
+    sections = [section for section in vars(cost.PRICES).values() if isinstance(section, SimpleNamespace)]
+    assert len(sections) == 8
+    for section in sections:
+        assert all(page.startswith("https://cloud.google.com/") for page in section.source)
+        assert date.fromisoformat(section.read) < date.today()
+        assert isinstance(section.checked, bool)
 
 
 @pytest.mark.parametrize("scans", cost.SCANS)

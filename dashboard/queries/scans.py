@@ -113,7 +113,8 @@ def trail(scan_id: str, since: datetime = recent.EVER) -> list[Row]:
     sql = """
     SELECT step.* FROM {recent scans}, UNNEST([
       STRUCT(uploaded_at AS at, 'Uploaded' AS step, CONCAT(label, ' folder, from ', source) AS detail),
-      STRUCT(accepted_at, 'Accepted', CONCAT(format, ', ', width, ' × ', height, ' pixels'))]) AS step
+      STRUCT(accepted_at, 'Accepted',
+        CONCAT(format, ', ', width, ' × ', height, ' pixels', IFNULL(CONCAT('; ', note), '')))]) AS step
     WHERE scan_id = @scan_id
     UNION ALL SELECT step.* FROM {recent rejections}, UNNEST([
       STRUCT(uploaded_at AS at, 'Uploaded' AS step, CONCAT(label, ' folder, from ', source) AS detail),

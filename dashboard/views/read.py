@@ -89,7 +89,7 @@ def _from_person(sample: str) -> list[Upload]:
         left, right = st.columns([2, 3], gap="large")
     with left:
         files = st.file_uploader(
-            "Drop scans, a series or a zip of a study. JPEG, PNG, BMP, TIFF or DICOM, up to 32 MiB each.",
+            "Drop scans, a series or a zip of a study. JPEG, PNG, BMP, TIFF, DICOM or NIfTI, up to 32 MiB each.",
             accept_multiple_files=True,
             help="They are read, not stored. A larger study: drop its files, or send them to the uploads bucket.",
             key=session.uploader(),

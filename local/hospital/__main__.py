@@ -71,20 +71,28 @@ def beside_a_hospital(directory: Path = DIRECTORY) -> Iterator[tuple[Stack, Hosp
     os.environ |= {"DICOM_AE_TITLE": _GATEWAY_TITLE, "SERIES_QUIET_SECONDS": _QUIET_SECONDS}
     systems = hospital(directory / "hospital", _GATEWAY_TITLE, int(os.environ["DICOM_PORT"]))
     os.environ |= systems.gateway_environment()
-    supervisor, ended = Supervisor(directory / "hospital"), threading.Event()
+    supervisor = Supervisor(directory / "hospital")
     try:
         supervisor.start(systems.services)
-        with running(directory) as stack:
-            clock = threading.Thread(target=_tick, args=(stack.url("summarise_series"), ended), daemon=True)
-            clock.start()
+        with running(directory) as stack, ticking(stack.url("summarise_series")):
             yield stack, systems
     finally:
-        ended.set()
         try:
             interrupted()
             supervisor.stop()
         finally:  # a signal's exception may have cut it short
             supervisor.stop()
+
+
+@contextmanager
+def ticking(url: str) -> Iterator[None]:
+    """Call summarise_series again and again until left."""
+    ended = threading.Event()
+    threading.Thread(target=_tick, args=(url, ended), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _tick(url: str, ended: threading.Event) -> None:

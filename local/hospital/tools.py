@@ -24,7 +24,7 @@ _OHIF_VERSION = "3.13.2"
 _ROOT_PACKAGES = ["orthanc", "orthanc-dicomweb"]
 
 
-class Unavailable(Exception):  # noqa: N818 - says what is wrong, like RejectedScan
+class Unavailable(Exception):
     """A tool cannot be fetched here. The message says why."""
 
 
