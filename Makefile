@@ -105,6 +105,16 @@ bench-drift: $(UV) ## Measure what drift is found in replayed streams, and what 
 bench-hospital: $(UV) ## Measure the gateway: stored instances per second, seconds to the report, what a kill loses
 	@$(RUN) --group dev python -m tests.benchmarks.hospital
 
+bench-series: $(UV) ## Measure how many whole series the release calls Cancer, of healthy people and with tumours: [DATA=folder]
+	@$(RUN) --group dev python -m tests.benchmarks.series $(if $(DATA),--data "$(DATA)")
+
+bench-text: $(UV) ## Measure what text burnt into scans is found: DATA=folder of scans [RUNS=n annotations a scan]
+	$(call folder,make bench-text DATA=folder)
+	@$(RUN) --group dev python -m tests.benchmarks.burnt_in_text --data "$(DATA)" $(if $(RUNS),--annotations $(RUNS))
+
+bench-imaging: $(UV) ## Decode damaged files by the thousand: 150,000 of them, for hours; a later run goes on
+	@$(RUN) --group dev python -m tests.benchmarks.imaging_fuzz
+
 screenshots: $(UV) ## Take the README's screenshots of every page in both themes
 	@$(RUN) --group dev python -m tests.dashboard.screenshots
 
@@ -120,6 +130,20 @@ requirements: $(UV) ## Write each deployable's requirements.txt from the lock
 		$(UV) export --quiet --frozen --no-annotate --no-header --only-group $$group --output-file $$file >/dev/null; \
 	done
 	@$(UV) export --quiet --frozen --no-annotate --no-header --only-group training-cuda --output-file services/training/requirements-cuda.txt >/dev/null
+
+pin: $(UV) ## Pin base images and builders by their digests, asked of their registries
+	@$(RUN) --group local python -m local.base_images
+
+pinned: $(UV) ## Fail where a base image or builder is not pinned by its digest
+	@$(RUN) --group local python -m local.base_images --check
+
+sbom: $(UV) ## Write a bill of materials of each deployable from the lock: CycloneDX under .local/sbom
+	@mkdir -p .local/sbom
+	@for file in functions/*/requirements.txt services/*/requirements.txt dashboard/requirements.txt; do \
+		group=$$(basename $$(dirname $$file) | tr _ -); \
+		$(UV) export --quiet --frozen --preview-features sbom-export --format cyclonedx1.5 --only-group $$group \
+			--output-file .local/sbom/$$group.cdx.json >/dev/null; \
+	done
 
 clean: ## End what runs here, then delete local state: uploads, rows, logs, benchmarks
 	@if [ -e .local/lock ]; then $(RUN) --no-sync --group local python -m local.clean; fi

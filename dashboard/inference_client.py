@@ -7,7 +7,6 @@ from typing import Any
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
-from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from shared import config
@@ -32,7 +31,7 @@ class InferenceError(Exception):
     """The service gave no answer. Its text is a sentence for the reader that says what to do."""
 
 
-class RefusedFile(InferenceError):  # noqa: N818 - what happened, not a fault
+class RefusedFile(InferenceError):
     """The service has read the file, and no retry will make it a scan."""
 
 
@@ -55,8 +54,9 @@ def model() -> dict[str, Any]:
 
 def is_ready() -> bool:
     """Return whether the service takes requests now."""
+    url = config.inference_url()
     try:
-        return _session().get(f"{config.inference_url()}/readyz", headers=_headers(), timeout=_CONNECT_S).ok
+        return _session(url).get(f"{url}/readyz", timeout=_CONNECT_S).ok
     except requests.RequestException:
         return False
 
@@ -72,9 +72,9 @@ def _results(body: dict[str, Any]) -> list[PredictionResponse]:
 
 
 def _call(method: str, path: str, **request: Any) -> requests.Response:  # noqa: ANN401 - handed on to requests
-    url = f"{config.inference_url()}{path}"
+    url = config.inference_url()
     try:
-        response = _session().request(method, url, headers=_headers(), timeout=(_CONNECT_S, _ANSWER_S), **request)
+        response = _session(url).request(method, f"{url}{path}", timeout=(_CONNECT_S, _ANSWER_S), **request)
     except requests.Timeout as error:
         raise InferenceError("The inference service took too long to answer. Try again in a moment.") from error
     except requests.RequestException as error:
@@ -101,14 +101,6 @@ def _detail(response: requests.Response) -> str:
         return f"The inference service failed with status {response.status_code}. Try again, or tell its operators."
 
 
-def _headers() -> dict[str, str]:
-    return auth.authorization(config.inference_url())
-
-
 @cache
-def _session() -> requests.Session:
-    session = requests.Session()
-    adapter = HTTPAdapter(max_retries=_RETRY)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
+def _session(url: str) -> requests.Session:
+    return auth.session(url, retries=_RETRY)

@@ -7,7 +7,7 @@ from pathlib import Path
 from local.stack.lock import end_running
 from local.stack.terraform_config import ROOT
 
-_STATE = ("state", "logs", "bench", "pids.json", "endpoints.json", "lock")
+_STATE = ("state", "logs", "bench", "hospital", "pids.json", "endpoints.json", "lock")
 
 
 def main() -> None:

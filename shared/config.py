@@ -73,6 +73,11 @@ def pseudonym_key() -> bytes:
     return bytes.fromhex(os.environ["PSEUDONYM_KEY"])
 
 
+def burnt_in_text() -> str:
+    """Return what becomes of a scan with text burnt into it: `off` (nobody looks), `flag`, `mask` or `quarantine`."""
+    return os.environ.get("BURNT_IN_TEXT", "flag")
+
+
 def series_quiet_seconds() -> float:
     """Return how long a series must have been quiet before it is summarised."""
     return float(os.environ.get("SERIES_QUIET_SECONDS", "30"))

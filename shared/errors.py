@@ -24,15 +24,17 @@ class Reason(StrEnum):
     OTHER_BODY_PART = "another part of the body"
     LOCALIZER = "localizer"
     PARAMETRIC_MAP = "phase or parametric map"
+    BURNT_IN_TEXT = "text burnt into the pixels"
 
 
 class Note(StrEnum):
     """What a reader should know of a scan that was accepted. Stored and shown, so the values never change."""
 
     BURNT_IN_TEXT = "text burnt into the pixels"
+    MASKED_TEXT = "text burnt into the pixels was painted over"
 
 
-class RejectedScan(Exception):  # noqa: N818 - a fact in the domain's words, as ScanRejected is
+class RejectedScan(Exception):
     """A file that no retry can turn into a scan: quarantine it, publish scan-rejected, acknowledge."""
 
     def __init__(self, reason: Reason) -> None:

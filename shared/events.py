@@ -85,7 +85,7 @@ class ScanAccepted(_Fact):
     content_sha256: str
     """SHA-256 of that object's bytes: the scan id itself where the upload passed through unchanged."""
     format: str
-    """Format of the upload: JPEG, PNG, BMP, TIFF or DICOM."""
+    """Format of the upload: JPEG, PNG, BMP, TIFF, DICOM or NIfTI."""
     page: int
     """From 0."""
     pages: int

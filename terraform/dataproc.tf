@@ -3,7 +3,7 @@
 locals {
   batch_template = jsonencode({
     runtimeConfig = {
-      version        = "3.0" # Spark 4.0 and Java 17: pyproject.toml holds pyspark to the same
+      version        = "3.0" # Spark 4.0 and Java 21: pyproject.toml holds pyspark to the same
       containerImage = local.images.preprocessing
       properties = {
         "spark.executor.cores"                 = "4"

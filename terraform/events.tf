@@ -15,6 +15,7 @@ locals {
       environment = {
         SCANS_BUCKET      = local.buckets.scans
         QUARANTINE_BUCKET = local.buckets.quarantine
+        BURNT_IN_TEXT     = var.burnt_in_text
       }
       secrets = { PSEUDONYM_KEY = "pseudonym-key" }
     }

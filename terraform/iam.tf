@@ -8,6 +8,7 @@ locals {
     preprocessing    = "Spark batches"
     training         = "Training job"
     function_builder = "Builds the functions"
+    image_builder    = "Builds the images"
     deployer         = "Cloud Build pipeline"
     tester           = "Tests pull requests"
     gateway          = "Hospital gateway"
@@ -85,7 +86,7 @@ locals {
   # account -> accounts it may start something as
   acts_as = {
     start_preprocessing = ["preprocessing"]
-    deployer            = concat(["inference", "dashboard", "training", "function_builder"], keys(local.functions))
+    deployer            = concat(["inference", "dashboard", "training", "function_builder", "image_builder"], keys(local.functions))
   }
 
   researcher_tables = flatten([for name in ["scans", "features", "cnn_features"] : [name, "${name}_raw"]])
@@ -402,6 +403,7 @@ resource "google_project_iam_member" "function_builder_sources" {
 resource "google_project_iam_member" "deployer" {
   for_each = toset([
     "roles/browser",
+    "roles/cloudbuild.builds.editor",
     "roles/cloudfunctions.developer",
     "roles/logging.logWriter",
     "roles/ondemandscanning.admin",
@@ -425,13 +427,41 @@ resource "google_artifact_registry_repository_iam_member" "images_are_built" {
   repository = google_artifact_registry_repository.images.name
   location   = var.region
   role       = "roles/artifactregistry.writer"
-  member     = local.members["deployer"]
+  member     = local.members["image_builder"]
 }
 
-resource "google_storage_bucket_iam_member" "state" {
+# The code of packages runs while images are built: under an account that reads the sources, writes logs and pushes images.
+resource "google_project_iam_member" "image_builder" {
+  project = var.project
+  role    = "roles/logging.logWriter"
+  member  = local.members["image_builder"]
+}
+
+resource "google_storage_bucket_iam_member" "image_builder_sources" {
   bucket = "${var.project}-terraform"
-  role   = "roles/storage.objectUser"
+  role   = "roles/storage.objectViewer"
+  member = local.members["image_builder"]
+
+  condition {
+    title      = "sources alone, not the state"
+    expression = "resource.name.startsWith(\"projects/_/buckets/${var.project}-terraform/objects/source/\")"
+  }
+}
+
+# Objects of the state bucket, and the bucket itself, which `gcloud builds submit` looks at before it uploads sources.
+resource "google_storage_bucket_iam_member" "state" {
+  for_each = toset(["roles/storage.objectUser", "roles/storage.legacyBucketReader"])
+
+  bucket = "${var.project}-terraform"
+  role   = each.value
   member = local.members["deployer"]
+}
+
+resource "google_artifact_registry_repository_iam_member" "images_are_scanned" {
+  repository = google_artifact_registry_repository.images.name
+  location   = var.region
+  role       = "roles/artifactregistry.reader"
+  member     = local.members["deployer"]
 }
 
 # BigQuery makes its encryption account when somebody asks for it.

@@ -302,6 +302,17 @@ variable "repository" {
   default     = null
 }
 
+variable "burnt_in_text" {
+  description = "What becomes of a scan with text burnt into it beside the head: off, flag, mask or quarantine."
+  type        = string
+  default     = "flag"
+
+  validation {
+    condition     = contains(["off", "flag", "mask", "quarantine"], var.burnt_in_text)
+    error_message = "Either off, flag, mask or quarantine."
+  }
+}
+
 variable "series_quiet_seconds" {
   description = "Seconds after which a series that nothing arrives for any more is summarised."
   type        = number

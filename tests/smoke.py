@@ -36,15 +36,16 @@ def main() -> int:
 
 def ask(url: str, audience: str, count: int) -> int:
     """Send scans to a service one after another; say how many it did not answer with a prediction."""
-    failures = [failure for _ in range(count) if (failure := _failure(url, auth.authorization(audience)))]
+    session = auth.session(audience)
+    failures = [failure for _ in range(count) if (failure := _failure(url, session))]
     print(f"{count - len(failures)} of {count} scans were answered.")
     print(*sorted(set(failures)), sep="\n", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _failure(url: str, headers: dict[str, str]) -> str | None:
+def _failure(url: str, session: requests.Session) -> str | None:
     try:
-        response = requests.post(f"{url}/v1/predict", headers=headers, data=synthetic_scan(), timeout=60)
+        response = session.post(f"{url}/v1/predict", data=synthetic_scan(), timeout=60)
     except requests.RequestException as error:
         return type(error).__name__
     if response.status_code != 200:

@@ -1,6 +1,7 @@
 """The cost page is what the prices and the usage come to."""
 
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,15 @@ def test_the_page_is_computed_from_todays_prices_and_usage() -> None:
 
 def test_prices_have_a_date() -> None:
     assert date.fromisoformat(cost.PRICES.date) < date.today()
+
+
+def test_every_price_has_a_page_a_date_and_says_whether_it_was_checked() -> None:
+    sections = [section for section in vars(cost.PRICES).values() if isinstance(section, SimpleNamespace)]
+    assert len(sections) == 8
+    for section in sections:
+        assert all(page.startswith("https://cloud.google.com/") for page in section.source)
+        assert date.fromisoformat(section.read) < date.today()
+        assert isinstance(section.checked, bool)
 
 
 @pytest.mark.parametrize("scans", cost.SCANS)
@@ -31,4 +41,21 @@ def test_a_warm_instance_costs_what_its_seconds_cost() -> None:
 
 
 def test_an_open_page_is_billed_the_minimum_of_every_table_without_a_scan() -> None:
-    assert cost.reader(0) == pytest.approx(960 * 50 / 1024 / 1024 * 6.25, rel=1e-3)
+    assert cost.reader(0) == pytest.approx(960 * 40 / 1024 / 1024 * 6.25, rel=1e-3)
+
+
+def test_an_open_worklist_costs_at_most_a_dollar_a_day_at_ten_million_scans_a_month() -> None:
+    assert cost.reader(10_000_000) <= 1
+
+
+def test_columns_are_counted_as_bigquery_bills_them() -> None:
+    """What is chosen, compared or ordered by, through nested selections, and nothing else."""
+    sql = """
+    WITH latest AS (
+      SELECT * FROM `scanflow.feedback_raw` WHERE recorded_at >= @since
+      QUALIFY ROW_NUMBER() OVER (PARTITION BY feedback_id ORDER BY given_at DESC) = 1)
+    SELECT scan_id, COUNTIF(agrees) AS agreed FROM latest GROUP BY scan_id
+    """
+    read = cost.columns_read(sql)
+    assert read == {"feedback_raw": {"recorded_at", "feedback_id", "given_at", "scan_id", "agrees"}}
+    assert cost.row_bytes(read["feedback_raw"] - {"agrees"}) == 8 + 38 + 8 + 66

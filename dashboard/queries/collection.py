@@ -1,11 +1,17 @@
 """What has been collected, and whether all of it arrived."""
 
+from datetime import timedelta
+
 import streamlit as st
 
+from dashboard.queries import recent
 from shared.gcp.bigquery import Row, query
 
+_FEWEST_EMBEDDINGS = 100
+"""Below this a projection shows little, and so few are cheap to look for."""
 
-@st.cache_data(ttl=60, max_entries=10, show_spinner=False)
+
+@st.cache_data(ttl=600, max_entries=10, show_spinner=False)
 def composition() -> list[Row]:
     """Scans by label, source and format, at most 500 groups: `label`, `source`, `format`, `scans`.
 
@@ -18,7 +24,7 @@ def composition() -> list[Row]:
     return query(sql)
 
 
-@st.cache_data(ttl=60, max_entries=10, show_spinner=False)
+@st.cache_data(ttl=600, max_entries=10, show_spinner=False)
 def sizes() -> list[Row]:
     """The 300 most frequent sizes in pixels: `width`, `height`, `label`, `scans`. Raises BigQueryError."""
     sql = """
@@ -28,7 +34,7 @@ def sizes() -> list[Row]:
     return query(sql)
 
 
-@st.cache_data(ttl=60, max_entries=10, show_spinner=False)
+@st.cache_data(ttl=600, max_entries=10, show_spinner=False)
 def duplicates() -> Row:
     """`same_pixels`: scans whose stored bytes another scan has; `conflicts`: scans in two folders.
 
@@ -44,16 +50,24 @@ def duplicates() -> Row:
     return query(sql)[0]
 
 
-@st.cache_data(ttl=300, max_entries=10, show_spinner=False)
+@st.cache_data(ttl=600, max_entries=10, show_spinner=False)
 def embeddings(limit: int = 1000) -> list[Row]:
-    """Newest scans with the released model's `embedding`, and `scan_id`, `label`, `source`. Raises BigQueryError."""
+    """Newest scans with the newest version's `embedding`, and `scan_id`, `label`, `source`. Raises BigQueryError.
+
+    An embedding has 5 KB: the last day is read if it holds enough scans, and more only if there are few.
+    """
     sql = """
-    SELECT scan_id, feature_version, label, source, embedding FROM `{dataset}.features`
-    WHERE feature_version = (
-      SELECT feature_version FROM `{dataset}.features` ORDER BY recorded_at DESC LIMIT 1)
+    WITH written AS (SELECT * FROM {recent features})
+    SELECT scan_id, feature_version, label, source, embedding FROM written
+    WHERE feature_version = (SELECT feature_version FROM written ORDER BY recorded_at DESC LIMIT 1)
     ORDER BY recorded_at DESC LIMIT @limit
     """
-    return query(sql, limit=limit)
+    rows: list[Row] = []
+    for days in (1, 30, None):
+        rows = recent.query(sql, since=recent.back(timedelta(days) if days else None), limit=limit)
+        if len(rows) >= _FEWEST_EMBEDDINGS:
+            break
+    return rows
 
 
 @st.cache_data(ttl=30, max_entries=10, show_spinner=False)

@@ -1,13 +1,19 @@
 """Which models were released or kept back, which have scored scans, and how they differ."""
 
+from datetime import timedelta
+
 import streamlit as st
 
+from dashboard.queries import recent
 from shared.gcp.bigquery import Row, query
 
+WINDOW = timedelta(days=90)
+"""What versions are compared on."""
 
-@st.cache_data(ttl=30, max_entries=10, show_spinner=False)
+
+@st.cache_data(ttl=300, max_entries=10, show_spinner=False)
 def versions() -> list[Row]:
-    """Models that have scored scans, newest first, and what readers said of their predictions. Raises BigQueryError."""
+    """Models that have scored scans lately, newest first, and what readers said of them. Raises BigQueryError."""
     sql = """
     WITH heard AS (
       SELECT model_version, COUNT(*) AS feedback, COUNTIF(agrees) AS agreed
@@ -17,13 +23,13 @@ def versions() -> list[Row]:
       AVG(threshold) AS threshold, COUNTIF(prediction = 'Cancer') / COUNT(*) AS called_cancer,
       COUNTIF(prediction = 'Not a brain MRI') / COUNT(*) AS refused, ANY_VALUE(feedback) AS feedback,
       ANY_VALUE(agreed) AS agreed
-    FROM `{dataset}.predictions` LEFT JOIN heard USING (model_version)
+    FROM {recent predictions} LEFT JOIN heard USING (model_version)
     GROUP BY model_version ORDER BY last_at DESC LIMIT 100
     """
-    return query(sql)
+    return recent.query(sql, since=recent.back(WINDOW))
 
 
-@st.cache_data(ttl=60, max_entries=20, show_spinner=False)
+@st.cache_data(ttl=600, max_entries=20, show_spinner=False)
 def compared(one: str, other: str) -> list[Row]:
     """Scans that two versions have both scored, by their predictions: `one`, `other`, `scans`, `moved`.
 
@@ -32,11 +38,11 @@ def compared(one: str, other: str) -> list[Row]:
     sql = """
     SELECT a.prediction AS one, b.prediction AS other, COUNT(*) AS scans,
       AVG(ABS(a.probability - b.probability)) AS moved
-    FROM `{dataset}.predictions` AS a JOIN `{dataset}.predictions` AS b USING (scan_id)
+    FROM {recent predictions} AS a JOIN {recent predictions} AS b USING (scan_id)
     WHERE a.model_version = @one AND b.model_version = @other
     GROUP BY 1, 2 ORDER BY 1, 2
     """
-    return query(sql, one=one, other=other)
+    return recent.query(sql, since=recent.back(WINDOW), one=one, other=other)
 
 
 @st.cache_data(ttl=30, max_entries=10, show_spinner=False)

@@ -1,17 +1,26 @@
 """The scans that came through the bucket, and how far each has come.
 
-Like all queries of the dashboard: through the keyed views only, values as parameters, every answer bounded.
+Like all queries of the dashboard: one row a key as the views keep it, values as parameters, every answer bounded.
 """
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 import streamlit as st
 
+from dashboard.queries import recent
 from shared.gcp.bigquery import Row, query
 
 PAGE_ROWS = 50
-REFRESH_S = 4
-"""A worklist is at most this old: long enough for a query to end before the next begins."""
+REFRESH_S = 30
+"""A live worklist asks so often: BigQuery bills each time for the days looked back on."""
+WINDOWS = {
+    "Last day": timedelta(days=1),
+    "Last week": timedelta(days=7),
+    "Last 30 days": timedelta(days=30),
+    "Everything": None,
+}
+"""What the worklist looks back on, by when a file was recorded."""
 
 SORTS = {
     "Newest first": "uploaded_at DESC, scan_id",
@@ -31,40 +40,41 @@ FILTERS = {
 STATUSES = {
     "Waiting for a score": "reason IS NULL AND predicted_at IS NULL",
     "Scored": "predicted_at IS NOT NULL",
-    "Features written": "scan_id IN (SELECT scan_id FROM `{dataset}.features`)",
-    "Prepared": "scan_id IN (SELECT scan_id FROM `{dataset}.cnn_features`)",
+    "Features written": "scan_id IN (SELECT scan_id FROM {recent features})",
+    "Prepared": "scan_id IN (SELECT scan_id FROM {recent cnn_features})",
     "Rejected": "reason IS NOT NULL",
 }
 """Conditions on how far a file has come."""
 
-# Features are looked up for the fifty rows of a page: to join them to every scan took a quarter of the query's time.
+# Features are not looked up here: whether they are written stands beside the list, and as a status one can ask for.
 _PAGE = """
 WITH scored AS (
-  SELECT scan_id, prediction, probability, threshold, predicted_at
-  FROM `{dataset}.predictions`
+  SELECT scan_id, prediction, probability, threshold, predicted_at FROM {recent predictions}
   QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id ORDER BY predicted_at DESC) = 1
 ), heard AS (
-  SELECT scan_id, COUNTIF(agrees) AS agreed, COUNTIF(NOT agrees) AS disagreed FROM `{dataset}.feedback` GROUP BY scan_id
+  SELECT scan_id, COUNTIF(agrees) AS agreed, COUNTIF(NOT agrees) AS disagreed FROM {recent feedback} GROUP BY scan_id
 ), arrived AS (
-  SELECT scan_id, label, source, uploaded_at, CAST(NULL AS STRING) AS reason FROM `{dataset}.scans`
-  UNION ALL SELECT file_id, label, source, uploaded_at, reason FROM `{dataset}.rejections`
-), page AS (
-  SELECT *, COUNT(*) OVER () AS total FROM arrived LEFT JOIN scored USING (scan_id)
-  {conditions} ORDER BY {order} LIMIT {limit} OFFSET {offset}
+  SELECT scan_id, label, source, uploaded_at, CAST(NULL AS STRING) AS reason FROM {recent scans}
+  UNION ALL SELECT file_id, label, source, uploaded_at, reason FROM {recent rejections}
 )
-SELECT *, predicted_at IS NOT NULL AS is_scored,
-  EXISTS (SELECT 1 FROM `{dataset}.features` AS written WHERE written.scan_id = page.scan_id) AS has_features,
-  EXISTS (SELECT 1 FROM `{dataset}.cnn_features` AS written WHERE written.scan_id = page.scan_id) AS is_prepared
-FROM page LEFT JOIN heard USING (scan_id) ORDER BY {order}
+SELECT *, predicted_at IS NOT NULL AS is_scored, COUNT(*) OVER () AS total
+FROM arrived LEFT JOIN scored USING (scan_id) LEFT JOIN heard USING (scan_id)
+{conditions} ORDER BY {order} LIMIT {limit} OFFSET {offset}
 """
 
 
 @st.cache_data(ttl=REFRESH_S, max_entries=200, show_spinner=False)
-def worklist(sort: str, status: str | None, filters: Mapping[str, str], page: int) -> list[Row]:
+def worklist(window: str, sort: str, status: str | None, filters: Mapping[str, str], page: int) -> list[Row]:
     """One page (from 1) of files that came through the bucket; `total` counts all that match. Raises BigQueryError.
 
-    `filters` gives values for some of FILTERS, `status` is one of STATUSES.
+    `window` is one of WINDOWS, `filters` gives values for some of FILTERS, `status` is one of STATUSES.
     """
+    sql = worklist_sql(sort, status, filters, page)
+    return recent.query(sql, since=recent.back(WINDOWS[window]), **filters)
+
+
+def worklist_sql(sort: str, status: str | None, filters: Mapping[str, str], page: int) -> str:
+    """Return the worklist's query."""
     conditions = [FILTERS[name] for name in filters] + ([STATUSES[status]] if status else [])
     parts = {
         "conditions": f"WHERE {' AND '.join(conditions)}" if conditions else "",
@@ -75,45 +85,53 @@ def worklist(sort: str, status: str | None, filters: Mapping[str, str], page: in
     sql = _PAGE
     for name, part in parts.items():  # only constants of this module and whole numbers go into the text
         sql = sql.replace(f"{{{name}}}", part)
-    return query(sql, **filters)
+    return sql
 
 
-@st.cache_data(ttl=60, show_spinner=False)
-def sources() -> list[str]:
-    """Every source that has sent a scan, at most 200. Raises BigQueryError."""
-    return [row["source"] for row in query("SELECT DISTINCT source FROM `{dataset}.scans` ORDER BY source LIMIT 200")]
+@st.cache_data(ttl=300, show_spinner=False)
+def sources(window: str) -> list[str]:
+    """Return every source that has sent a scan in the time looked back on, at most 200. Raises BigQueryError."""
+    sql = "SELECT DISTINCT source FROM `{dataset}.scans_raw` WHERE recorded_at >= @since ORDER BY source LIMIT 200"
+    return [row["source"] for row in query(sql, since=recent.back(WINDOWS[window]))]
 
 
 def scan(scan_id: str) -> Row | None:
     """The accepted scan of this id, of its latest label. Raises BigQueryError."""
-    sql = "SELECT * FROM `{dataset}.scans` WHERE scan_id = @scan_id ORDER BY accepted_at DESC LIMIT 1"
+    sql = """
+    SELECT scan_id, label, object_name, accepted_at FROM `{dataset}.scans` WHERE scan_id = @scan_id
+    ORDER BY accepted_at DESC LIMIT 1
+    """
     return next(iter(query(sql, scan_id=scan_id)), None)
 
 
 @st.cache_data(ttl=10, max_entries=500, show_spinner=False)
-def trail(scan_id: str) -> list[Row]:
-    """What became of a file, in order: `at`, `step`, `detail`. Raises BigQueryError."""
+def trail(scan_id: str, since: datetime = recent.EVER) -> list[Row]:
+    """What became of a file, in order: `at`, `step`, `detail`. Raises BigQueryError.
+
+    `since` is the day before it was uploaded: what was recorded earlier is of another upload, and need not be read.
+    """
     sql = """
-    SELECT step.* FROM `{dataset}.scans`, UNNEST([
+    SELECT step.* FROM {recent scans}, UNNEST([
       STRUCT(uploaded_at AS at, 'Uploaded' AS step, CONCAT(label, ' folder, from ', source) AS detail),
-      STRUCT(accepted_at, 'Accepted', CONCAT(format, ', ', width, ' × ', height, ' pixels'))]) AS step
+      STRUCT(accepted_at, 'Accepted',
+        CONCAT(format, ', ', width, ' × ', height, ' pixels', IFNULL(CONCAT('; ', note), '')))]) AS step
     WHERE scan_id = @scan_id
-    UNION ALL SELECT step.* FROM `{dataset}.rejections`, UNNEST([
+    UNION ALL SELECT step.* FROM {recent rejections}, UNNEST([
       STRUCT(uploaded_at AS at, 'Uploaded' AS step, CONCAT(label, ' folder, from ', source) AS detail),
       STRUCT(rejected_at, 'Rejected', CONCAT(reason, '; generation ', generation, ' in the uploads bucket'))]) AS step
     WHERE file_id = @scan_id
     UNION ALL SELECT predicted_at, 'Scored', CONCAT(prediction, ' by model ', model_version)
-    FROM `{dataset}.predictions` WHERE scan_id = @scan_id
+    FROM {recent predictions} WHERE scan_id = @scan_id
     UNION ALL SELECT recorded_at, 'Features written', CONCAT('version ', feature_version)
-    FROM `{dataset}.features` WHERE scan_id = @scan_id
+    FROM {recent features} WHERE scan_id = @scan_id
     UNION ALL SELECT recorded_at, 'Prepared for training', backbone
-    FROM `{dataset}.cnn_features` WHERE scan_id = @scan_id
+    FROM {recent cnn_features} WHERE scan_id = @scan_id
     UNION ALL SELECT recorded_at, 'Not prepared', reason
-    FROM `{dataset}.preprocessing_errors` WHERE scan_id = @scan_id
+    FROM {recent preprocessing_errors} WHERE scan_id = @scan_id
     UNION ALL SELECT exhausted_at, 'Out of retries', CONCAT(subscription, ', after ', attempts, ' attempts')
-    FROM `{dataset}.dead_letters` WHERE scan_id = @scan_id
+    FROM {recent dead_letters} WHERE scan_id = @scan_id
     UNION ALL SELECT given_at, IF(agrees, 'A reader agreed', 'A reader disagreed'), reading
-    FROM `{dataset}.feedback` WHERE scan_id = @scan_id
+    FROM {recent feedback} WHERE scan_id = @scan_id
     ORDER BY at, step DESC LIMIT 100
     """
-    return query(sql, scan_id=scan_id)
+    return recent.query(sql, since=since, scan_id=scan_id)

@@ -1,29 +1,35 @@
 """Series and the studies that they belong to: many slices, one answer."""
 
+from datetime import timedelta
+
 import streamlit as st
 
+from dashboard.queries import recent
 from shared.gcp.bigquery import Row, query
 
 PAGE_ROWS = 50
-REFRESH_S = 10
+REFRESH_S = 30
 """A series is answered when it has been quiet for half a minute: nobody sees a difference below this."""
+WINDOW = timedelta(days=30)
+"""What the list of series looks back on."""
 
 
 @st.cache_data(ttl=REFRESH_S, max_entries=100, show_spinner=False)
-def answered(page: int) -> list[Row]:
+def answered(page: int, study_id: str = "") -> list[Row]:
     """Return one page (from 1) of series by their latest answer, newest first; `total` counts all.
 
-    Raises BigQueryError.
+    Of one study if its pseudonym is given, however old it is. Raises BigQueryError.
     """
     sql = """
     WITH latest AS (
-      SELECT * FROM `{dataset}.series`
+      SELECT * FROM {recent series}
       QUALIFY ROW_NUMBER() OVER (PARTITION BY series_id ORDER BY answered_at DESC, recorded_at DESC) = 1
     )
-    SELECT *, COUNT(*) OVER () AS total FROM latest ORDER BY answered_at DESC, series_id
-    LIMIT @rows OFFSET @skipped
+    SELECT *, COUNT(*) OVER () AS total FROM latest WHERE @study_id IN ('', study_id)
+    ORDER BY answered_at DESC, series_id LIMIT @rows OFFSET @skipped
     """
-    return query(sql, rows=PAGE_ROWS, skipped=(page - 1) * PAGE_ROWS)
+    since = recent.back(None if study_id else WINDOW)
+    return recent.query(sql, since=since, study_id=study_id, rows=PAGE_ROWS, skipped=(page - 1) * PAGE_ROWS)
 
 
 @st.cache_data(ttl=60, max_entries=100, show_spinner=False)

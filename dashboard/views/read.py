@@ -89,7 +89,7 @@ def _from_person(sample: str) -> list[Upload]:
         left, right = st.columns([2, 3], gap="large")
     with left:
         files = st.file_uploader(
-            "Drop scans, a series or a zip of a study. JPEG, PNG, BMP, TIFF or DICOM, up to 32 MiB each.",
+            "Drop scans, a series or a zip of a study. JPEG, PNG, BMP, TIFF, DICOM or NIfTI, up to 32 MiB each.",
             accept_multiple_files=True,
             help="They are read, not stored. A larger study: drop its files, or send them to the uploads bucket.",
             key=session.uploader(),
@@ -194,7 +194,7 @@ def _looked_at(upload: Upload, results: list[PredictionResponse]) -> None:
 def _answer(result: PredictionResponse) -> Callable[[], None]:
     """The answer in words; what comes back draws it beside them."""
     colour, icon = BADGES.get(result.prediction, ("gray", ":material/help:"))
-    with st.container(border=True):
+    with st.container(border=True, key="answer"):
         left, right = st.columns([3, 2], gap="large")
         left.markdown(f"## :{colour}[{icon} {result.prediction}]")
         left.markdown(export.sentence(result))

@@ -1,5 +1,6 @@
 """Studies: series that came through the bucket, each with one answer, and the slice that it rests on most."""
 
+import os
 from typing import Any
 
 import pandas as pd
@@ -12,12 +13,43 @@ from dashboard.overlay import Look
 from dashboard.queries import series
 from shared import config
 from shared.gcp.bigquery import BigQueryError, Row
+from shared.pseudonyms import pseudonym
 
 
 def main() -> None:
     """The page."""
-    live = st.toggle("Live", True, key="live studies", help=f"Look for new series every {series.REFRESH_S} seconds")
+    _search()
+    live = st.toggle("Live", False, key="live studies", help=f"Look for new series every {series.REFRESH_S} seconds")
     st.fragment(_board, run_every=series.REFRESH_S if live else None)()
+
+
+def _search() -> None:
+    """Find a study by its Study Instance UID, of which only the pseudonym is kept: the field is emptied at once."""
+    field, shown = st.columns([3, 2], vertical_alignment="bottom")
+    has_key = "PSEUDONYM_KEY" in os.environ
+    field.text_input(
+        "Study Instance UID",
+        key="study uid",
+        max_chars=64,
+        autocomplete="off",
+        disabled=not has_key,
+        on_change=_pseudonymise,
+        placeholder="1.2.840…" if has_key else "Not possible here: this dashboard has no pseudonym key",
+        help="It is turned into its pseudonym in your session, and neither stored nor sent on.",
+    )
+    if study := st.session_state.get("study wanted"):
+        shown.button(f"Study {study[:12]}: show all again", icon=":material/close:", on_click=_show_all)
+
+
+def _pseudonymise() -> None:
+    uid = st.session_state["study uid"].strip()
+    st.session_state["study uid"] = ""
+    st.session_state["studies page"] = 1
+    st.session_state["study wanted"] = pseudonym(config.pseudonym_key(), uid) if uid else None
+
+
+def _show_all() -> None:
+    st.session_state["study wanted"] = None
 
 
 def _board() -> None:
@@ -30,12 +62,15 @@ def _board() -> None:
 
 
 def _table() -> list[Row]:
-    page = int(st.session_state.get("studies page", 1))
+    page, study = int(st.session_state.get("studies page", 1)), st.session_state.get("study wanted") or ""
     try:
-        rows = patiently(lambda: series.answered(page), known="studies rows")
+        rows = patiently(lambda: series.answered(page, study), known="studies rows")
     except BigQueryError:
         st.error("The list of series cannot be reached.", icon=":material/cloud_off:")
         st.button("Try again", icon=":material/refresh:")
+        return []
+    if not rows and study:
+        st.info("No series of this study has been answered. Is the UID whole?")
         return []
     if not rows:
         st.info("No series has been answered yet. One stands here half a minute after its last slice was scored.")

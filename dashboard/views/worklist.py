@@ -1,5 +1,6 @@
-"""Worklist: what arrived through the bucket, newest first and live, with how far each scan has come."""
+"""Worklist: what arrived through the bucket lately, newest first, with how far each scan has come."""
 
+from datetime import timedelta
 from typing import Any
 
 import pandas as pd
@@ -10,23 +11,26 @@ from dashboard.queries import scans
 from shared.gcp.bigquery import BigQueryError, Row
 
 MAX_PAGES = 1_000_000
-STEPS = ("Accepted", "Scored", "Features", "Prepared", "Rejected")
-STEP_COLOURS = ("gray", "green", "violet", "orange", "red")
+STEPS = ("Accepted", "Scored", "Rejected")
+STEP_COLOURS = ("gray", "green", "red")
 
 
 def main() -> None:
     """The page."""
     asked = _asked()
-    live = st.toggle("Live", True, key="live", help=f"Look for new scans every {scans.REFRESH_S} seconds")
+    left, right = st.columns([3, 1], vertical_alignment="center")
+    live = left.toggle("Live", False, key="live", help=f"Look for new scans every {scans.REFRESH_S} seconds")
+    right.button("Refresh", icon=":material/refresh:", width="stretch", on_click=scans.worklist.clear)
     st.fragment(_board, run_every=scans.REFRESH_S if live else None)(*asked)
 
 
-def _asked() -> tuple[str, str | None, dict[str, str]]:
-    """Order, status and filters as chosen; they travel in the address, so that a worklist can be sent as a link."""
+def _asked() -> tuple[str, str, str | None, dict[str, str]]:
+    """What is looked for, and in which order; it travels in the address, so that a worklist can be sent as a link."""
     with st.expander("Order and filters", expanded=not is_phone(), icon=":material/filter_list:"):
-        search, sort, status, prediction, label, source = st.columns([3, 3, 3, 2, 2, 2])
+        window, search, sort, status, prediction, label, source = st.columns([2, 3, 3, 3, 2, 2, 2])
     linked: dict[str, Any] = {"bind": "query-params", "on_change": _first_page}
     optional = linked | {"index": None, "placeholder": "Any"}
+    back = window.selectbox("Look back", list(scans.WINDOWS), key="back", **linked)
     beginning = search.text_input("Scan id begins with", key="search", max_chars=70, **linked)
     order = sort.selectbox("Order", list(scans.SORTS), key="sort", **linked)
     reached = status.selectbox("Status", list(scans.STATUSES), key="status", **optional)
@@ -34,30 +38,30 @@ def _asked() -> tuple[str, str | None, dict[str, str]]:
         "search": beginning.strip().lower(),
         "prediction": prediction.selectbox("Prediction", PREDICTIONS, key="prediction", **optional),
         "label": label.selectbox("Folder", LABELS, key="label", **optional),
-        "source": source.selectbox("Source", _sources(), key="source", **optional),
+        "source": source.selectbox("Source", _sources(back), key="source", **optional),
     }
-    return order, reached, {name: value for name, value in chosen.items() if value}
+    return back, order, reached, {name: value for name, value in chosen.items() if value}
 
 
-def _sources() -> list[str]:
+def _sources(back: str) -> list[str]:
     try:
-        return scans.sources()
+        return scans.sources(back)
     except BigQueryError:
         return []  # the table beneath says that BigQuery cannot be reached
 
 
-def _board(sort: str, status: str | None, filters: dict[str, str]) -> None:
+def _board(back: str, sort: str, status: str | None, filters: dict[str, str]) -> None:
     """The part that runs again by itself: the list, and beside it what became of the chosen scan."""
     left, right = st.columns([7, 3], gap="medium")
     with left:
-        _table(sort, status, filters)
+        _table(back, sort, status, filters)
     with right, st.container(border=True):
         _detail(st.session_state.get("worklist scan"))
 
 
-def _table(sort: str, status: str | None, filters: dict[str, str]) -> None:
+def _table(back: str, sort: str, status: str | None, filters: dict[str, str]) -> None:
     try:
-        rows, page = patiently(lambda: _rows(sort, status, filters), known="worklist rows")
+        rows, page = patiently(lambda: _rows(back, sort, status, filters), known="worklist rows")
     except BigQueryError:
         st.error("The list of scans cannot be reached. Your filters are kept.", icon=":material/cloud_off:")
         st.button("Try again", icon=":material/refresh:")
@@ -65,9 +69,8 @@ def _table(sort: str, status: str | None, filters: dict[str, str]) -> None:
     st.session_state["page"] = page
     total = rows[0]["total"] if rows else 0
     if not rows:
-        is_narrowed = bool(filters or status)
-        st.info("No scan matches." if is_narrowed else "No scan has arrived yet. Drop one into the uploads bucket.")
-    st.caption(f"{total:,} {'file' if total == 1 else 'files'}")
+        _nothing(back, bool(filters or status))
+    st.caption(f"{total:,} {'file' if total == 1 else 'files'} · {back.lower()}")
     st.dataframe(
         _shown(rows),
         key="worklist",
@@ -81,14 +84,19 @@ def _table(sort: str, status: str | None, filters: dict[str, str]) -> None:
     st.pagination(max(-(-total // scans.PAGE_ROWS), 1), key="page", bind="query-params")
 
 
-def _rows(sort: str, status: str | None, filters: dict[str, str]) -> tuple[list[Row], int]:
+def _nothing(back: str, is_narrowed: bool) -> None:
+    further = "" if scans.WINDOWS[back] is None else f" This is the {back.lower()}: look further back for older ones."
+    st.info(("No scan matches." if is_narrowed else "No scan has arrived. Drop one into the uploads bucket.") + further)
+
+
+def _rows(back: str, sort: str, status: str | None, filters: dict[str, str]) -> tuple[list[Row], int]:
     """Return the page asked for, or the last one if there are fewer, and its number. Raises BigQueryError."""
     page = _page()
-    rows = scans.worklist(sort, status, filters, page)
+    rows = scans.worklist(back, sort, status, filters, page)
     if not rows and page > 1:
-        first = scans.worklist(sort, status, filters, 1)
+        first = scans.worklist(back, sort, status, filters, 1)
         page = max(-(-first[0]["total"] // scans.PAGE_ROWS), 1) if first else 1
-        rows = scans.worklist(sort, status, filters, page)
+        rows = scans.worklist(back, sort, status, filters, page)
     return rows, page
 
 
@@ -106,7 +114,7 @@ def _first_page() -> None:
 def _select(rows: list[Row]) -> None:
     """Remember the row by its id, as it was shown when it was chosen: by the next run newer rows may stand above it."""
     chosen = st.session_state.worklist.selection.rows
-    st.session_state["worklist scan"] = rows[chosen[0]]["scan_id"] if chosen else None
+    st.session_state["worklist scan"] = rows[chosen[0]] if chosen else None
     st.session_state["worklist ids"] = [row["scan_id"] for row in rows if not row["reason"]]
 
 
@@ -142,10 +150,7 @@ def _step(row: Row) -> str:
     """The furthest that a file has come."""
     if row["reason"]:
         return "Rejected"
-    done = (row["is_prepared"], row["has_features"], row["is_scored"])
-    return next(
-        (step for step, is_done in zip(("Prepared", "Features", "Scored"), done, strict=True) if is_done), "Accepted"
-    )
+    return "Scored" if row["is_scored"] else "Accepted"
 
 
 def _columns() -> dict[str, Any]:
@@ -154,7 +159,9 @@ def _columns() -> dict[str, Any]:
         "Arrived": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC", help="UTC", width=125),
         "Answer": config.TextColumn(help="The prediction, or why the file was rejected", width=115),
         "P(cancer)": config.TextColumn(help="Calibrated probability of cancer", width=130),
-        "Step": config.MultiselectColumn(options=STEPS, color=STEP_COLOURS, width=95, help="The furthest it has come"),
+        "Step": config.MultiselectColumn(
+            options=STEPS, color=STEP_COLOURS, width=95, help="What follows stands beside"
+        ),
         "Readers": config.TextColumn(help="What readers said of the answer", width=95),
         "Folder": config.TextColumn(width=90),
         "Source": config.TextColumn(width=75),
@@ -162,25 +169,25 @@ def _columns() -> dict[str, Any]:
     }
 
 
-def _detail(scan_id: str | None) -> None:
+def _detail(row: Row | None) -> None:
     """When each step of the chosen scan was done."""
     st.markdown("## Chosen scan")
-    if not scan_id:
+    if not row:
         st.caption("Choose a row to see when each step was done, and to read the scan.")
         return
     try:
-        trail = scans.trail(scan_id)
+        trail = scans.trail(row["scan_id"], row["uploaded_at"] - timedelta(days=1))
     except BigQueryError:
         st.error("This scan's steps cannot be read now.", icon=":material/cloud_off:")
         return
     accepted = any(step["step"] == "Accepted" for step in trail)
     if accepted and st.button("Read this scan", type="primary", width="stretch", shortcut="Enter"):
-        st.switch_page("views/read.py", query_params={"scan": scan_id})
+        st.switch_page("views/read.py", query_params={"scan": row["scan_id"]})
     for step in trail:
         st.markdown(f"**{step['step']}** · {step['at']:%Y-%m-%d %H:%M:%S}")
         st.text(step["detail"])
     with st.expander("Its whole id"):
-        st.code(scan_id, language=None, wrap_lines=True)
+        st.code(row["scan_id"], language=None, wrap_lines=True)
 
 
 main()

@@ -14,7 +14,7 @@ from shared import config, scan
 from shared.errors import RejectedScan
 from shared.events import ScanAccepted, ScanRejected, ScanUploaded
 from shared.gcp import logs, pubsub, storage
-from shared.intake.validation import HEAD_BYTES, check_readable, rejection, validated
+from shared.intake.validation import HEAD_BYTES, BurntInText, check_readable, rejection, validated
 
 logs.configure()
 logger = logging.getLogger(__name__)
@@ -73,7 +73,8 @@ def _store(upload: ScanUploaded, content: bytes) -> Iterator[ScanAccepted]:
         storage.settle(event.bucket, event.name, stored, f"image/{extension}", metadata=_origin(upload))
         return event
 
-    pages = validated(upload, content, config.scans_bucket(), config.pseudonym_key())
+    text = BurntInText(config.burnt_in_text())
+    pages = validated(upload, content, config.scans_bucket(), config.pseudonym_key(), text)
     with ThreadPoolExecutor(_WRITERS) as threads:
         for group in batched(pages, _WRITERS, strict=False):
             yield from threads.map(write, group)

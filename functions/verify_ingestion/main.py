@@ -18,7 +18,7 @@ _GRACE_S = 900
 """Uploads younger than this may still be under way, so they are left to the next check."""
 
 
-class IngestionMismatch(Exception):  # noqa: N818 - a finding, not a fault of the code
+class IngestionMismatch(Exception):
     """Something that was uploaded is not recorded, not stored, or not what it was."""
 
 

@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import requests
 from rich.console import Console
@@ -17,9 +17,11 @@ from local.hospital.counterparts import Hospital, hospital
 from local.hospital.tools import Unavailable, fetch, missing
 from local.hospital.visit import Visit
 from local.stack.processes import StackError, Supervisor, free_port
+from local.stack.signals import interrupted, stop_on_signals
 from local.stack.system import Stack, running
 from local.stack.terraform_config import ROOT
 
+DIRECTORY = ROOT / ".local"
 _GATEWAY_TITLE = "SCANFLOW"
 _QUIET_SECONDS = "5"
 _TICK_S = 2
@@ -30,20 +32,23 @@ def main() -> int:
     """Send a sample study from the PACS, wait for what comes back, and say where to look."""
     parser = argparse.ArgumentParser(prog="make hospital", description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop at the end; exit 1 unless everything arrived")
-    once = parser.parse_args().once
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where state and logs are kept")
+    arguments = parser.parse_args()
     console = Console()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    stop_on_signals()
     try:
         fetch_missing(console)
-        with beside_a_hospital() as (stack, systems):
+        console.print("Starting a hospital's systems, and Scanflow beside them.")
+        with beside_a_hospital(arguments.directory) as (stack, systems):
             complete = _visit(stack, systems, console)
-            if not once:
+            if not arguments.once:
                 console.print("For research use, not a medical device. Ctrl-C stops everything.")
                 threading.Event().wait()
     except (StackError, Unavailable) as problem:
         console.print(str(problem))
         return 1
     except KeyboardInterrupt:
+        interrupted()
         console.print("Stopped.")
         return 0
     return 0 if complete else 1
@@ -57,23 +62,37 @@ def fetch_missing(console: Console) -> None:
 
 
 @contextmanager
-def beside_a_hospital() -> Iterator[tuple[Stack, Hospital]]:
-    """Start the hospital's systems, then Scanflow with a gateway that knows them, and its clock."""
-    directory = ROOT / ".local" / "hospital"
+def beside_a_hospital(directory: Path = DIRECTORY) -> Iterator[tuple[Stack, Hospital]]:
+    """Start the hospital's systems, then Scanflow with a gateway that knows them, and its clock.
+
+    The hospital keeps its state in `hospital` under the directory.
+    """
     os.environ["DICOM_PORT"] = os.environ.get("DICOM_PORT") or str(free_port())
     os.environ |= {"DICOM_AE_TITLE": _GATEWAY_TITLE, "SERIES_QUIET_SECONDS": _QUIET_SECONDS}
-    systems = hospital(directory, _GATEWAY_TITLE, int(os.environ["DICOM_PORT"]))
+    systems = hospital(directory / "hospital", _GATEWAY_TITLE, int(os.environ["DICOM_PORT"]))
     os.environ |= systems.gateway_environment()
-    supervisor, ended = Supervisor(directory), threading.Event()
+    supervisor = Supervisor(directory / "hospital")
     try:
         supervisor.start(systems.services)
-        with running(ROOT / ".local") as stack:
-            clock = threading.Thread(target=_tick, args=(stack.url("summarise_series"), ended), daemon=True)
-            clock.start()
+        with running(directory) as stack, ticking(stack.url("summarise_series")):
             yield stack, systems
     finally:
+        try:
+            interrupted()
+            supervisor.stop()
+        finally:  # a signal's exception may have cut it short
+            supervisor.stop()
+
+
+@contextmanager
+def ticking(url: str) -> Iterator[None]:
+    """Call summarise_series again and again until left."""
+    ended = threading.Event()
+    threading.Thread(target=_tick, args=(url, ended), daemon=True).start()
+    try:
+        yield
+    finally:
         ended.set()
-        supervisor.stop()
 
 
 def _tick(url: str, ended: threading.Event) -> None:

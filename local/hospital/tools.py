@@ -4,6 +4,7 @@ Orthanc and its libraries are Debian packages, unpacked; the FHIR server and the
 that is on PyPI.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ _OHIF_VERSION = "3.13.2"
 _ROOT_PACKAGES = ["orthanc", "orthanc-dicomweb"]
 
 
-class Unavailable(Exception):  # noqa: N818 - says what is wrong, like RejectedScan
+class Unavailable(Exception):
     """A tool cannot be fetched here. The message says why."""
 
 
@@ -102,6 +103,7 @@ def _run(command: list[str], cwd: Path | None = None, check: bool = True) -> str
 
 def main() -> int:
     """Fetch, and say what could not be."""
+    argparse.ArgumentParser(prog="python -m local.hospital.tools", description=__doc__).parse_args()
     try:
         fetch()
     except Unavailable as problem:

@@ -48,7 +48,8 @@ def end_running(directory: Path) -> None:
             with suppress(ProcessLookupError):
                 os.kill(int(file.read()), ending)
             _wait_until_free(file)
-        end_orphans(directory / "pids.json")
+        for pids in (directory / "pids.json", directory / "hospital" / "pids.json"):
+            end_orphans(pids)
 
 
 def _wait_until_free(file: TextIO) -> None:

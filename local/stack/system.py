@@ -190,6 +190,7 @@ def _entry_points() -> list[Service]:
         "var.source_bucket": SOURCE_BUCKET,
         "var.source_prefix": "",
         "var.label_map": "",
+        "var.burnt_in_text": os.environ.get("BURNT_IN_TEXT", "flag"),
         "var.series_quiet_seconds": os.environ.get("SERIES_QUIET_SECONDS", "30"),
     }
     events = [_function(step, "cloudevent", values) for step in declared()["steps"]]

@@ -12,7 +12,9 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_file_meta_info
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from shared import config
@@ -24,6 +26,9 @@ from shared.results.identity import MANUFACTURER, uid_of
 SOURCE = "gateway"
 """Of everything received here, by which an answer is known to belong to a study of the hospital's."""
 _READ = ["Manufacturer", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality"]
+_READ_TAGS: list[BaseTag | int] = [Tag(keyword) for keyword in _READ]
+_PIXELS = 0x7FE00008
+"""The first of the elements that hold pixels."""
 _UNREADABLE = (
     ArithmeticError,
     AttributeError,
@@ -45,7 +50,7 @@ _WITHIN_S = 20
 _IMPLEMENTATION = uid_of("implementation")
 
 
-class Unidentified(Exception):  # noqa: N818 - says what is wrong, like RejectedScan
+class Unidentified(Exception):
     """An object does not say which study, series and instance it is, so it cannot be kept."""
 
 
@@ -78,6 +83,11 @@ class Instance:
         except AttributeError:
             raise Unidentified("Send DICOM files with their file meta information.") from None
 
+    @classmethod
+    def of_dataset(cls, content: bytes, transfer_syntax: str) -> "Instance":
+        """Parse a data set as C-STORE carries it, without file meta information. Raises Unidentified."""
+        return cls(_header_of_dataset(content, UID(transfer_syntax)), content, transfer_syntax)
+
     def file(self) -> bytes:
         """Return a DICOM file with file meta information of our own.
 
@@ -101,6 +111,20 @@ def header_of(content: bytes) -> Dataset:
         return dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=_READ)
     except _UNREADABLE:
         raise Unidentified("Send DICOM files: preamble, file meta information and data set.") from None
+
+
+def _header_of_dataset(content: bytes, syntax: UID) -> Dataset:
+    try:
+        plain = zlib.decompress(content, -zlib.MAX_WBITS) if syntax.is_deflated else content
+        return read_dataset(
+            io.BytesIO(plain),
+            syntax.is_implicit_VR,
+            syntax.is_little_endian,
+            stop_when=lambda tag, _, __: tag >= _PIXELS,
+            specific_tags=_READ_TAGS,
+        )
+    except _UNREADABLE:
+        raise Unidentified("The data set cannot be read.") from None
 
 
 def keep(instance: Instance) -> Outcome:

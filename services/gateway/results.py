@@ -1,7 +1,7 @@
 """A series' answer in the forms that a hospital's systems take, made of the original headers."""
 
 import base64
-from functools import cached_property
+from functools import cache, cached_property
 
 import cv2
 import numpy as np
@@ -44,17 +44,18 @@ class Result:
 def _heat_map(one: ScoredSlice) -> HeatMap:
     """Ask the inference service to explain a slice. Raises requests.RequestException."""
     url = config.inference_url()
-    response = requests.post(
-        f"{url}/v1/predict?explain=true",
-        json={"uri": f"gs://{config.scans_bucket()}/{one.name}"},
-        headers=auth.authorization(url),
-        timeout=_TIMEOUT_S,
-    )
+    uri = f"gs://{config.scans_bucket()}/{one.name}"
+    response = _session(url).post(f"{url}/v1/predict?explain=true", json={"uri": uri}, timeout=_TIMEOUT_S)
     response.raise_for_status()
     (prediction,) = parse_predictions(response.json())
     if prediction.heat_map is None:
         raise ValueError("The inference service was asked to explain, and did not.")
     return _drawn(prediction.heat_map)
+
+
+@cache
+def _session(url: str) -> requests.Session:
+    return auth.session(url)
 
 
 def _drawn(explanation: Explanation) -> HeatMap:

@@ -8,7 +8,7 @@ from typing import Self
 _LOOPBACK, _EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104 - only where callers are restricted, see host
 
 
-class BadSetting(Exception):  # noqa: N818 - says what is wrong, like RejectedScan
+class BadSetting(Exception):
     """A variable cannot be understood. The message says which, and what it should look like."""
 
 

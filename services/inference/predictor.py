@@ -26,19 +26,19 @@ _SCAN_OBJECT = re.compile(r"(?:[A-Za-z-]+/)?([0-9a-f]{64}(?:-\d{4,})?)\.(?:png|j
 logger = logging.getLogger(__name__)
 
 
-class BucketNotAllowed(Exception):  # noqa: N818 - a fact
+class BucketNotAllowed(Exception):
     """A uri that is not in the scans bucket."""
 
 
-class NoSuchScan(Exception):  # noqa: N818 - a fact
+class NoSuchScan(Exception):
     """A uri of the scans bucket that names no scan."""
 
 
-class SeveralPages(Exception):  # noqa: N818 - a fact
+class SeveralPages(Exception):
     """A file of several pages, whose caller expects one prediction."""
 
 
-class ScansUnavailable(Exception):  # noqa: N818 - a state
+class ScansUnavailable(Exception):
     """The scans bucket cannot be read now."""
 
 

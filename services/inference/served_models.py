@@ -14,11 +14,11 @@ BUNDLED = Path(__file__).parent / "release"
 logger = logging.getLogger(__name__)
 
 
-class NotReady(Exception):  # noqa: N818 - a state, not a fault
+class NotReady(Exception):
     """No release is loaded yet."""
 
 
-class NoSuchVersion(Exception):  # noqa: N818 - a fact
+class NoSuchVersion(Exception):
     """The version is not loaded."""
 
 

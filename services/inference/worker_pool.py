@@ -22,7 +22,7 @@ _LATE = 4
 """Times the queue's limit after which a job is not started any more: its estimate was wrong, and its caller is gone."""
 
 
-class Overloaded(Exception):  # noqa: N818 - a state, not a fault
+class Overloaded(Exception):
     """No thread can take the job in time. Try again in a second."""
 
 

@@ -30,7 +30,7 @@ class Problem(StrEnum):
     CHANGED = "changed since the manifest"
 
 
-class ChangedScan(Exception):  # noqa: N818 - a fact, as RejectedScan is
+class ChangedScan(Exception):
     """The object is not the one that was accepted."""
 
 

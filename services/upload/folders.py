@@ -6,7 +6,7 @@ from pathlib import Path
 from shared.labels import Label, mapped_label
 
 
-class NoLabel(Exception):  # noqa: N818 - a fact, as RejectedScan is
+class NoLabel(Exception):
     """Some files lie in no folder that has a label: guessing one would spoil what is learnt from them."""
 
 

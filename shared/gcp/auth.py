@@ -4,7 +4,7 @@ from functools import cache
 
 import requests
 from google.auth.credentials import Credentials
-from google.auth.transport.requests import AuthorizedSession, Request
+from google.auth.transport.requests import AuthorizedSession
 from google.oauth2 import id_token
 from requests.adapters import HTTPAdapter, Retry
 
@@ -21,14 +21,6 @@ def session(url: str, connections: int = 10, retries: Retry | None = None) -> re
     for scheme in ("http://", "https://"):
         made.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=retries or 0))
     return made
-
-
-def authorization(url: str) -> dict[str, str]:
-    """Return the header that carries an ID token for the service at `url`; none over plain HTTP."""
-    headers: dict[str, str] = {}
-    if url.startswith("https://"):
-        _credentials(url).before_request(Request(), "GET", url, headers)  # type: ignore[no-untyped-call]
-    return {name: value for name, value in headers.items() if name.lower() == "authorization"}
 
 
 @cache

@@ -21,7 +21,7 @@ _ENVIRONMENT = ("GOOGLE_CLOUD_PROJECT", "PREPARED_BUCKET", "MODELS_BUCKET", "DAT
 _MAX_ATTEMPTS = 5
 
 
-class BatchFailing(Exception):  # noqa: N818 - a finding, not a fault of the code
+class BatchFailing(Exception):
     """Every batch of a manifest failed."""
 
 

@@ -25,7 +25,7 @@ _POINTER_TTL_S = 60
 BASIS_FILE = "basis.npz"
 
 
-class PointerMoved(Exception):  # noqa: N818 - a fact, as RejectedScan is
+class PointerMoved(Exception):
     """Another writer moved the pointer since it was read: look at what is current, then decide again."""
 
 

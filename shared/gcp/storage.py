@@ -20,11 +20,11 @@ class StorageError(Exception):
     """A call to Cloud Storage failed. Says which and how, never an object's name: that may name a patient."""
 
 
-class MissingObject(StorageError):  # noqa: N818 - a fact, as RejectedScan is
+class MissingObject(StorageError):
     """There is no such object."""
 
 
-class MissingBucket(StorageError):  # noqa: N818 - as MissingObject
+class MissingBucket(StorageError):
     """There is no such bucket: a wrong setting, not a fact about an object."""
 
 

@@ -77,7 +77,7 @@ def head_box(image: np.ndarray) -> Box:
     scale = min(_SEARCH_SIDE / max(image.shape), 1.0)
     size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
     small = cv2.blur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (3, 3))
-    bright = cv2.threshold(small, _background_limit(small), 1, cv2.THRESH_BINARY)[1]
+    bright = cv2.threshold(small, background_limit(small), 1, cv2.THRESH_BINARY)[1]
     opened = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     return _bounding_box(image, _large_components(opened))
 
@@ -114,7 +114,7 @@ def _background(image: np.ndarray) -> float:
     return float(np.median([cv2.mean(corner)[0] for corner in corners]))
 
 
-def _background_limit(image: np.ndarray) -> float:
+def background_limit(image: np.ndarray) -> float:
     """Grey level that tells head from air: above the background by a tenth of the bright tissue's contrast to it."""
     black = _background(image)
     return black + 0.1 * max(_percentile(image, 0.99) - black, 0)

@@ -4,17 +4,31 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from enum import StrEnum
 
 from shared import scan
 from shared.clock import now
-from shared.errors import Reason, RejectedScan
+from shared.errors import Note, Reason, RejectedScan
 from shared.events import ScanAccepted, ScanRejected, ScanUploaded
 from shared.imaging.decoding import Decoded, decode_scan, encode_png
 from shared.imaging.formats import HEAD_BYTES, VOLUMES, format_of
 from shared.imaging.limits import check_bytes
 from shared.pseudonyms import pseudonym
 
-__all__ = ["HEAD_BYTES", "check_readable", "content_md5", "rejection", "validated"]
+__all__ = ["HEAD_BYTES", "BurntInText", "check_readable", "content_md5", "rejection", "validated"]
+
+
+class BurntInText(StrEnum):
+    """What becomes of a file with text burnt into its pixels, which may name a patient."""
+
+    OFF = "off"
+    """Nobody looks."""
+    FLAG = "flag"
+    """Its scans carry a note."""
+    MASK = "mask"
+    """The text is painted over before anything is stored, and the scans carry a note."""
+    QUARANTINE = "quarantine"
+    """The file is rejected."""
 
 
 def check_readable(size: int, read_head: Callable[[], bytes]) -> None:
@@ -28,21 +42,37 @@ def check_readable(size: int, read_head: Callable[[], bytes]) -> None:
 
 
 def validated(
-    upload: ScanUploaded, content: bytes, scans_bucket: str, pseudonym_key: bytes
+    upload: ScanUploaded, content: bytes, scans_bucket: str, pseudonym_key: bytes, text: BurntInText
 ) -> Iterator[tuple[ScanAccepted, bytes]]:
     """Yield each page of a file with the bytes to store of it, once the whole of it has proved good.
 
     A JPEG or PNG of one plain picture is stored as it is but for its metadata, everything else as PNG. DICOM's study
     and series become pseudonyms under the key. Raises RejectedScan before the first page.
     """
-    decoded = decode_scan(content)
+    decoded, notes = _without_text(decode_scan(content), text)
     file_id = scan.file_id(content)
     md5 = content_md5(content)
     study_id, series_id = _membership(decoded, file_id, pseudonym_key)
     for number in range(len(decoded.pages)):
         stored, extension = _stored(decoded, number)
         event = _accepted(upload, decoded, number, scans_bucket, stored, extension, file_id, md5)
-        yield replace(event, study_id=study_id, series_id=series_id), stored
+        yield replace(event, study_id=study_id, series_id=series_id, note=notes[number]), stored
+
+
+def _without_text(decoded: Decoded, text: BurntInText) -> tuple[Decoded, list[Note | None]]:
+    """Return a file with its pages as they may be stored, and the note of each page. Raises RejectedScan."""
+    if text is BurntInText.OFF:
+        return decoded, [None] * len(decoded.pages)
+    from shared.imaging.burnt_in_text import masked, text_lines  # noqa: PLC0415 - OpenCV, which not every caller has
+
+    found = [text_lines(page) for page in decoded.pages]
+    if text is BurntInText.QUARANTINE and any(found):
+        raise RejectedScan(Reason.BURNT_IN_TEXT)
+    if text is BurntInText.MASK and any(found):
+        pages = tuple(masked(page, lines) for page, lines in zip(decoded.pages, found, strict=True))
+        decoded = replace(decoded, pages=pages, stripped=None)
+    note = Note.MASKED_TEXT if text is BurntInText.MASK else Note.BURNT_IN_TEXT
+    return decoded, [note if lines else None for lines in found]
 
 
 def rejection(upload: ScanUploaded, content: bytes | None, reason: Reason) -> ScanRejected:

@@ -18,7 +18,7 @@ from shared.ml.prediction import PredictedClass
 from shared.ml.release_files import CARD_FILE, GRAPH_FILE
 
 
-class ModelMismatch(Exception):  # noqa: N818 - says what is wrong, like RejectedScan
+class ModelMismatch(Exception):
     """The graph is not the one that its card describes, or needs another preprocessing: do not serve it."""
 
 

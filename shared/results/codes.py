@@ -6,7 +6,9 @@ from pydicom.sr.coding import Code
 
 Coded = Code | CodedConcept
 
-IMAGING_MEASUREMENT_REPORT = codes.DCM.ImagingMeasurementReport
+REPORT_TITLE = codes.DCM.OncologyMeasurementReport
+"""Of CID 7021. OHIF shows a report of this title as text; one titled Imaging Measurement Report it takes for drawn
+regions, and fails on a report that has none."""
 ARTIFICIAL_INTELLIGENCE = codes.DCM.ArtificialIntelligence
 PROBABILITY_OF_CANCER = codes.DCM.ProbabilityOfCancer
 FINDING = codes.DCM.Finding

@@ -46,7 +46,7 @@ _REQUIRED_EMPTY = [
 """Type 2: present, if only empty."""
 
 
-class NoStudy(Exception):  # noqa: N818 - says what is wrong, like RejectedScan
+class NoStudy(Exception):
     """The scan's header does not say which study and series it belongs to, so no result can join them."""
 
 

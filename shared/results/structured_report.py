@@ -78,7 +78,7 @@ def _content(answer: SeriesSummarised, headers: Sequence[Dataset]) -> Dataset:
         observation_context=context,
         procedure_reported=codes.MRI_OF_BRAIN,
         imaging_measurements=[_series(answer, headers), *(_slice(answer, one, header) for one, header in slices)],
-        title=codes.IMAGING_MEASUREMENT_REPORT,
+        title=codes.REPORT_TITLE,
     )
     return report[0]
 

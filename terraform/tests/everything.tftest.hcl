@@ -1,11 +1,7 @@
 # From nothing, with everything switched on: a key too, whose grants must be known in the first plan.
 
 mock_provider "google" {
-  mock_data "google_storage_bucket_object_content" {
-    defaults = {
-      content = "{\"inference\": \"hello\", \"dashboard\": \"hello\", \"preprocessing\": \"hello\", \"training\": \"hello\"}"
-    }
-  }
+  source = "./tests/mocks"
 }
 mock_provider "google-beta" {}
 mock_provider "archive" {}

@@ -1,11 +1,7 @@
 # Every variable that has a form refuses what has another, with a sentence that says what to write.
 
 mock_provider "google" {
-  mock_data "google_storage_bucket_object_content" {
-    defaults = {
-      content = "{\"inference\": \"hello\", \"dashboard\": \"hello\", \"preprocessing\": \"hello\", \"training\": \"hello\"}"
-    }
-  }
+  source = "./tests/mocks"
 }
 mock_provider "google-beta" {}
 mock_provider "archive" {}

@@ -3,12 +3,21 @@
 Prices are those of docs/operations/prices.toml, usage that of usage.toml beside it. `--write` updates the page.
 """
 
+import argparse
 import re
-import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.optimizer.pushdown_projections import pushdown_projections
+from sqlglot.optimizer.qualify import qualify
+
+from dashboard.queries import recent
+from dashboard.queries import scans as worklist_queries
+from local.stack.terraform_config import schema
 
 FOLDER = Path(__file__).parents[2] / "docs" / "operations"
 PAGE = FOLDER / "cost.md"
@@ -79,10 +88,59 @@ def _spark(scans: int) -> float:
 def reader(scans: int) -> float:
     """Return dollars a working day of one open, live worklist, if this many scans arrive in a month."""
     use, price = USAGE.reader, PRICES.bigquery
-    read_gib = max(
-        use.tables * price.minimum_mib_a_table / 1024, scans * use.window_days / 30 * use.raw_kib_a_scan / GIB
+    refreshes = use.hours * 3600 / worklist_queries.REFRESH_S
+    read_mib = sum(
+        max(price.minimum_mib_a_table, scans / 30 * use.days_read * rows_of(table) * row_bytes(columns) / 2**20)
+        for table, columns in columns_read(worklist_query()).items()
     )
-    return use.hours * 3600 / use.refresh_s * read_gib / 1024 * price.tib_scanned
+    return refreshes * read_mib / 2**20 * price.tib_scanned
+
+
+def worklist_query() -> str:
+    """Return what an open worklist asks, as BigQuery is asked."""
+    sql = worklist_queries.worklist_sql(next(iter(worklist_queries.SORTS)), None, {}, 1)
+    return recent.expanded(sql).replace("{dataset}", "scanflow")
+
+
+def columns_read(sql: str) -> dict[str, set[str]]:
+    """Return the tables that a query reads, and of each the columns that BigQuery bills it for."""
+    parsed = sqlglot.parse_one(sql, dialect="bigquery")
+    tables = {table.name for table in parsed.find_all(exp.Table) if table.name.endswith("_raw")}
+    known = {
+        "scanflow": {
+            table: {column["name"]: column["type"] for column in schema(table.removesuffix("_raw"))} for table in tables
+        }
+    }
+    used = pushdown_projections(qualify(parsed, schema=known, dialect="bigquery"))
+    read: dict[str, set[str]] = {table: set() for table in tables}
+    for select in used.find_all(exp.Select):
+        names = {
+            source.alias_or_name: source.name for source in select.find_all(exp.Table) if source.parent_select is select
+        }
+        for column in select.find_all(exp.Column):
+            if column.parent_select is select and names.get(column.table) in read:
+                read[names[column.table]].add(column.name)
+    return read
+
+
+def row_bytes(columns: set[str]) -> int:
+    """Return the bytes that BigQuery bills for these columns of one row: 8, or 2 and the length of a text."""
+    texts = vars(USAGE.text_bytes)
+    return sum(2 + texts[name] if name in texts else 8 for name in columns)
+
+
+def rows_of(table: str) -> float:
+    """Return the rows of a table for each scan that arrives."""
+    return float(vars(USAGE.rows_a_scan)[table.removesuffix("_raw")])
+
+
+def per_refresh() -> str:
+    """Return what one refresh of the worklist reads, table by table, as Markdown."""
+    lines = ["| one refresh reads | columns | bytes a row |", "| --- | --- | --- |"]
+    for table, columns in sorted(columns_read(worklist_query()).items()):
+        named = ", ".join(f"`{name}`" for name in sorted(columns))
+        lines.append(f"| `{table}` | {named} | {row_bytes(columns)} |")
+    return "\n".join(lines)
 
 
 def fixed() -> Table:
@@ -124,6 +182,7 @@ def tables() -> str:
     parts = [
         _table("a month", [f"{scans:,} scans" for scans in SCANS], used),
         _table("a reader", [f"{scans:,} scans a month" for scans in SCANS], readers),
+        per_refresh(),
         _table("a month, without a scan", ["dev", "prod"], standing),
         f"A build costs {build():.2f}. Prices of {PRICES.date}.",
     ]
@@ -150,7 +209,14 @@ def page() -> str:
     )
 
 
-if __name__ == "__main__":
-    if "--write" in sys.argv:
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.cost", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="update docs/operations/cost.md too")
+    if parser.parse_args().write:
         PAGE.write_text(page())
     print(tables())
+
+
+if __name__ == "__main__":
+    main()

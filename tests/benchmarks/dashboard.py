@@ -4,6 +4,7 @@ Beside the worklist stands what is written first: a page that puts the whole vie
 browser session with nothing cached by the browser, and with no worklist cached by the dashboard.
 """
 
+import argparse
 import io
 import json
 import statistics
@@ -51,6 +52,7 @@ AIMS = {
 
 def main() -> int:
     """Measure, print a table and write JSON."""
+    argparse.ArgumentParser(prog="python -m tests.benchmarks.dashboard", description=__doc__).parse_args()
     if not CHROMIUM:
         print("The benchmark needs Chromium: apt-get install chromium")
         return 2
@@ -147,7 +149,7 @@ def worklist_query() -> float:
     """Seconds of the query for the worklist's first page."""
     scans.worklist.clear()
     start = time.perf_counter()
-    scans.worklist(next(iter(scans.SORTS)), None, {}, 1)
+    scans.worklist(next(iter(scans.WINDOWS)), next(iter(scans.SORTS)), None, {}, 1)
     return time.perf_counter() - start
 
 
@@ -209,10 +211,10 @@ def reading(browser: Browser, url: str) -> Page:
 
 
 def fill(rows: int) -> None:
-    """Scans, predictions and features as the corridor writes them, spread over 30 days, by load jobs."""
+    """Scans, predictions and features as the corridor writes them, spread over most of a day, by load jobs."""
     rng, now = np.random.default_rng(0), datetime.now(UTC)
     ids = [f"{place:064x}" for place in rng.permutation(rows)]
-    times = pa.array([now - timedelta(days=30 * place / rows) for place in range(rows)], pa.timestamp("us", "UTC"))
+    times = pa.array([now - timedelta(hours=20 * place / rows) for place in range(rows)], pa.timestamp("us", "UTC"))
     probability = rng.beta(0.4, 0.4, rows)
     labels, sources = rng.choice(["Cancer", "Non-Cancer", "Unlabelled"], rows), rng.choice(["ward-3", "ward-7"], rows)
     common = {"scan_id": ids, "label": labels, "source": sources, "recorded_at": times}

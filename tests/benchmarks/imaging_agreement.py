@@ -1,14 +1,14 @@
-"""Compare readable DICOM and TIFF with two other readers: `python -m tests.benchmarks.imaging_agreement FOLDER...`
+"""Compare readable DICOM and TIFF with two other readers.
 
 dcm2pnm of dcmtk (DCMTK names its folder) draws DICOM, or what GDCM has decompressed of it, if there is a window or
 8 bits; SimpleITK's modality values go through the formula of the window, or between the percentiles, as TIFF does.
 python-gdcm and SimpleITK are not among the project's packages.
 """
 
+import argparse
 import io
 import os
 import subprocess
-import sys
 import tempfile
 import warnings
 from collections import defaultdict
@@ -126,9 +126,12 @@ def difference(page: np.ndarray, right: np.ndarray | None) -> str:
 
 def main() -> None:
     """Print a line a file that differs by more than a level, and a table of kinds."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.imaging_agreement", description=__doc__)
+    parser.add_argument("folders", type=Path, nargs="*", help="folders of DICOM files")
+    arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     files = [("pydicom's files", Path(name).read_bytes()) for name in sorted(get_testdata_files("*.dcm"))]
-    for root in map(Path, sys.argv[1:]):
+    for root in arguments.folders:
         files += [(path.parent.name, path.read_bytes()) for path in sorted(root.rglob("*.dcm"))]
     table: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for kind, content in [*files, *drawn_dicom(), *drawn_tiff()]:

@@ -1,6 +1,6 @@
 """The released model behind LitServe, as its guide has it, with a worker for each core."""
 
-import sys
+import argparse
 
 import litserve as ls
 from fastapi import Request
@@ -31,6 +31,15 @@ class ScanAPI(ls.LitAPI):
         return {"prediction": self.model.predicted_class(prediction), "probability": prediction.probability}
 
 
+def main() -> None:
+    """Serve until killed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.inference_litserve", description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("workers", type=int)
+    arguments = parser.parse_args()
+    server = ls.LitServer(ScanAPI(), accelerator="cpu", workers_per_device=arguments.workers)
+    server.run(host="127.0.0.1", port=arguments.port, generate_client_file=False, log_level="warning")
+
+
 if __name__ == "__main__":
-    server = ls.LitServer(ScanAPI(), accelerator="cpu", workers_per_device=int(sys.argv[2]))
-    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")
+    main()

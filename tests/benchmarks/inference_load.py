@@ -1,9 +1,10 @@
-"""Load on an HTTP service: `python -m tests.benchmarks.inference_load URL SECONDS CONNECTIONS [RATE]` prints JSON.
+"""Load on an HTTP service; prints JSON.
 
 Plain sockets in one process, because the generator shares the service's cores. Bodies come as files from the standard
 input, a path a line, and go out as multipart forms.
 """
 
+import argparse
 import json
 import selectors
 import socket
@@ -144,11 +145,19 @@ def _connect(address: tuple[str, int], selector: selectors.BaseSelector) -> Conn
     return connection
 
 
-if __name__ == "__main__":
-    url, seconds, connections, *rate = sys.argv[1:]
+def main() -> None:
+    """Load the service, and print what came back."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.inference_load", description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("connections", type=int)
+    parser.add_argument(
+        "rate", type=float, nargs="?", default=0, help="requests per second; 0: as many as are answered"
+    )
+    arguments = parser.parse_args()
     bodies = [Path(line.strip()).read_bytes() for line in sys.stdin]
     started = time.process_time()
-    measured = load(url, bodies, float(seconds), int(connections), float(rate[0]) if rate else 0)
+    measured = load(arguments.url, bodies, arguments.seconds, arguments.connections, arguments.rate)
     json.dump(
         {
             "duration": measured.duration,
@@ -158,3 +167,7 @@ if __name__ == "__main__":
         },
         sys.stdout,
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -16,11 +16,16 @@ ROOT = Path(__file__).parents[2]
 NOW = datetime.now(UTC)
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    """What an earlier test was answered is not what this one is."""
+    st.cache_data.clear()
+
+
 @pytest.fixture
 def system(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
     """The stack, where the dashboard's process finds it."""
     monkeypatch.setenv("INFERENCE_URL", stack.url("inference"))
-    st.cache_data.clear()
     return stack
 
 

@@ -1,5 +1,6 @@
 """`make screenshots`: every page in both themes over the running local stack, into docs/screenshots."""
 
+import argparse
 import io
 import tempfile
 import time
@@ -22,6 +23,7 @@ PAGES = {
     "studies": "studies",
     "model": "model",
     "data": "data",
+    "drift": "drift",
     "operations": "operations?window=Last+hour",
 }
 """Address of each."""
@@ -32,6 +34,7 @@ _TALLEST = 2200
 
 def main() -> None:
     """Start the system, let scans flow, and take the pictures."""
+    argparse.ArgumentParser(prog="python -m tests.dashboard.screenshots", description=__doc__).parse_args()
     if not CHROMIUM:
         raise SystemExit("Screenshots need Chromium: apt-get install chromium")
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -126,10 +126,11 @@ def test_a_scan_dropped_into_the_bucket_appears_without_reload_and_is_read(page:
     search.fill(scan_id)
     search.press("Enter")
     expect(page.get_by_text("No scan matches.")).to_be_visible()
+    page.get_by_text("Live", exact=True).click()
     page.evaluate("window.loadedOnce = true")
 
     storage.create(BUCKETS["uploads"], f"Unlabelled/{uuid.uuid4()}", content.getvalue(), "image/png")
-    expect(page.get_by_text("1 file", exact=True)).to_be_visible()
+    expect(page.get_by_text("1 file · last day", exact=True)).to_be_visible()
     choose_first_row(page)
     expect(page.get_by_text("Unlabelled folder")).to_be_visible()
     assert page.evaluate("window.loadedOnce")

@@ -9,7 +9,9 @@ from streamlit.testing.v1 import AppTest
 from dashboard.queries import series
 from local import samples
 from local.stack.system import BUCKETS, Stack
+from shared import config
 from shared.gcp import bigquery, storage
+from shared.pseudonyms import pseudonym
 from tests.dashboard.conftest import NOW, words
 
 Page = Callable[..., AppTest]
@@ -67,3 +69,36 @@ def test_a_series_is_read_slice_by_slice_along_its_normal(page: Page, three_slic
 
 def test_an_id_that_no_series_has_is_said(page: Page) -> None:
     assert "No series has this id" in page("read", series="0").error[0].value
+
+
+def test_a_study_is_found_by_its_uid_of_which_nothing_is_kept(
+    page: Page, three_slices: str, system: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The UID stands in no state, address or log afterwards, and its pseudonym finds the study alone."""
+    uid, at = f"2.25.{uuid.uuid4().int}", NOW.isoformat()
+    study_id = pseudonym(config.pseudonym_key(), uid)
+    row = {"series_id": uuid.uuid4().hex * 2, "study_id": study_id, "label": "Unlabelled", "source": "ward-3"}
+    answer = {"revision": "first", "model_version": "test-1", "prediction": "Cancer", "threshold": 0.5}
+    figures = {"probability": 0.7, "lowest_probability": 0.6, "highest_probability": 0.8, "scored": 3, "accepted": 3}
+    bigquery.append("series", row | answer | figures | {"answered_at": at}, key=row["series_id"])
+    app = page("studies")
+    app = app.text_input[0].set_value(f" {uid} ").run()
+    assert not app.exception
+    assert list(app.dataframe[0].value["Series"]) == [row["series_id"][:12]]
+    kept = f"{app.session_state._state.filtered_state} {app.query_params} {words(app)} {caplog.text}"
+    assert study_id in kept
+    assert uid not in kept
+    app = next(button for button in app.button if "show all again" in button.label).click().run()
+    assert three_slices[:12] in set(app.dataframe[0].value["Series"])
+
+
+def test_a_uid_that_no_study_has_is_said(page: Page) -> None:
+    app = page("studies").text_input[0].set_value("1.2.3").run()
+    assert "No series of this study" in app.info[0].value
+
+
+def test_without_the_key_the_field_says_so(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PSEUDONYM_KEY")
+    field = page("studies").text_input[0]
+    assert field.disabled
+    assert "no pseudonym key" in field.placeholder

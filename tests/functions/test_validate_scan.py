@@ -2,18 +2,21 @@
 
 import json
 import logging
+import random
 
 import pytest
 
 from local.samples import Sample, dicom, healthy_slices, samples
 from shared import config
-from shared.errors import Reason
+from shared.errors import Note, Reason
 from shared.gcp import bigquery, storage
 from shared.imaging.decoding import decode
 from shared.pseudonyms import pseudonym
 from shared.results.headers import read_header
 from shared.scan import MAX_BYTES, file_id
 from tests.functions.conftest import Cloud, Push, push
+from tests.support.annotations import Annotation, annotated
+from tests.support.heads import encoded, head
 from tests.support.named_files import NAME, NAMED
 from tests.support.series import slices as series_files
 
@@ -151,6 +154,24 @@ def test_pages_of_one_file_are_a_series(cloud: Cloud, validate_scan: Push) -> No
     (stack,) = [sample for sample in SAMPLES if sample.kind.startswith("multi-page")]
     assert validate_scan(cloud.upload("Cancer/pages.tif", stack.content)) == 200
     assert {event["series_id"] for event in cloud.pull("scan-accepted")} == {file_id(stack.content)}
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("off", ([None], [])), ("flag", ([Note.BURNT_IN_TEXT], [])), ("quarantine", ([], [Reason.BURNT_IN_TEXT]))],
+)
+def test_setting_says_what_becomes_of_text_burnt_into_a_scan(
+    cloud: Cloud,
+    validate_scan: Push,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    expected: tuple[list[str | None], list[str]],
+) -> None:
+    page, _ = annotated(head(420, 400), Annotation("DOE^JANE", "DejaVuSans", 18, 200, False), random.Random(3))
+    monkeypatch.setenv("BURNT_IN_TEXT", mode)
+    assert validate_scan(cloud.upload(f"Unlabelled/{mode}.png", encoded(page, "PNG"))) == 200
+    notes = [event["note"] for event in cloud.pull("scan-accepted")]
+    assert (notes, [event["reason"] for event in cloud.pull("scan-rejected")]) == expected
 
 
 @pytest.mark.parametrize("kind", NAMED)

@@ -1,4 +1,4 @@
-"""`make demo` as a person runs it: as a process of its own, in a terminal of its own, ended at any moment."""
+"""`make demo` and `make hospital` as a person runs them: in a terminal of their own, ended at any moment."""
 
 import json
 import os
@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from local import demo
+from local.hospital import tools
 from local.samples import encode, healthy_slices, multi_page_tiff
 from shared.gcp import bigquery
 from tests.support.servers import ROOT, answers
@@ -28,12 +29,12 @@ IDLE = "Ctrl-C stops everything"
 
 
 class Demo:
-    """`python -m local` in a terminal."""
+    """`python -m local`, or another module, in a terminal."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, module: str = "local") -> None:
         self.directory = directory
         ours, theirs = pty.openpty()
-        command = ["setsid", "--ctty", sys.executable, "-m", "local", "--directory", str(directory), *arguments]
+        command = ["setsid", "--ctty", sys.executable, "-m", module, "--directory", str(directory), *arguments]
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -102,6 +103,19 @@ def many(tmp_path: Path) -> Path:
     return folder
 
 
+def end(started: Demo, how: str | int) -> None:
+    """By a signal, or by the keys of an impatient person; nothing is left."""
+    if isinstance(how, int):
+        started.process.send_signal(how)
+    else:
+        started.press_ctrl_c()
+        started.press_ctrl_c()
+    assert started.process.wait(120) == 0, started.shown
+    assert "Stopped." in started.shown
+    assert "Traceback" not in started.shown
+    assert started.left() == []
+
+
 @pytest.mark.drill
 @pytest.mark.parametrize(
     ("moment", "how"),
@@ -117,16 +131,21 @@ def many(tmp_path: Path) -> Path:
 def test_whenever_it_is_ended_no_process_is_left(directory: Path, many: Path, moment: str, how: str | int) -> None:
     started = Demo(directory, *([] if moment == IDLE else ["--data", str(many)]))
     started.wait_for(moment)
-    if isinstance(how, int):
-        started.process.send_signal(how)
-    else:
-        started.press_ctrl_c()
-        started.press_ctrl_c()
-    assert started.process.wait(120) == 0, started.shown
-    assert "Stopped." in started.shown
-    assert "Traceback" not in started.shown
-    assert started.left() == []
+    end(started, how)
     assert not (directory / "endpoints.json").exists()
+
+
+@pytest.mark.drill
+@pytest.mark.skipif(bool(tools.missing()), reason="the hospital's side is not here: `python -m local.hospital.tools`")
+@pytest.mark.parametrize(
+    ("moment", "how"),
+    [("Starting a hospital's", CTRL_C), ("slices are in the PACS", signal.SIGTERM), (IDLE, CTRL_C)],
+    ids=str,
+)
+def test_whenever_the_hospital_is_ended_no_process_is_left(directory: Path, moment: str, how: str | int) -> None:
+    started = Demo(directory, module="local.hospital")
+    started.wait_for(moment)
+    end(started, how)
 
 
 @pytest.mark.drill

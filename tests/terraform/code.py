@@ -62,6 +62,7 @@ class Deployable:
         return {argument.value for argument in self.calls.get(("bigquery", function), [])}
 
 
+@cache
 def deployable(name: str) -> Deployable:
     """A function by its name, a service by its folder under services/, or `dashboard`."""
     if (ROOT / "functions" / name).is_dir():

@@ -1,5 +1,6 @@
-"""READMEs of the Terraform modules: `python -m tests.terraform.readme` writes their tables again."""
+"""Write the tables of the Terraform modules' READMEs again."""
 
+import argparse
 import re
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def _cell(text: str) -> str:
     return text.replace('\\"', '"').replace("|", "\\|")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write them."""
+    argparse.ArgumentParser(prog="python -m tests.terraform.readme", description=__doc__).parse_args()
     for folder in MODULES:
         (folder / "README.md").write_text(page(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 
 import hcl2
@@ -221,3 +222,10 @@ def _resources(kind: str) -> dict[str, dict]:
 
 def _blocks(kind: str) -> list[dict]:
     return [block for file in sorted(TERRAFORM.glob("*.tf")) for block in hcl2.loads(file.read_text()).get(kind, [])]
+
+
+def test_spark_is_the_runtimes():
+    """The runtime mounts its own Spark into the container: the one that is tested has to be the same."""
+    spark_of_runtime = {"3.0": "4.0", "2.3": "3.5", "2.2": "3.5"}
+    runtime = re.search(r'version\s+= "([\d.]+)"', (TERRAFORM / "dataproc.tf").read_text())[1]
+    assert version("pyspark").rpartition(".")[0] == spark_of_runtime[runtime]

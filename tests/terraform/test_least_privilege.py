@@ -42,7 +42,6 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("bigquery", "stream"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("bigquery", "query"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("dataproc", "submit"): {"dataproc.batches.create", "dataproc.batches.get", "iam.serviceAccounts.actAs"},
-    ("auth", "authorization"): {"run.routes.invoke"},
     ("auth", "session"): {"run.routes.invoke"},
 }
 """What Google asks for when an adapter's function is called: the API's own reference, method by method."""

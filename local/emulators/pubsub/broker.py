@@ -26,7 +26,7 @@ _FIXED = {"name", "topic", "filter", "enable_message_ordering"}
 log = logging.getLogger(__name__)
 
 
-class Refused(Exception):  # noqa: N818 - an answer to the client rather than an error of the server
+class Refused(Exception):
     """The request can't be served; the client is told the code and the sentence."""
 
     def __init__(self, code: grpc.StatusCode, reason: str) -> None:

@@ -8,11 +8,14 @@ from dicomweb_client.api import DICOMwebClient
 from services.gateway.destinations.errors import Undelivered
 from services.gateway.results import Result
 
+_TIMEOUT_S = 30
+
 
 def deliver(result: Result, base_url: str) -> None:
     """Store every object of a result. Raises Undelivered."""
     authorization = os.environ.get("DICOMWEB_AUTHORIZATION")
-    client = DICOMwebClient(base_url, headers={"Authorization": authorization} if authorization else None)
+    headers = {"Authorization": authorization} if authorization else None
+    client = DICOMwebClient(base_url, headers=headers, timeout=_TIMEOUT_S)
     client.set_http_retry_params(retry=False)  # Pub/Sub does that
     try:
         answer = client.store_instances(result.objects)

@@ -11,11 +11,11 @@ _ALGORITHMS = ["RS256", "ES256"]
 _JWKS_SECONDS = 300
 
 
-class Unauthorised(Exception):  # noqa: N818 - a fact
+class Unauthorised(Exception):
     """The request has no token, or none that is valid here and now."""
 
 
-class KeysUnavailable(Exception):  # noqa: N818 - a state
+class KeysUnavailable(Exception):
     """The issuer's keys cannot be read."""
 
 

@@ -9,11 +9,11 @@ from services.inference.metrics import BODY_BYTES
 from services.inference.worker_pool import Overloaded
 
 
-class RequestTooLarge(Exception):  # noqa: N818 - a fact
+class RequestTooLarge(Exception):
     """A body over the limit."""
 
 
-class SlowBody(Exception):  # noqa: N818 - a fact
+class SlowBody(Exception):
     """A body that did not arrive in time."""
 
 

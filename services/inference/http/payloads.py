@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 
-class MalformedRequest(Exception):  # noqa: N818 - a fact
+class MalformedRequest(Exception):
     """A request that is not formed as its route documents. Its text is a sentence for the caller."""
 
 
-class UnsupportedMediaType(Exception):  # noqa: N818 - a fact
+class UnsupportedMediaType(Exception):
     """A body of a kind that the route does not take."""
 
 

@@ -89,10 +89,13 @@ FILE_ERRORS = (RejectedScan, Overloaded, NotReady, BucketNotAllowed, NoSuchScan,
 
 _REJECTED = {
     Reason.EMPTY: (422, "The file is empty. Export the scan again and send it once more."),
-    Reason.NOT_AN_IMAGE: (415, "This is not an image. Send a JPEG, PNG, BMP, TIFF or DICOM file."),
+    Reason.NOT_AN_IMAGE: (415, "This is not an image. Send a JPEG, PNG, BMP, TIFF, DICOM or NIfTI file."),
     Reason.TRUNCATED: (422, "The file ends too early. Copy it again and compare its size with the original's."),
     Reason.CORRUPT: (422, "The file is damaged. Export the scan again from where it came from."),
-    Reason.UNSUPPORTED_FORMAT: (415, "This kind of image is not read. Send a JPEG, PNG, BMP, TIFF or DICOM file."),
+    Reason.UNSUPPORTED_FORMAT: (
+        415,
+        "This kind of image is not read. Send a JPEG, PNG, BMP, TIFF, DICOM or NIfTI file.",
+    ),
     Reason.TOO_LARGE: (413, "The file is over 64 MiB. Send fewer pages at a time, or a smaller export."),
     Reason.TOO_LARGE_VOLUME: (413, "The file is over 192 MiB. Send a part of the volume, or a compressed one."),
     Reason.TOO_MANY_PIXELS_IN_ALL: (413, "The pages have over 100 million pixels together. Send fewer at a time."),
@@ -109,6 +112,7 @@ _REJECTED = {
     Reason.OTHER_BODY_PART: (422, "The file says of itself that it shows another part of the body. Send a brain MRI."),
     Reason.LOCALIZER: (422, "The file says of itself that it is a localizer. Send the series planned on it."),
     Reason.PARAMETRIC_MAP: (422, "The file says of itself that it is a phase or parametric map. Send the images."),
+    Reason.BURNT_IN_TEXT: (422, "Text is burnt into the image. Export it without annotations."),
 }
 
 

@@ -47,7 +47,7 @@ LEVEL = 0.05
 REPETITIONS = 400
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
+class Refused(Exception):
     """The criteria keep the current version, or there is none to go back to."""
 
 

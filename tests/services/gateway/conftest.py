@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from local.hospital.counterparts import PACS_TITLE, orthanc
+from local.hospital.counterparts import PACS_TITLE, fhir_server, orthanc
+from local.hospital.hl7_listener import Listener
 from local.hospital.study import study_uid
 from local.hospital.tools import missing
 from local.stack.processes import Service, Supervisor, free_port
@@ -33,6 +35,7 @@ class Gateway:
     server: Server
     dicom_port: int
     bucket: str
+    log: Path
 
     def names(self, patient: str) -> list[str]:
         """Every object's name of the sample study that was made with a patient's name."""
@@ -57,7 +60,7 @@ def start(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Start:
         log = tmp_path_factory.mktemp("gateway") / "gateway.log"
         command = [sys.executable, "-m", "services.gateway"]
         with running(command, log, "/healthz", environment=environment) as server:
-            yield Gateway(server, port, bucket)
+            yield Gateway(server, port, bucket, log)
 
     return started
 
@@ -110,3 +113,26 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pacs]:
         yield Pacs(service, port)
     finally:
         supervisor.stop()
+
+
+@pytest.fixture(scope="session")
+def fhir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of a FHIR R4 server of the tests' own, which refuses what its validator finds wrong."""
+    if "the FHIR server" in missing():
+        pytest.skip("the FHIR server is not here; `python -m local.hospital.tools` fetches it into .local/tools")
+    directory, service = tmp_path_factory.mktemp("fhir"), fhir_server()
+    supervisor = Supervisor(directory)
+    try:
+        supervisor.start([service])
+        yield service.url
+    finally:
+        supervisor.stop()
+
+
+@contextmanager
+def hl7_listener(directory: Path, port: int) -> Iterator[None]:
+    """An HL7 interface that keeps each message in a file."""
+    with Listener(port, directory) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()

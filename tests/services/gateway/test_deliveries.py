@@ -3,10 +3,8 @@
 import io
 import json
 import signal
-import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +15,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.pubsub_v1 import types
 from pydicom import Dataset, dcmread
 
-from local.hospital.counterparts import fhir_server
-from local.hospital.hl7_listener import Listener
-from local.hospital.tools import missing
 from local.samples import encode, healthy_slices
-from local.stack.processes import Supervisor, free_port
+from local.stack.processes import free_port
 from local.stack.system import BUCKETS
 from services.gateway import deliveries
 from shared import config
@@ -29,7 +24,7 @@ from shared.events import SeriesSummarised
 from shared.gcp import storage
 from shared.pseudonyms import pseudonym
 from shared.results.headers import read_header
-from tests.services.gateway.conftest import Gateway, Pacs, Start
+from tests.services.gateway.conftest import Gateway, Pacs, Start, hl7_listener
 from tests.services.gateway.test_receiver import instances, send
 from tests.support.series import slices, summarised
 from tests.support.waiting import wait_until
@@ -51,9 +46,8 @@ class Hospital:
 
     def publish(self, event: SeriesSummarised, times: int = 1) -> None:
         """Publish an answer, several times as Pub/Sub may deliver it."""
-        topic = f"projects/{self.project}/topics/series-summarised"
         for _ in range(times):
-            pubsub_v1.PublisherClient().publish(topic, event.to_json(), event=event.TOPIC).result()
+            publish(self.project, event)
 
     def reports(self, name: str) -> list[dict]:
         """The reports that the EMR has of a patient."""
@@ -67,22 +61,9 @@ class Hospital:
 
 
 @pytest.fixture(scope="module")
-def fhir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if "the FHIR server" in missing():
-        pytest.skip("the FHIR server is not here; `python -m local.hospital.tools` fetches it into .local/tools")
-    directory, service = tmp_path_factory.mktemp("fhir"), fhir_server()
-    supervisor = Supervisor(directory)
-    try:
-        supervisor.start([service])
-        yield service.url
-    finally:
-        supervisor.stop()
-
-
-@pytest.fixture(scope="module")
 def hospital(start: Start, pacs: Pacs, fhir: str) -> Iterator[Hospital]:
     project, port = f"hospital-{uuid.uuid4().hex[:8]}", free_port()
-    _subscribe(project)
+    subscribe(project)
     settings = {
         "GOOGLE_CLOUD_PROJECT": project,
         "DICOM_DESTINATION": pacs.peer,
@@ -94,7 +75,14 @@ def hospital(start: Start, pacs: Pacs, fhir: str) -> Iterator[Hospital]:
         yield Hospital(gateway, pacs, fhir, port, project, start, settings)
 
 
-def _subscribe(project: str) -> None:
+def publish(project: str, event: SeriesSummarised) -> None:
+    """Publish an answer to a project's topic."""
+    topic = f"projects/{project}/topics/series-summarised"
+    pubsub_v1.PublisherClient().publish(topic, event.to_json(), event=event.TOPIC).result()
+
+
+def subscribe(project: str) -> None:
+    """Make the topic and a subscription for each destination, as Terraform does, with shorter waits."""
     publisher = pubsub_v1.PublisherClient()
     publisher.create_topic(name=f"projects/{project}/topics/series-summarised")
     with pubsub_v1.SubscriberClient() as subscriber:
@@ -109,14 +97,6 @@ def _subscribe(project: str) -> None:
                     ),
                 )
             )
-
-
-@contextmanager
-def hl7_listener(directory: Path, port: int) -> Iterator[None]:
-    with Listener(port, directory) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield
-        server.shutdown()
 
 
 def uid(name: str) -> str:

@@ -55,6 +55,37 @@ def acknowledgement(code: str, of: str) -> bytes:
     return f"\x0bMSH|^~\\&|||||||ACK|1|P|2.5.1\rMSA|{code}|{of}\r\x1c\r".encode()
 
 
+def test_acknowledgement_that_comes_byte_by_byte_is_waited_for(result: Made) -> None:
+    content = acknowledgement("AA", control_id(result.answer))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.recv(65_536)
+                for byte in content:
+                    connection.sendall(bytes([byte]))
+
+        threading.Thread(target=serve, daemon=True).start()
+        hl7.deliver(result, server.getsockname())
+
+
+def test_destination_that_never_answers_is_no_delivery(result: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (dicom, dicomweb, fhir, hl7):
+        monkeypatch.setattr(module, "_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()
+        with pytest.raises(Undelivered):
+            hl7.deliver(result, (host, port))
+        with pytest.raises(Undelivered):
+            fhir.deliver(result, f"http://{host}:{port}")
+        with pytest.raises(Undelivered):
+            dicomweb.deliver(result, f"http://{host}:{port}")
+        with pytest.raises(Undelivered):
+            dicom.deliver(result, Settings.from_environment(), Peer("PACS", host, port))
+
+
 def test_message_that_is_taken_on_is_delivered(result: Made) -> None:
     with interface(acknowledgement("AA", control_id(result.answer))) as address:
         hl7.deliver(result, address)

@@ -209,9 +209,12 @@ def current_basis() -> str | None:
 
 
 def run_until_a_new_write(spark: SparkSession, manifest: str, died: set[str]) -> bool:
-    """Run the job, whose driver dies at the first write that it did not die at before; says if the job was finished."""
+    """Run the job, whose driver dies at the first write that it did not die at before; says if the job was finished.
+
+    `storage.create` writes by `storage.replace`.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((storage, "write"), (storage, "create"), (bigquery, "load")):
+        for module, name in ((storage, "write"), (storage, "replace"), (bigquery, "load")):
             patch.setattr(module, name, dying(getattr(module, name), name, died))
         try:
             preprocess(spark, manifest)

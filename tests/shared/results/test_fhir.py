@@ -1,6 +1,7 @@
 """The FHIR transaction is valid R4, says what the answer says, and can be sent ten times."""
 
 import copy
+from pathlib import Path
 
 import fhirkit
 import pytest
@@ -55,6 +56,13 @@ def test_observation_holds_probability_and_range() -> None:
     observation = resources(transaction(summarised(files), read_header(files[0])))["Observation"]
     assert observation["valueQuantity"]["value"] == 93.0
     assert [part.get("valueQuantity", {}).get("value") for part in observation["component"]] == [88.0, 95.0, None]
+
+
+@pytest.mark.parametrize("folder", ["brainix-epi", "structural-t1"])
+def test_dirty_header_still_gives_a_valid_bundle(data: Path, folder: str) -> None:
+    content = min((data / "dicom" / folder).iterdir()).read_bytes()
+    bundle = transaction(summarised([content]), read_header(content))
+    assert [fhirkit.validate(entry["resource"]) for entry in bundle["entry"]] == [[], [], [], []]
 
 
 def test_empty_header_still_gives_a_valid_bundle() -> None:

@@ -1,5 +1,7 @@
 """The HL7 message is valid, and no value from a header can break out of its field."""
 
+from pathlib import Path
+
 import pytest
 from hl7apy.parser import parse_message
 from hypothesis import given
@@ -47,6 +49,14 @@ def test_no_value_breaks_out_of_its_field(value: str) -> None:
     assert segments[2].count("|") == 25
     assert "\x0b" not in message
     assert "\x1c" not in message
+
+
+@pytest.mark.parametrize("folder", ["brainix-epi", "structural-t1"])
+def test_dirty_header_still_gives_a_valid_message(data: Path, folder: str) -> None:
+    content = min((data / "dicom" / folder).iterdir()).read_bytes()
+    assert parse_message(
+        observation_message(summarised([content]), read_header(content)), validation_level=1
+    ).validate()
 
 
 @given(st.text())

@@ -18,7 +18,7 @@ def known() -> Scans:
     return scans(images, label=np.repeat([0, 1], 20), type=[""] * 20 + ["glioma"] * 20)
 
 
-class Killed(Exception):  # noqa: N818 - a fact
+class Killed(Exception):
     """The process ends here."""
 
 

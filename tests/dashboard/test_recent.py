@@ -1,0 +1,34 @@
+"""What was recorded lately is what the views say, and is all that is read."""
+
+from datetime import timedelta
+
+import pytest
+
+from dashboard.queries import recent
+from local.stack.system import Stack
+from local.stack.terraform_config import declared
+from shared.gcp import bigquery
+from tests.dashboard.conftest import NOW, record_prediction, record_scan
+
+
+@pytest.mark.parametrize("table", recent.KEYS)
+def test_a_table_has_the_key_and_the_order_that_terraform_gives_its_view(table: str) -> None:
+    settings = declared()["tables"][table]
+    assert recent.KEYS[table] == (", ".join(settings["key"]), settings["said_at"])
+
+
+@pytest.mark.parametrize("table", ["scans", "predictions"])
+def test_recent_rows_are_those_of_the_view_whatever_was_delivered_twice(system: Stack, source: str, table: str) -> None:
+    scan_ids = [record_scan(source, place, 0.4) for place in range(2)]
+    record_prediction(scan_ids[0], 0.9, (NOW + timedelta(hours=1)).isoformat())
+    sql = "SELECT * FROM {} WHERE scan_id IN UNNEST(@scan_ids) ORDER BY scan_id"
+    view = bigquery.query(sql.format(f"`{{dataset}}.{table}`"), scan_ids=scan_ids)
+    assert recent.query(sql.format(f"{{recent {table}}}"), recent.EVER, scan_ids=scan_ids) == view
+    assert len(view) == 2
+
+
+def test_rows_recorded_earlier_are_not_read(system: Stack, source: str) -> None:
+    scan_id = record_scan(source)
+    sql = "SELECT scan_id FROM {recent scans} WHERE scan_id = @scan_id"
+    assert len(recent.query(sql, recent.back(timedelta(days=1)), scan_id=scan_id)) == 1
+    assert recent.query(sql, NOW + timedelta(days=1), scan_id=scan_id) == []
