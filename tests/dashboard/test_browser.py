@@ -78,9 +78,6 @@ def test_a_dropped_scan_is_read_and_disagreed_with(page: Page) -> None:
     assert [(row["scan_id"], row["agrees"]) for row in rows] == [(file_id(SAMPLE.read_bytes()), False)]
 
 
-@pytest.mark.xfail(
-    reason="release 20261126-7b670c45 takes the cat for a head (OOD score -0.83, limit 0.65): open fault"
-)
 def test_a_sample_shows_the_sample_even_after_a_drop_and_can_be_taken_along(page: Page) -> None:
     drop(page, "cat.jpg", (SAMPLE.parent / "cat.jpg").read_bytes())
     expect(page.get_by_role("heading", name="Not a brain MRI")).to_be_visible()
