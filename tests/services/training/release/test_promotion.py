@@ -19,6 +19,8 @@ from shared.gcp import bigquery, storage
 from shared.ml.model import Card
 from tests.support.training_scans import head, prepared, scans
 
+ACCEPTS_DRAWINGS = 1e9
+"""A limit under which drawn heads, which are unlike any real one, are not refused."""
 RELEASE = Path(__file__).parents[4] / "services" / "inference" / "release"
 
 
@@ -94,7 +96,8 @@ def release(tmp_path):
     def write(version: str, **changed: object) -> Path:
         folder = tmp_path / version
         shutil.copytree(RELEASE, folder)
-        card = dataclasses.replace(Card.from_json((RELEASE / "card.json").read_bytes()), version=version, **changed)
+        known = Card.from_json((RELEASE / "card.json").read_bytes())
+        card = dataclasses.replace(known, version=version, **{"ood_limit": ACCEPTS_DRAWINGS} | changed)
         (folder / "card.json").write_bytes(card.to_json())
         return folder
 
