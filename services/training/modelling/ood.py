@@ -76,9 +76,16 @@ FITTED = Path(__file__).with_name("ood_classifier.npz")
 def read_fitted(path: Path = FITTED) -> tuple[OODClassifier, float]:
     """Return the classifier and limit that `write_fitted` wrote."""
     with np.load(path) as content:
-        limit = float(content["limit"])
-        parts = {name: content[name] for name in content.files if name != "limit"}
-    return OODClassifier(**{name: part if part.ndim else float(part) for name, part in parts.items()}), limit
+        classifier = OODClassifier(
+            middle=content["middle"],
+            scale=content["scale"],
+            weights=content["weights"],
+            axes=content["axes"],
+            offset=float(content["offset"]),
+            distance_scale=float(content["distance_scale"]),
+            distance_offset=float(content["distance_offset"]),
+        )
+        return classifier, float(content["limit"])
 
 
 def write_fitted(classifier: OODClassifier, accepted_to: float, path: Path) -> None:
