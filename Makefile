@@ -112,6 +112,10 @@ bench-text: $(UV) ## Measure what text burnt into scans is found: DATA=folder of
 	$(call folder,make bench-text DATA=folder)
 	@$(RUN) --group dev python -m tests.benchmarks.burnt_in_text --data "$(DATA)" $(if $(RUNS),--annotations $(RUNS))
 
+bench-agreement: $(UV) ## Compare readable DICOM and TIFF with dcmtk, GDCM and SimpleITK: [DATA=folder of DICOM files]
+	@$(RUN) --group dev python -m local.hospital.tools
+	@$(RUN) --group dev --group references python -m tests.benchmarks.imaging_agreement $(if $(DATA),"$(DATA)")
+
 bench-imaging: $(UV) ## Decode damaged files by the thousand: 150,000 of them, for hours; a later run goes on
 	@$(RUN) --group dev python -m tests.benchmarks.imaging_fuzz
 

@@ -83,11 +83,16 @@ def orthanc(directory: Path, dicom_port: int, modalities: dict[str, list[str | i
     }
     file = directory / "orthanc.json"
     file.write_text(json.dumps(configuration, indent=2))
+    command = [str(ORTHANC / "usr/sbin/Orthanc"), str(file)]
+    return Service(name="pacs", command=command, port=http_port, environment=unpacked_environment(), health="/system")
+
+
+def unpacked_environment() -> dict[str, str]:
+    """Return the environment in which Orthanc and dcmtk's programs find the libraries that were unpacked with them."""
     libraries = sorted({str(path.parent) for path in ORTHANC.rglob("*.so*")})
     dictionaries = [str(path) for path in ORTHANC.rglob("*.dic") if path.name in {"dicom.dic", "private.dic"}]
     own = {"LD_LIBRARY_PATH": os.pathsep.join(libraries), "DCMDICTPATH": os.pathsep.join(sorted(dictionaries))}
-    command = [str(ORTHANC / "usr/sbin/Orthanc"), str(file)]
-    return Service(name="pacs", command=command, port=http_port, environment=os.environ | own, health="/system")
+    return os.environ | own
 
 
 def fhir_server() -> Service:

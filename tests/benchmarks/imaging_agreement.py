@@ -1,13 +1,12 @@
 """Compare readable DICOM and TIFF with two other readers.
 
-dcm2pnm of dcmtk (DCMTK names its folder) draws DICOM, or what GDCM has decompressed of it, if there is a window or
-8 bits; SimpleITK's modality values go through the formula of the window, or between the percentiles, as TIFF does.
-python-gdcm and SimpleITK are not among the project's packages.
+dcm2pnm of dcmtk, unpacked by local.hospital.tools, draws DICOM, or what GDCM has decompressed of it, if there is a
+window or 8 bits; SimpleITK's values go through the formula of the window, or between the percentiles, as TIFF does.
+python-gdcm and SimpleITK come with the group `references`; `make bench-agreement` brings all three.
 """
 
 import argparse
 import io
-import os
 import subprocess
 import tempfile
 import warnings
@@ -23,13 +22,15 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_files
 
+from local.hospital import tools
+from local.hospital.counterparts import unpacked_environment
 from shared.errors import RejectedScan
 from shared.imaging.decoding import decode
 from shared.imaging.dicom_values import numbers
 from shared.imaging.geometry import aspect_of, square_pixels
 from tests.shared.imaging.drawn import DEEP, GREY, RGB, dicom
 
-DCMTK = os.environ.get("DCMTK", "")
+DCM2PNM = tools.ORTHANC / "usr" / "bin" / "dcm2pnm"
 warnings.filterwarnings("ignore")
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -87,8 +88,8 @@ def by_dcmtk(file: Path, folder: Path, how: Dataset) -> np.ndarray | None:
 def _drawn(source: Path, folder: Path, window: list[str]) -> np.ndarray | None:
     drawn = folder / "drawn.pnm"
     drawn.unlink(missing_ok=True)
-    command = [Path(DCMTK) / "dcm2pnm", "-q", "-O", "-a", "+F", "1", *window, source, drawn]
-    subprocess.run(command, capture_output=True, check=False)
+    command = [DCM2PNM, "-q", "-O", "-a", "+F", "1", *window, source, drawn]
+    subprocess.run(command, capture_output=True, check=False, env=unpacked_environment())
     return np.asarray(Image.open(drawn)) if drawn.exists() else None
 
 
