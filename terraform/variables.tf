@@ -300,6 +300,11 @@ variable "repository" {
   description = "GitHub repository whose pull requests are tested and whose main branch is deployed, once connected to Cloud Build; none where null."
   type        = object({ owner = string, name = string })
   default     = null
+
+  validation {
+    condition     = var.repository == null || can(regex("^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", "${var.repository.owner}/${var.repository.name}"))
+    error_message = "Give owner and name as GitHub spells them, for example { owner = \"someone\", name = \"scanflow\" }."
+  }
 }
 
 variable "burnt_in_text" {
@@ -317,4 +322,9 @@ variable "series_quiet_seconds" {
   description = "Seconds after which a series that nothing arrives for any more is summarised."
   type        = number
   default     = 30
+
+  validation {
+    condition     = var.series_quiet_seconds >= 1 && var.series_quiet_seconds <= 600
+    error_message = "Give 1 to 600 seconds: after ten minutes a series is summarised in any case."
+  }
 }

@@ -37,6 +37,9 @@ run "a_value_of_another_form_is_refused" {
     perimeter_members        = ["group:a@example.org"]
     images                   = { inference = "inference:latest", dashboard = "dashboard:latest", preprocessing = "preprocessing:latest", training = "training:latest" }
     training_gpu             = true
+    repository               = { owner = "some one", name = "a/b" }
+    burnt_in_text            = "loud"
+    series_quiet_seconds     = 0
   }
 
   expect_failures = [
@@ -59,5 +62,8 @@ run "a_value_of_another_form_is_refused" {
     var.access_policy,
     var.perimeter_members,
     var.images,
+    var.repository,
+    var.burnt_in_text,
+    var.series_quiet_seconds,
   ]
 }
