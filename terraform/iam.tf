@@ -78,7 +78,7 @@ locals {
   }
 
   # accounts that turn Study and Series Instance UIDs into pseudonyms
-  pseudonym_makers = ["validate_scan", "gateway"]
+  pseudonym_makers = ["validate_scan", "gateway", "dashboard"]
 
   # accounts that call the inference service
   inference_callers = ["score_scan", "dashboard", "deployer", "gateway"]

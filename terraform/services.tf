@@ -189,6 +189,17 @@ resource "google_cloud_run_v2_service" "dashboard" {
         }
       }
 
+      # For a reader who looks for a study by its UID, which is hashed in the session and kept nowhere.
+      env {
+        name = "PSEUDONYM_KEY"
+        value_source {
+          secret_key_ref {
+            secret  = "pseudonym-key"
+            version = "latest"
+          }
+        }
+      }
+
       startup_probe {
         http_get {
           path = "/_stcore/health"
@@ -207,7 +218,7 @@ resource "google_cloud_run_v2_service" "dashboard" {
     }
   }
 
-  depends_on = [time_sleep.apis]
+  depends_on = [time_sleep.apis, google_secret_manager_secret_iam_member.pseudonym_key]
 }
 
 resource "google_cloud_run_v2_service_iam_member" "iap" {

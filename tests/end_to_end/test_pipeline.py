@@ -153,7 +153,7 @@ def test_every_malformed_file_is_quarantined_at_once_and_nothing_falls_over(stac
 def test_every_real_dicom_file_is_accepted(stack: Stack, data: Path) -> None:
     files = sorted((data / "dicom").rglob("*.dcm"))
     outcomes = demo.run([Upload("DICOM", f"Unlabelled/{path.name}", Label.UNLABELLED, path) for path in files], QUIET)
-    assert len(outcomes) == 22
+    assert len(outcomes) == len(files) >= 22
     assert all(outcome.is_complete and outcome.scans for outcome in outcomes)
 
 

@@ -197,7 +197,9 @@ def _dockerfile(name: str) -> str:
 
 def _service_environment(name: str) -> set[str]:
     kind = "google_cloud_run_v2_job" if name == "training" else "google_cloud_run_v2_service"
-    return set(re.findall(r"'([A-Z_]+)': '\$\{(?:var|local)\.", str(_resources(kind)[name])))
+    resource = str(_resources(kind)[name])
+    secrets = re.findall(r"""'name': '"?([A-Z_]+)"?', 'value_source'""", resource)
+    return {*re.findall(r"'([A-Z_]+)': '\$\{(?:var|local)\.", resource), *secrets}
 
 
 def _dead_letter_topics() -> set[str]:

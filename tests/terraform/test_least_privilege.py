@@ -17,6 +17,7 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "stat"): {"storage.objects.get"},
     ("storage", "read_range"): {"storage.objects.get"},
     ("storage", "objects"): {"storage.objects.list"},
+    ("storage", "check_bucket"): {"storage.objects.list"},
     ("storage", "fingerprint"): set(),  # of what was listed
     ("storage", "notification"): set(),
     ("storage", "create"): {"storage.objects.create", "storage.objects.delete"},
@@ -48,7 +49,7 @@ CALLS: dict[tuple[str, str], Permissions] = {
 
 NEEDS: dict[str, dict[str, Permissions]] = {
     "validate_scan": {
-        "bucket uploads": {"storage.objects.get"},
+        "bucket uploads": {"storage.objects.get", "storage.objects.list"},
         "bucket scans": {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
         "bucket quarantine": {"storage.objects.create", "storage.objects.delete"},
         "topic scan-accepted": {"pubsub.topics.publish"},
