@@ -137,6 +137,13 @@ resource "google_project_iam_custom_role" "batch_submitter" {
   depends_on  = [time_sleep.apis]
 }
 
+resource "google_project_iam_custom_role" "build_submitter" {
+  role_id     = "scanflowBuildSubmitter"
+  title       = "Submits builds and asks after them, changes no trigger"
+  permissions = ["cloudbuild.builds.create", "cloudbuild.builds.get", "cloudbuild.builds.list"]
+  depends_on  = [time_sleep.apis]
+}
+
 resource "google_storage_bucket_iam_member" "accounts" {
   for_each = merge([
     for account, buckets in local.bucket_access : merge([
@@ -403,7 +410,6 @@ resource "google_project_iam_member" "function_builder_sources" {
 resource "google_project_iam_member" "deployer" {
   for_each = toset([
     "roles/browser",
-    "roles/cloudbuild.builds.editor",
     "roles/cloudfunctions.developer",
     "roles/logging.logWriter",
     "roles/ondemandscanning.admin",
@@ -413,6 +419,13 @@ resource "google_project_iam_member" "deployer" {
 
   project = var.project
   role    = each.value
+  member  = local.members["deployer"]
+}
+
+# It builds images by a build of its own, as image_builder (terraform/images.yaml).
+resource "google_project_iam_member" "deployer_builds" {
+  project = var.project
+  role    = google_project_iam_custom_role.build_submitter.id
   member  = local.members["deployer"]
 }
 
