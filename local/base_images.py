@@ -1,9 +1,9 @@
-"""Pin base images and builders by their digests: `python -m local.base_images` asks their registries and writes each
-`name:tag` as `name:tag@sha256:...`; with `--check` it names what is not pinned and fails.
+"""Pin base images and builders by their digests: ask their registries, and write `name:tag` as `name:tag@sha256:...`.
 
 The digest is that of the image's index, which names one image a platform.
 """
 
+import argparse
 import re
 import sys
 from collections.abc import Callable
@@ -27,13 +27,20 @@ _TIMEOUT_S = 30
 
 def main() -> int:
     """Run the command and return its exit status."""
-    if sys.argv[1:] == ["--check"]:
+    parser = argparse.ArgumentParser(prog="python -m local.base_images", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="ask nobody; name what is not pinned, and fail")
+    if parser.parse_args().check:
         loose = sorted({image for file in files(ROOT) for image in unpinned(file.read_text())})
         if loose:
             print("Not pinned by a digest:", *loose, "\nRun `make pin` and commit what it writes.")
         return 1 if loose else 0
-    for file in files(ROOT):
-        file.write_text(pinned(file.read_text(), digest))
+    try:
+        texts = {file: pinned(file.read_text(), digest) for file in files(ROOT)}
+    except requests.RequestException as problem:
+        print(f"No digest was written: a registry did not answer as it should. Are you online? ({problem})")
+        return 1
+    for file, text in texts.items():
+        file.write_text(text)
     return 0
 
 

@@ -260,8 +260,8 @@ def test_an_empty_folder_is_told(tmp_path, capsys):
 
 
 def test_an_interrupted_upload_goes_on_where_it_stopped(bucket, server, tmp_path):
-    for seed in range(240):
-        scan(tmp_path / f"glioma/{seed}.jpg", seed, side=96)
+    for seed in range(250):
+        scan(tmp_path / f"glioma/{seed}.jpg", seed, side=600)
     command = [sys.executable, "-m", "services.upload", str(tmp_path), "--bucket", BUCKET]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ)
     wait_until(lambda: len(objects(bucket)) > 10)
@@ -270,12 +270,12 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(bucket, server, tmp_path
     assert process.returncode == 130
     assert "goes on from here" in said
     arrived = {name: blob.generation for name, blob in objects(bucket).items()}
-    assert 10 < len(arrived) < 240
+    assert 10 < len(arrived) < 250
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{len(arrived)} there already" in done.stdout
     assert arrived.items() <= {name: blob.generation for name, blob in objects(bucket).items()}.items()
-    assert len(objects(bucket)) == 240
+    assert len(objects(bucket)) == 250
 
 
 def test_real_scans_arrive(bucket, data, tmp_path):
