@@ -16,9 +16,9 @@ from local.hospital import study
 from local.hospital.counterparts import Hospital, hospital
 from local.hospital.tools import Unavailable, fetch, missing
 from local.hospital.visit import Visit
-from local.stack.processes import StackError, Supervisor, free_port
+from local.stack.processes import StackError, free_port
 from local.stack.signals import interrupted, stop_on_signals
-from local.stack.system import Stack, running
+from local.stack.system import Stack, running, supervised
 from local.stack.terraform_config import ROOT
 
 DIRECTORY = ROOT / ".local"
@@ -71,17 +71,10 @@ def beside_a_hospital(directory: Path = DIRECTORY) -> Iterator[tuple[Stack, Hosp
     os.environ |= {"DICOM_AE_TITLE": _GATEWAY_TITLE, "SERIES_QUIET_SECONDS": _QUIET_SECONDS}
     systems = hospital(directory / "hospital", _GATEWAY_TITLE, int(os.environ["DICOM_PORT"]))
     os.environ |= systems.gateway_environment()
-    supervisor = Supervisor(directory / "hospital")
-    try:
+    with supervised(directory / "hospital") as supervisor:
         supervisor.start(systems.services)
         with running(directory) as stack, ticking(stack.url("summarise_series")):
             yield stack, systems
-    finally:
-        try:
-            interrupted()
-            supervisor.stop()
-        finally:  # a signal's exception may have cut it short
-            supervisor.stop()
 
 
 @contextmanager

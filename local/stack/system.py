@@ -68,16 +68,22 @@ def running(directory: Path, options: Options = _PLAIN) -> Iterator[Stack]:
     The stand-ins' addresses are put into this process's environment, where the official clients look for them, and
     every address into `endpoints.json`.
     """
-    with locked(directory):
-        supervisor = Supervisor(directory)
+    with locked(directory), supervised(directory) as supervisor:
+        yield _started(supervisor, directory, options)
+
+
+@contextmanager
+def supervised(directory: Path) -> Iterator[Supervisor]:
+    """Yield a supervisor, and end what it started on leaving, at whatever moment a signal comes."""
+    supervisor = Supervisor(directory)
+    try:
+        yield supervisor
+    finally:
         try:
-            yield _started(supervisor, directory, options)
-        finally:
-            try:
-                interrupted()
-                supervisor.stop()
-            finally:  # a signal's exception may have cut it short
-                supervisor.stop()
+            interrupted()
+            supervisor.stop()
+        finally:  # a signal's exception may have cut it short
+            supervisor.stop()
 
 
 def _started(supervisor: Supervisor, directory: Path, options: Options) -> Stack:
