@@ -260,13 +260,13 @@ def limit(examples: Examples, known: Units) -> float:
     return float(max(found))
 
 
-def judge(examples: Examples, known: Units) -> dict[str, dict[str, float]]:
+def judge(examples: Examples, known: Units, accepted: float) -> dict[str, dict[str, float]]:
     """Return, for each kind of image, what is refused of it when neither it nor a source of heads was learnt.
 
-    `auroc` and `refused` are means over the sources left out; `refused_if_learnt` has the kind learnt and a third of
-    its images left out at a time. Of each source: the share of its heads refused when it is left out.
+    `accepted` is their `limit`. `auroc` and `refused` are means over the sources left out; `refused_if_learnt` has the
+    kind learnt and a third of its images left out at a time. Of each source: the share of its heads refused when it is
+    left out.
     """
-    accepted = limit(examples, known)
     found: dict[str, dict[str, float]] = {}
     for source in np.unique(examples.sources):
         scores = _scores(fit(examples, known, without_source=source), examples.heads[examples.sources == source])

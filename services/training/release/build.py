@@ -65,8 +65,9 @@ def refusal(experiment: Experiment, data: str) -> tuple[ood.OODClassifier, float
     sources = experiment.scans.table["source"].to_numpy(str)[seen]
     examples = ood.read_examples(experiment.scans.images[seen], sources, real, np.random.default_rng(SEED))
     known = ood.units(examples)
-    (experiment.folder / REFUSAL_FILE).write_text(json.dumps(ood.judge(examples, known), indent=1))
-    return ood.fit(examples, known), ood.limit(examples, known)
+    limit = ood.limit(examples, known)
+    (experiment.folder / REFUSAL_FILE).write_text(json.dumps(ood.judge(examples, known, limit), indent=1))
+    return ood.fit(examples, known), limit
 
 
 def probabilities(release: Release, logits: np.ndarray) -> np.ndarray:
