@@ -25,12 +25,17 @@ def kill(gateway: Gateway) -> None:
     gateway.server.process.wait()
 
 
-def test_connection_that_ends_inside_an_object_leaves_nothing_half(gateway: Gateway) -> None:
-    datasets = instances("half")[:3]
-    sender = Sender(gateway.dicom_port, datasets[0])
+def send_one_and_a_half(sender: Sender, datasets: list) -> None:
+    """Store the first object, and send half of the second."""
     assert sender.store(message(datasets[0], 1, sender.pdu_bytes)) == SUCCESS
     whole = message(datasets[1], 2, sender.pdu_bytes)
     sender.send(whole[: len(whole) // 2])
+
+
+def test_connection_that_ends_inside_an_object_leaves_nothing_half(gateway: Gateway) -> None:
+    datasets = instances("half")[:3]
+    sender = Sender(gateway.dicom_port, datasets[0])
+    send_one_and_a_half(sender, datasets)
     sender.abort()
     assert send(gateway, datasets) == [SUCCESS] * 3
     assert len(gateway.names("half")) == 3
@@ -40,9 +45,7 @@ def test_gateway_killed_inside_an_object_has_lost_nothing_acknowledged(start: St
     datasets = instances("inside")[:3]
     with start(gateway.bucket) as victim:
         sender = Sender(victim.dicom_port, datasets[0])
-        assert sender.store(message(datasets[0], 1, sender.pdu_bytes)) == SUCCESS
-        whole = message(datasets[1], 2, sender.pdu_bytes)
-        sender.send(whole[: len(whole) // 2])
+        send_one_and_a_half(sender, datasets)
         kill(victim)
     assert len(gateway.names("inside")) == 1
     assert send(gateway, datasets) == [SUCCESS] * 3
