@@ -10,20 +10,29 @@ from time import perf_counter
 
 import numpy as np
 
+from services.inference.challenger import Answer, Challenger, answering
 from services.inference.explanation import explain
 from services.inference.metrics import PREDICTIONS, STAGES
 from services.inference.served_models import ServedModels
 from services.inference.settings import Settings
-from services.inference.worker_pool import WorkerPool
+from services.inference.worker_pool import Overloaded, WorkerPool
 from shared.imaging.decoding import decode_scan
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import Model, Prediction
-from shared.ml.prediction import PredictedClass, PredictionResponse
-from shared.scan import MAX_BYTES, file_id, scan_id
+from shared.ml.prediction import PredictedClass, PredictionResponse, Role
+from shared.scan import MAX_BYTES, file_id, file_id_of, scan_id
 
 _SCAN_OBJECT = re.compile(r"(?:[A-Za-z-]+/)?([0-9a-f]{64}(?:-\d{4,})?)\.(?:png|jpg|jpeg)")
 
+_LOOK_S = 1.0
+"""How soon the pointer drops a challenger that was withdrawn here."""
+
 logger = logging.getLogger(__name__)
+
+
+Run = Callable[[np.ndarray], Answer]
+Choice = Callable[[str], Run]
+"""What answers the scans of a file, from the file's id."""
 
 
 class BucketNotAllowed(Exception):
@@ -60,6 +69,9 @@ class PredictionResult:
     prediction: Prediction
     model: Model
     timings_ms: dict[str, float] = field(default_factory=dict)
+    role: Role = "champion"
+    challenger_version: str | None = None
+    """Release that would answer this page in shadow."""
 
     @property
     def predicted_class(self) -> PredictedClass:
@@ -78,6 +90,8 @@ class PredictionResult:
             ood_score=self.prediction.ood_score,
             model_version=self.model.card.version,
             timings_ms=self.timings_ms,
+            role=self.role,
+            challenger_version=self.challenger_version,
             uncertain=reason is not None,
             uncertain_reason=reason,
             heat_map=explain(self.page, self.prediction.heat_map) if with_heat_map else None,
@@ -90,7 +104,7 @@ class Predictor:
 
     def __init__(self, settings: Settings) -> None:
         """Nothing is loaded before `start`."""
-        self.models = ServedModels(settings.workers)
+        self.models = ServedModels(settings.workers, records=bool(settings.dataset))
         self.pool = WorkerPool(settings.workers, settings.queue_seconds)
         self._settings = settings
         self._following: asyncio.Task[None] | None = None
@@ -107,18 +121,34 @@ class Predictor:
             self._following.cancel()
         self.pool.close()
 
-    async def predict[T](self, file: ScanFile, then: Callable[[PredictionResult], T]) -> list[T]:
+    async def predict[T](self, file: ScanFile, then: Callable[[PredictionResult], T], unit: str = "") -> list[T]:
         """Return what `then` makes, in a worker's thread, of the result for every page of a file, in order.
 
-        Several pages are shared among the workers. Raises RejectedScan, Overloaded, NotReady, and BucketNotAllowed,
-        NoSuchScan or ScansUnavailable for a uri.
+        Several pages are shared among the workers. The champion answers, or the challenger if the file's `unit` (its
+        series; the file itself if empty) is in its share. Raises RejectedScan, Overloaded, NotReady, and
+        BucketNotAllowed, NoSuchScan or ScansUnavailable for a uri.
         """
-        first, others = await self._predict_first(file, self.models.current, then)
+        choose = partial(answering, self.models.current, self.models.challenger)
+        first, others = await self._predict_first(file, lambda name: choose(unit or file_id_of(name)), then)
         return [first, *await self.pool.run_all(others)] if others else [first]
+
+    async def challenge(self, file: ScanFile) -> PredictionResult | None:
+        """Return what the challenger says of a file of one page, having compared it with the champion's answer.
+
+        None if there is no challenger, if it fails, or if no worker is idle. Raises what `predict_page` raises.
+        """
+        challenger, champion = self.models.challenger, self.models.current
+        if challenger is None or not self.pool.is_idle:
+            return None
+        content, known_id = await self._read(file)
+        try:
+            return await self.pool.run_idle(partial(_challenge, content, known_id, champion, challenger))
+        except Overloaded:
+            return None
 
     async def predict_page(self, file: ScanFile, model: Model) -> PredictionResult:
         """Return the result for a file of one page. Raises SeveralPages, and what `predict` raises."""
-        result, others = await self._predict_first(file, model, lambda result: result)
+        result, others = await self._predict_first(file, lambda _: answering(model, None, ""), lambda result: result)
         if others:
             raise SeveralPages
         return result
@@ -128,15 +158,19 @@ class Predictor:
         return await self.pool.run(partial(_predict_tensor, tensor, model))
 
     async def _predict_first[T](
-        self, file: ScanFile, model: Model, then: Callable[[PredictionResult], T]
+        self, file: ScanFile, choose: Choice, then: Callable[[PredictionResult], T]
     ) -> tuple[T, list[Callable[[], T]]]:
         content, known_id = await self._read(file)
-        return await self.pool.run(partial(_predict_first, content, known_id, model, then))
+        return await self.pool.run(partial(_predict_first, content, known_id, choose, then))
 
     async def _follow(self) -> None:
+        following = self._settings.model_poll_seconds
+        due = perf_counter() + following
         while True:
-            await asyncio.sleep(self._settings.model_poll_seconds)
-            await asyncio.to_thread(self.models.refresh)
+            await asyncio.sleep(min(_LOOK_S, following))
+            if self.models.withdrawn or perf_counter() >= due:
+                await asyncio.to_thread(self.models.refresh)
+                due = perf_counter() + following
 
     async def _read(self, file: ScanFile) -> tuple[bytes, str]:
         """Return the file's bytes, and the scan's id if its object's name tells it."""
@@ -164,7 +198,7 @@ def _read_scan(bucket: str, name: str) -> bytes:
 
 
 def _predict_first[T](
-    content: bytes, known_id: str, model: Model, then: Callable[[PredictionResult], T]
+    content: bytes, known_id: str, choose: Choice, then: Callable[[PredictionResult], T]
 ) -> tuple[T, list[Callable[[], T]]]:
     """Decode a file and predict its first page; return that, and the jobs that predict its other pages.
 
@@ -174,21 +208,34 @@ def _predict_first[T](
     pages = decode_scan(content).pages
     seconds = _observed("decode", start) / len(pages)
     whole = known_id or file_id(content)
+    run = choose(whole)
 
     def predict(page: int) -> T:
-        return then(_predict_page(scan_id(whole, page, len(pages)), pages[page], model, seconds))
+        return then(_predict_page(scan_id(whole, page, len(pages)), pages[page], run, seconds))
 
     return predict(0), [partial(predict, page) for page in range(1, len(pages))]
 
 
-def _predict_page(name: str, page: np.ndarray, model: Model, decode_seconds: float) -> PredictionResult:
+def _challenge(content: bytes, known_id: str, champion: Model, challenger: Challenger) -> PredictionResult | None:
+    pages = decode_scan(content).pages
+    if len(pages) > 1:
+        raise SeveralPages
+    answer = challenger.in_shadow(champion, prepare(pages[0]))
+    name = known_id or file_id(content)
+    return PredictionResult(name, pages[0], answer.prediction, answer.model, role=answer.role) if answer else None
+
+
+def _predict_page(name: str, page: np.ndarray, run: Run, decode_seconds: float) -> PredictionResult:
     start = perf_counter()
     tensor = prepare(page)
     prepare_seconds = _observed("prepare", start)
     start = perf_counter()
-    prediction = model.predict(tensor)
+    answer = run(tensor)
     seconds = {"decode": decode_seconds, "prepare": prepare_seconds, "network": _observed("network", start)}
-    return _counted(PredictionResult(name, page, prediction, model, {k: _milliseconds(s) for k, s in seconds.items()}))
+    timings = {stage: _milliseconds(each) for stage, each in seconds.items()}
+    return _counted(
+        PredictionResult(name, page, answer.prediction, answer.model, timings, answer.role, answer.challenger_version)
+    )
 
 
 def _predict_tensor(tensor: np.ndarray, model: Model) -> PredictionResult:

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 
@@ -25,14 +25,32 @@ router = APIRouter(tags=["Scanflow"])
     openapi_extra=ONE_FILE,
 )
 async def predict(
-    request: Request, explain: bool = False, embedding: bool = False
+    request: Request, explain: bool = False, embedding: bool = False, unit: str = ""
 ) -> PredictionResponse | PagePredictions:
     """A file in a form, as the raw body, or named by a `gs://` uri; several pages answer `scans`.
 
-    `explain` adds the heat map, `embedding` the network's pooled features.
+    `explain` adds the heat map, `embedding` the network's pooled features. Files of one `unit`, such as a series, are
+    answered by the same release while a challenger answers a share of the scans.
     """
     respond = partial(PredictionResult.response, with_heat_map=explain, with_embedding=embedding)
-    return answer_of(await predictor_of(request).predict(await file_of(request), respond))
+    return answer_of(await predictor_of(request).predict(await file_of(request), respond, unit))
+
+
+@router.post(
+    "/v1/challenger",
+    summary="Ask the challenger in shadow",
+    response_model=PredictionResponse,
+    response_model_exclude_none=True,
+    responses=PREDICTION_PROBLEMS | {204: {"description": "No challenger, or no idle moment for it"}},
+    openapi_extra=ONE_FILE,
+)
+async def challenge(request: Request) -> Response | PredictionResponse:
+    """What the challenger says of a file of one page; nobody is given this answer.
+
+    To be asked after an answer that names a `challenger_version`. It runs only while a worker is idle.
+    """
+    result = await predictor_of(request).challenge(await file_of(request))
+    return result.response() if result else Response(status_code=204)
 
 
 @router.post(
