@@ -103,6 +103,7 @@ resource "google_cloud_run_v2_service" "inference" {
           GOOGLE_CLOUD_PROJECT = var.project
           SCANS_BUCKET         = local.buckets.scans
           MODELS_BUCKET        = local.buckets.models
+          DATASET              = local.dataset
         }
         content {
           name  = env.key

@@ -11,7 +11,7 @@ from services.training import experiment as experiments
 from services.training.evaluation import checks, leaderboard, left_out, measurements, metrics, report
 from services.training.modelling import export, ood
 from services.training.modelling.schedule import Schedule
-from services.training.release import build, promotion
+from services.training.release import build, promotion, rollout
 from services.training.release.drift_reference import drift_reference
 from shared.ml.model import read_release
 from shared.ml.release_files import REFERENCE_FILE, TEST_FILE
@@ -25,7 +25,10 @@ LEADERBOARD = Path("docs/leaderboard.md")
 def main() -> None:
     """Run one command. Each resumes if an earlier run of it was killed."""
     arguments = _parser().parse_args()
-    arguments.command(arguments)
+    try:
+        arguments.command(arguments)
+    except promotion.Refused as refused:
+        raise SystemExit(str(refused)) from refused
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -126,21 +129,38 @@ def _parser() -> argparse.ArgumentParser:
     for command in (one, blocks, page, ranking):
         command.add_argument("--data", required=command is not page, help="folder of labelled scans, or gs://BUCKET")
         command.add_argument("--folder", type=Path, default=FOLDER, help="where the run is kept")
-    up = commands.add_parser("promote", help="put a release into the models bucket, if it meets the promotion criteria")
-    up.add_argument("--release", type=Path, default=FOLDER / "release")
-    up.add_argument("--data", help="folder or gs://BUCKET with the frozen test's scans; default: the last training's")
-    up.set_defaults(command=promote)
-    commands.add_parser("rollback", help="make the previous version current again").set_defaults(
-        command=lambda _: print(promotion.rollback())
+    beside = commands.add_parser("shadow", help="let a release that meets the offline criteria answer in shadow")
+    beside.add_argument("--release", type=Path, default=FOLDER / "release")
+    beside.add_argument(
+        "--data", help="folder or gs://BUCKET with the frozen test's scans; default: the last training's"
     )
+    beside.set_defaults(command=shadow)
+    some = commands.add_parser("canary", help="let the challenger answer a share of the scans, if live scans allow")
+    some.add_argument("--share", type=_share, default=0.05, help="of the scans, between 0 and 1 (default: %(default)s)")
+    some.set_defaults(command=lambda arguments: print(rollout.canary(arguments.share)))
+    up = commands.add_parser("promote", help="make the challenger current after its canary")
+    up.set_defaults(command=lambda _: print(rollout.promote()))
+    back = commands.add_parser("rollback", help="withdraw the challenger; without one, go back to the previous version")
+    back.set_defaults(command=lambda _: print(rollout.rollback()))
     return parser
 
 
-def promote(arguments: argparse.Namespace) -> None:
-    """Promote a release if both graphs, run on the frozen test, say that it is no worse."""
+def shadow(arguments: argparse.Namespace) -> None:
+    """Put a release into shadow if both graphs, run on the frozen test, say that it is no worse."""
     folder = arguments.release.parent
     data = arguments.data or (folder / experiments.DATA_FILE).read_text()
-    print(promotion.promote(arguments.release, *experiments.frozen_scans(data, folder, arguments.release)))
+    print(rollout.shadow(arguments.release, *experiments.frozen_scans(data, folder, arguments.release)))
+
+
+def _share(text: str) -> float:
+    """Return the share that an argument gives. Raises ArgumentTypeError unless it is between 0 and 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share of the scans: give a number between 0 and 1")
+    return share
 
 
 if __name__ == "__main__":

@@ -127,7 +127,8 @@ NEEDS: dict[str, dict[str, Permissions]] = {
     },
     "inference": {
         "bucket scans": {"storage.objects.get"},
-        "bucket models": {"storage.objects.get"},
+        "bucket models": {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
+        "table release_decisions": {"bigquery.tables.updateData"},
     },
     "dashboard": {
         "bucket models": {"storage.objects.get"},
@@ -160,6 +161,8 @@ NEEDS: dict[str, dict[str, Permissions]] = {
             "storage.objects.delete",
         },
         "table release_decisions": {"bigquery.tables.updateData"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
     },
 }
 """For each account whose calls are ours: what it does, and to what."""
@@ -232,6 +235,8 @@ def _grants(account: str) -> dict[str, Permissions]:
     for bucket, rights in local["bucket_access"].get(account, {}).items():
         for right in rights:
             give(f"bucket {bucket}", local["object_roles"][right])
+    if account in local["pointer_writers"]:
+        give("bucket models", _role("google_storage_bucket_iam_member", "pointer_writers"))
     for table in local["table_appends"].get(account, []):
         give(f"table {table}", _role("google_bigquery_table_iam_member", "appends"))
     for table in local["table_loads"].get(account, []):
@@ -327,6 +332,12 @@ def test_reading_rights_never_write():
         for where, granted in _grants(account).items():
             if where.startswith("bucket") and needs[where] <= ROLES["roles/storage.objectViewer"]:
                 assert granted <= ROLES["roles/storage.objectViewer"], f"{account}, {where}"
+
+
+def test_who_writes_the_pointer_writes_nothing_else():
+    condition = _members()["google_storage_bucket_iam_member", "pointer_writers"]["condition"]
+    assert "objects/current.json" in str(condition)
+    assert declared()["bucket_access"]["inference"]["models"] == ["read"]
 
 
 def test_every_account_with_code_is_listed():
