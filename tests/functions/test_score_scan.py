@@ -83,7 +83,9 @@ def test_the_challengers_answer_is_a_row_that_no_view_shows(
     for version in ("old", "new"):
         release(bucket, version)
     point(bucket, "old", challenger="new", share=0)
-    with running(tmp_path / "log", QUEUE_SECONDS="30", MODELS_BUCKET=bucket.name) as server:
+    with running(
+        tmp_path / "log", QUEUE_SECONDS="30", MODELS_BUCKET=bucket.name, SCANS_BUCKET=BUCKETS["scans"]
+    ) as server:
         event = stored_scan(BUCKETS["scans"], encode(healthy_slices()[4], "PNG"))
         monkeypatch.setenv("INFERENCE_URL", server.url)
         assert score_scan(asdict(event), event=event.TOPIC) == 200
