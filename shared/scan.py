@@ -7,6 +7,9 @@ from shared.labels import Label
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
+SYNTHETIC = "synthetic"
+"""Source of the scans that check_pipeline sends: views leave them out, and nobody else may call itself so."""
+
 MAX_BYTES = 64 * 2**20
 """A larger upload is rejected unread, unless it is a volume: the largest uncompressed page is 50 MB in grey."""
 

@@ -32,6 +32,7 @@ locals {
     verify_ingestion    = { uploads = ["read"], scans = ["read"] }
     reconcile           = { uploads = ["read"] }
     check_drift         = { models = ["read"] }
+    check_pipeline      = { uploads = ["read", "create"], models = ["read"] }
     start_preprocessing = { prepared = ["read", "create"] }
     inference           = { scans = ["read"], models = ["read"] }
     dashboard           = { models = ["read"] }
@@ -61,7 +62,7 @@ locals {
   }
 
   # accounts that query the dataset
-  queries = ["verify_ingestion", "reconcile", "summarise_series", "check_drift", "dashboard", "deployer", "training"]
+  queries = ["verify_ingestion", "reconcile", "summarise_series", "check_drift", "check_pipeline", "dashboard", "deployer", "training"]
 
   # accounts that may write the releases' pointer, and no other object: inference takes a challenger out that left its band
   pointer_writers = ["inference"]

@@ -308,6 +308,15 @@ resource "google_storage_bucket_object" "release" {
   deletion_policy = "ABANDON"
 }
 
+# The known files that check_pipeline sends through the bucket.
+resource "google_storage_bucket_object" "synthetic" {
+  for_each = toset(["head.jpg", "lesion.png", "cat.jpg"])
+
+  bucket = google_storage_bucket.this["models"].name
+  name   = "synthetic/${each.value}"
+  source = "${path.module}/../dashboard/samples/${each.value}"
+}
+
 resource "google_storage_bucket_object" "current" {
   bucket     = google_storage_bucket.this["models"].name
   name       = "current.json"

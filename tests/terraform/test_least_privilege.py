@@ -118,6 +118,12 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "dataset": {"bigquery.tables.getData"},
         "project": {"bigquery.jobs.create"},
     },
+    "check_pipeline": {
+        "bucket uploads": {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
+        "bucket models": {"storage.objects.get"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
+    },
     "start_preprocessing": {
         "topic preprocessing-dead-letter": {"pubsub.topics.publish"},
         "bucket prepared": {"storage.objects.list", "storage.objects.create", "storage.objects.delete"},
