@@ -46,7 +46,7 @@ def _reattached(address: str) -> dict[str, object]:
 
 
 Tested = Callable[[str], dict[str, list[dict]]]
-"""Messages of a run of terraform/tests/<file> by type; `test_state` and `test_plan` have what was applied or planned."""
+"""Messages of a run of terraform/tests/<file> by type: `test_state` has what was applied, `test_plan` a plan."""
 
 
 @pytest.fixture(scope="session")
