@@ -3,7 +3,7 @@
 # Of a column below, a view keeps the rows that meet its condition: all that people, statistics, series and training read.
 
 locals {
-  dataset = "scanflow"
+  dataset = "${local.underscored}scanflow"
 
   # Tables that are asked for their last hours every minute: small partitions, and none older than is ever asked for.
   hourly_tables = ["series_slices", "slice_scores"]

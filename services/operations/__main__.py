@@ -5,7 +5,7 @@
 
 Exit status: 0 if nothing is left undone, 1 if something is (or, with --dry, would be announced), 2 for wrong arguments.
 It works on the project that the environment names (GOOGLE_CLOUD_PROJECT and Terraform's own names of buckets and
-dataset), or on the system that `make demo` runs here.
+dataset; NAME_PREFIX where the environment has a prefix), or on the system that `make demo` runs here.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from shared import config
 
 _ENDPOINTS = Path(".local/endpoints.json")
 _LOCAL_PROJECT = "scanflow-local"
@@ -60,9 +62,10 @@ def _settle_environment() -> None:
         hosts = {f"{name.upper()}_EMULATOR_HOST": addresses[name] for name in ("storage", "pubsub", "bigquery")}
         os.environ.update(hosts, GOOGLE_CLOUD_PROJECT=_LOCAL_PROJECT)
     project = os.environ["GOOGLE_CLOUD_PROJECT"]
+    prefix = config.name_prefix()
     for bucket in ("uploads", "scans"):
-        os.environ.setdefault(f"{bucket.upper()}_BUCKET", f"{project}-{bucket}")
-    os.environ.setdefault("DATASET", "scanflow")
+        os.environ.setdefault(f"{bucket.upper()}_BUCKET", f"{project}-{prefix}{bucket}")
+    os.environ.setdefault("DATASET", f"{prefix.replace('-', '_')}scanflow")
 
 
 def _arguments() -> argparse.Namespace:
