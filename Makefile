@@ -17,6 +17,8 @@ SIZES ?=
 RUNS ?=
 SEEDS ?=
 UPLOADS ?=
+PART ?=
+MINUTES ?=
 # $(call folder,usage): stop with status 2 and a sentence unless DATA names a folder (or a bucket, which is not looked at).
 folder = @case "$(DATA)" in \
 	"") echo "Say which folder holds the scans: $(1)"; exit 2;; \
@@ -91,6 +93,10 @@ reconcile: $(UV) ## Announce again what is recorded nowhere, or has no predictio
 
 chaos: $(UV) ## Kill, freeze and cut off everything, then account for every upload: [SEEDS=20] [UPLOADS=200]
 	@$(RUN) --group dev python -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(UPLOADS),--uploads $(UPLOADS))
+
+scale: $(UV) ## Find the knees, the scaling law, a burst, a soak, and simulate the cloud: [PART=name] [DATA=folder] [MINUTES=of the soak]
+	@STREAMLIT_LOGGER_LEVEL=error $(RUN) --group dev python -m tests.benchmarks.scale --draw $(if $(PART),--part $(PART)) $(if $(DATA),--data "$(DATA)") \
+		$(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(UV) ## Measure scans a second and latency from the bucket to the prediction: [DATA=folder]
 	@$(RUN) --group dev python -m tests.benchmarks.pipeline $(if $(DATA),--data "$(DATA)")

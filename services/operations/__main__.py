@@ -5,7 +5,7 @@
 
 Exit status: 0 if nothing is left undone, 1 if something is (or, with --dry, would be announced), 2 for wrong arguments.
 It works on the project that the environment names (GOOGLE_CLOUD_PROJECT and Terraform's own names of buckets and
-dataset), or on the system that `make demo` runs here.
+dataset; NAME_PREFIX where the environment has a prefix), or on the system that `make demo` runs here.
 """
 
 import argparse

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from shared import config
+
 _ENDPOINTS = Path(".local/endpoints.json")
 _LOCAL_PROJECT = "scanflow-local"
 _BUCKETS = ("uploads", "scans", "prepared", "models")
@@ -20,8 +22,8 @@ def settle_environment() -> bool:
         addresses = json.loads(_ENDPOINTS.read_text())
         hosts = {f"{name.upper()}_EMULATOR_HOST": addresses[name] for name in ("storage", "pubsub", "bigquery")}
         os.environ.update(hosts, GOOGLE_CLOUD_PROJECT=_LOCAL_PROJECT)
-    project = os.environ["GOOGLE_CLOUD_PROJECT"]
+    project, prefix = os.environ["GOOGLE_CLOUD_PROJECT"], config.name_prefix()
     for bucket in _BUCKETS:
-        os.environ.setdefault(f"{bucket.upper()}_BUCKET", f"{project}-{bucket}")
-    os.environ.setdefault("DATASET", "scanflow")
+        os.environ.setdefault(f"{bucket.upper()}_BUCKET", f"{project}-{prefix}{bucket}")
+    os.environ.setdefault("DATASET", f"{prefix.replace('-', '_')}scanflow")
     return True

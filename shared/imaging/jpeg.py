@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.errors import Reason, RejectedScan
 
@@ -17,8 +18,7 @@ _SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
 _CODED_END = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # neither a stuffed byte, a fill byte, nor a restart marker
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A marker segment, with the entropy-coded data behind it if it starts a scan."""
 
     marker: int
@@ -26,8 +26,9 @@ class Segment:
     """What follows the marker's length."""
     coded: bytes = b""
 
-    def __bytes__(self) -> bytes:
-        return struct.pack(">BBH", 0xFF, self.marker, len(self.payload) + 2) + self.payload + self.coded
+    def pieces(self) -> tuple[bytes, bytes, bytes]:
+        """Return marker and length, payload and coded data, which together are the segment in the file."""
+        return struct.pack(">BBH", 0xFF, self.marker, len(self.payload) + 2), self.payload, self.coded
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def segments(content: bytes) -> Iterator[Segment]:
 
 def joined(parts: Iterable[Segment]) -> bytes:
     """Return the file of these segments."""
-    return b"\xff\xd8" + b"".join(map(bytes, parts)) + b"\xff\xd9"
+    return b"".join([b"\xff\xd8", *(piece for part in parts for piece in part.pieces()), b"\xff\xd9"])
 
 
 def bare(parts: Iterable[Segment]) -> list[Segment]:

@@ -47,6 +47,7 @@ the next attempt.
 
 _SIGNS_OF_TRUNCATION = (
     "truncated",
+    "not enough image data",
     "premature end",
     "end of file",
     "less than expected",

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import simplejpeg
+from imagecodecs import png_decode
 from PIL import BmpImagePlugin, ExifTags, Image, JpegImagePlugin, PngImagePlugin
 
 from shared.errors import Reason, RejectedScan
@@ -62,6 +63,8 @@ def read_png(content: bytes) -> tuple[Pixels, bytes | None]:
     with decoder_calls():
         if depth == 16:
             page = _deep_png(png.joined(parts, b"IHDR", b"IDAT", b"IEND"))
+        elif plain:
+            page = png_decode(stripped)
         else:
             page = _page(PngImagePlugin.PngImageFile(io.BytesIO(stripped)))
     pixels = upright(square_pixels(page, aspect), orientation)
@@ -113,8 +116,6 @@ def _page(image: Image.Image) -> Pixels:
 
 def _deep_png(content: bytes) -> Pixels:
     """The page of a PNG of 16 bits a channel, which Pillow cuts to 8."""
-    from imagecodecs import png_decode  # noqa: PLC0415 - seldom needed, and slow to load
-
     values = png_decode(content)
     if values.ndim == 2:
         return scaled(values)

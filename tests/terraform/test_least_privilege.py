@@ -27,6 +27,8 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "copy"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
     ("pubsub", "publish"): {"pubsub.topics.publish"},
     ("pubsub", "publish_messages"): {"pubsub.topics.publish"},
+    ("pubsub", "topic_path"): set(),  # names
+    ("pubsub", "subscription_path"): set(),
     ("pubsub", "release"): {"pubsub.subscriptions.consume"},
     ("pubsub", "pull"): {"pubsub.subscriptions.consume"},
     ("subscriptions", "listening"): {"pubsub.subscriptions.consume"},
