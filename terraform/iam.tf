@@ -39,7 +39,7 @@ locals {
     inference           = { scans = ["read"], models = ["read"] }
     dashboard           = { models = ["read"] }
     preprocessing       = { scans = ["read"], models = ["read"], prepared = ["write"] }
-    training            = { prepared = ["read"], models = ["write"] }
+    training            = { prepared = ["read"], models = ["write"], scans = ["read"] }
     function_builder    = { functions = ["read"] }
     gateway             = { uploads = ["read", "create"] }
     deployer            = { uploads = ["create"], functions = ["write"] }

@@ -51,7 +51,7 @@ def check_pipeline(request: flask.Request) -> dict[str, dict[str, str]]:
     cannot be checked.
     """
     sent = [_send(sample) for sample in EXPECTED]
-    answers = _answers(sent, request.args.get("within_s", _WITHIN_S, type=float))
+    answers = _answers(sent, float(request.args.get("within_s", _WITHIN_S)))
     missed = {one.sample: fault for one in sent if (fault := _fault(one, answers.get(one.scan_id)))}
     for one in sent:
         if one.sample not in missed:

@@ -48,6 +48,7 @@ def _record(event: ScanAccepted, answer: dict[str, Any], predicted_at: str) -> N
         "scan_id": event.scan_id,
         "source": event.source,
         "role": answer.get("role", "champion"),
+        "calibration": answer.get("calibration"),
         "uploaded_at": event.uploaded_at,
         "predicted_at": predicted_at,
     }
@@ -97,7 +98,8 @@ def _predict(event: ScanAccepted) -> dict[str, Any]:
 
 def _post(path: str, event: ScanAccepted, timeout_s: float, **parameters: str) -> requests.Response:
     url, body = config.inference_url(), {"uri": f"gs://{event.bucket}/{event.name}"}
-    return _session(url).post(url + path, params=parameters, json=body, timeout=timeout_s)
+    asked = parameters | {"source": event.source}
+    return _session(url).post(url + path, params=asked, json=body, timeout=timeout_s)
 
 
 @cache

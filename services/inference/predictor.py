@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 
@@ -15,6 +15,7 @@ from services.inference.explanation import explain
 from services.inference.metrics import PREDICTIONS, STAGES
 from services.inference.served_models import ServedModels
 from services.inference.settings import Settings
+from services.inference.site_calibrations import OWN, Chosen, SiteCalibrations
 from services.inference.worker_pool import Overloaded, WorkerPool
 from shared.imaging.decoding import decode_scan
 from shared.imaging.preprocessing import prepare
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 Run = Callable[[np.ndarray], Answer]
 Choice = Callable[[str], Run]
 """What answers the scans of a file, from the file's id."""
+Site = Callable[[str], Chosen]
+"""The calibration for the file's source, from the version of the release that answers."""
 
 
 class BucketNotAllowed(Exception):
@@ -57,6 +60,10 @@ class ScanFile:
 
     content: bytes = b""
     uri: str = ""
+    source: str = ""
+    """Where the scan comes from: a commissioned site's own calibration then makes the answer."""
+    unit: str = ""
+    """The series that it is a slice of, all of which one release answers; the file itself if empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +79,23 @@ class PredictionResult:
     role: Role = "champion"
     challenger_version: str | None = None
     """Release that would answer this page in shadow."""
+    chosen: Chosen = OWN
+    """The calibration that made the probability."""
 
     @property
     def predicted_class(self) -> PredictedClass:
-        """The predicted class at the release's threshold."""
-        return self.model.predicted_class(self.prediction)
+        """The predicted class at the release's threshold, or at the site's."""
+        return self.model.predicted_class(self.prediction, self.chosen.calibration)
 
     def response(self, *, with_heat_map: bool = False, with_embedding: bool = False) -> PredictionResponse:
         """Return the answer about this page."""
-        reason = self.model.uncertain_reason(self.prediction)
+        calibration = self.chosen.calibration
+        reason = self.model.uncertain_reason(self.prediction, calibration)
         return PredictionResponse(
             scan_id=self.scan_id,
             prediction=self.predicted_class,
             probability=self.prediction.probability,
-            threshold=self.model.card.threshold,
+            threshold=(calibration or self.model.card).threshold,
             types=self.prediction.types,
             ood_score=self.prediction.ood_score,
             model_version=self.model.card.version,
@@ -94,6 +104,8 @@ class PredictionResult:
             challenger_version=self.challenger_version,
             uncertain=reason is not None,
             uncertain_reason=reason,
+            calibration=self.chosen.name,
+            calibration_note=self.chosen.note,
             heat_map=explain(self.page, self.prediction.heat_map) if with_heat_map else None,
             embedding=self.prediction.embedding.tolist() if with_embedding else None,
         )
@@ -105,6 +117,7 @@ class Predictor:
     def __init__(self, settings: Settings) -> None:
         """Nothing is loaded before `start`."""
         self.models = ServedModels(settings.workers, records=bool(settings.dataset))
+        self.sites = SiteCalibrations()
         self.pool = WorkerPool(settings.workers, settings.queue_seconds)
         self._settings = settings
         self._following: asyncio.Task[None] | None = None
@@ -113,6 +126,7 @@ class Predictor:
         """Load and warm the release, then follow the bucket's pointer. Raises what `ServedModels.load_first` raises."""
         await asyncio.to_thread(self.models.load_first, self._settings)
         if self._settings.models_bucket:
+            await asyncio.to_thread(self.sites.follow)
             self._following = asyncio.create_task(self._follow())
 
     def stop(self) -> None:
@@ -121,15 +135,15 @@ class Predictor:
             self._following.cancel()
         self.pool.close()
 
-    async def predict[T](self, file: ScanFile, then: Callable[[PredictionResult], T], unit: str = "") -> list[T]:
+    async def predict[T](self, file: ScanFile, then: Callable[[PredictionResult], T]) -> list[T]:
         """Return what `then` makes, in a worker's thread, of the result for every page of a file, in order.
 
-        Several pages are shared among the workers. The champion answers, or the challenger if the file's `unit` (its
-        series; the file itself if empty) is in its share. Raises RejectedScan, Overloaded, NotReady, and
+        Several pages are shared among the workers. The champion answers, or the challenger if the file's unit is in
+        its share. Raises RejectedScan, Overloaded, NotReady, and
         BucketNotAllowed, NoSuchScan or ScansUnavailable for a uri.
         """
         choose = partial(answering, self.models.current, self.models.challenger)
-        first, others = await self._predict_first(file, lambda name: choose(unit or file_id_of(name)), then)
+        first, others = await self._predict_first(file, lambda name: choose(file.unit or file_id_of(name)), then)
         return [first, *await self.pool.run_all(others)] if others else [first]
 
     async def challenge(self, file: ScanFile) -> PredictionResult | None:
@@ -141,8 +155,9 @@ class Predictor:
         if challenger is None or not self.pool.is_idle:
             return None
         content, known_id = await self._read(file)
+        site = partial(self.sites.of, file.source)
         try:
-            return await self.pool.run_idle(partial(_challenge, content, known_id, champion, challenger))
+            return await self.pool.run_idle(partial(_challenge, content, known_id, champion, challenger, site))
         except Overloaded:
             return None
 
@@ -161,7 +176,8 @@ class Predictor:
         self, file: ScanFile, choose: Choice, then: Callable[[PredictionResult], T]
     ) -> tuple[T, list[Callable[[], T]]]:
         content, known_id = await self._read(file)
-        return await self.pool.run(partial(_predict_first, content, known_id, choose, then))
+        site = partial(self.sites.of, file.source)
+        return await self.pool.run(partial(_predict_first, content, known_id, choose, site, then))
 
     async def _follow(self) -> None:
         following = self._settings.model_poll_seconds
@@ -170,6 +186,7 @@ class Predictor:
             await asyncio.sleep(min(_LOOK_S, following))
             if self.models.withdrawn or perf_counter() >= due:
                 await asyncio.to_thread(self.models.refresh)
+                await asyncio.to_thread(self.sites.refresh)
                 due = perf_counter() + following
 
     async def _read(self, file: ScanFile) -> tuple[bytes, str]:
@@ -198,7 +215,7 @@ def _read_scan(bucket: str, name: str) -> bytes:
 
 
 def _predict_first[T](
-    content: bytes, known_id: str, choose: Choice, then: Callable[[PredictionResult], T]
+    content: bytes, known_id: str, choose: Choice, site: Site, then: Callable[[PredictionResult], T]
 ) -> tuple[T, list[Callable[[], T]]]:
     """Decode a file and predict its first page; return that, and the jobs that predict its other pages.
 
@@ -211,21 +228,22 @@ def _predict_first[T](
     run = choose(whole)
 
     def predict(page: int) -> T:
-        return then(_predict_page(scan_id(whole, page, len(pages)), pages[page], run, seconds))
+        return then(_predict_page(scan_id(whole, page, len(pages)), pages[page], run, site, seconds))
 
     return predict(0), [partial(predict, page) for page in range(1, len(pages))]
 
 
-def _challenge(content: bytes, known_id: str, champion: Model, challenger: Challenger) -> PredictionResult | None:
+def _challenge(
+    content: bytes, known_id: str, champion: Model, challenger: Challenger, site: Site
+) -> PredictionResult | None:
     pages = decode_scan(content).pages
     if len(pages) > 1:
         raise SeveralPages
     answer = challenger.in_shadow(champion, prepare(pages[0]))
-    name = known_id or file_id(content)
-    return PredictionResult(name, pages[0], answer.prediction, answer.model, role=answer.role) if answer else None
+    return _result(known_id or file_id(content), pages[0], answer, site, {}) if answer else None
 
 
-def _predict_page(name: str, page: np.ndarray, run: Run, decode_seconds: float) -> PredictionResult:
+def _predict_page(name: str, page: np.ndarray, run: Run, site: Site, decode_seconds: float) -> PredictionResult:
     start = perf_counter()
     tensor = prepare(page)
     prepare_seconds = _observed("prepare", start)
@@ -233,8 +251,16 @@ def _predict_page(name: str, page: np.ndarray, run: Run, decode_seconds: float) 
     answer = run(tensor)
     seconds = {"decode": decode_seconds, "prepare": prepare_seconds, "network": _observed("network", start)}
     timings = {stage: _milliseconds(each) for stage, each in seconds.items()}
-    return _counted(
-        PredictionResult(name, page, answer.prediction, answer.model, timings, answer.role, answer.challenger_version)
+    return _counted(_result(name, page, answer, site, timings))
+
+
+def _result(name: str, page: np.ndarray, answer: Answer, site: Site, timings_ms: dict[str, float]) -> PredictionResult:
+    """Return the result of a page, its probability calibrated for the site if the answering release has that."""
+    chosen, prediction = site(answer.model.card.version), answer.prediction
+    if chosen.calibration:
+        prediction = replace(prediction, probability=chosen.calibration.probability(prediction.probability))
+    return PredictionResult(
+        name, page, prediction, answer.model, timings_ms, answer.role, answer.challenger_version, chosen
     )
 
 

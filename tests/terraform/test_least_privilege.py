@@ -135,7 +135,12 @@ NEEDS: dict[str, dict[str, Permissions]] = {
     },
     "inference": {
         "bucket scans": {"storage.objects.get"},
-        "bucket models": {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
+        "bucket models": {
+            "storage.objects.get",
+            "storage.objects.list",
+            "storage.objects.create",
+            "storage.objects.delete",
+        },
         "table release_decisions": {"bigquery.tables.updateData"},
     },
     "dashboard": {
@@ -161,6 +166,9 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "project": {"bigquery.jobs.create", "dataproc.agents.create"},
     },
     "training": {
+        "bucket scans": {"storage.objects.get"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
         "bucket prepared": {"storage.objects.get", "storage.objects.list"},
         "bucket models": {
             "storage.objects.get",
@@ -169,8 +177,6 @@ NEEDS: dict[str, dict[str, Permissions]] = {
             "storage.objects.delete",
         },
         "table release_decisions": {"bigquery.tables.updateData"},
-        "dataset": {"bigquery.tables.getData"},
-        "project": {"bigquery.jobs.create"},
     },
 }
 """For each account whose calls are ours: what it does, and to what."""

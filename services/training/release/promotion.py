@@ -14,7 +14,7 @@ from services.training.evaluation.metrics import Figures
 from shared.gcp.registry import RELEASES, Pointer, add_version, read_file, read_pointer
 from shared.gcp.storage import MissingObject
 from shared.ml.model import FAILURES, Card, Model, ModelMismatch, read_release
-from shared.ml.release_files import CARD_FILE, GRAPH_FILE, RELEASE_FILES, TEST_FILE
+from shared.ml.release_files import CARD_FILE, GRAPH_FILE, LEARNT_FILE, RELEASE_FILES, TEST_FILE
 
 DECISION_FILE = "decision.json"
 
@@ -164,7 +164,8 @@ def judged(folder: Path, scans: Scans, groups: np.ndarray) -> Decision:
     version, anchor = model.card.version, _anchor(pointer)
     decision = decide(candidate, measure(anchor, scans, groups) if anchor else None)
     report = {f"report/{path.name}": path.read_bytes() for path in _report_of(version)}
-    files = {name: (folder / name).read_bytes() for name in RELEASE_FILES}
+    named = [*RELEASE_FILES, *([LEARNT_FILE] if (folder / LEARNT_FILE).exists() else [])]
+    files = {name: (folder / name).read_bytes() for name in named}
     add_version(RELEASES, version, files | report | {DECISION_FILE: json.dumps(asdict(decision)).encode()})
     return decision
 
