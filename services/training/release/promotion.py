@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from services.training.data import ood_images
 from services.training.data.scans import Scans
@@ -91,7 +92,7 @@ def figures(predictions: pd.DataFrame) -> Figures:
         "sensitivity": float(np.mean(called[tumour] == "Cancer")),
         "specificity": float(np.mean(called[~tumour] == "Non-Cancer")),
         "brain_mri_accepted": float(np.mean(called != "Not a brain MRI")),
-        "auc_roc": metrics.figures(label, probability, 0.5)["auc_roc"] if both else float("nan"),
+        "auc_roc": float(roc_auc_score(label, probability)) if both else float("nan"),
         # Both classes alike: as many of each would be measured on another day.
         "log_likelihood": float((likelihood[tumour].mean() + likelihood[~tumour].mean()) / 2),
         "type_accuracy": float(right[known].mean()) if known.any() else 1.0,

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from local.stack.provision import RELEASE
+from services.training.data import ood_images
+from services.training.data.ood_images import to_test
 from services.training.data.scans import Scans
 from services.training.release import live_scans, promotion, rollout
 from services.training.release.promotion import Refused
@@ -40,6 +42,7 @@ def candidate(stack, monkeypatch, tmp_path, few) -> Write:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(promotion, "FLOORS", {})  # drawn heads are no test of a real graph
     monkeypatch.setattr(live_scans, "FEWEST_SCANS", 4)
+    monkeypatch.setattr(ood_images, "to_test", lambda heads, _count, rng: to_test(heads, 1, rng))
 
     def write(version: str, **changed: object) -> tuple[Path, Scans, np.ndarray]:
         folder = tmp_path / version
