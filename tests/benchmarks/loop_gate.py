@@ -94,12 +94,13 @@ def _tried(candidate: Candidate, world: World) -> tuple[str, str]:
     """Return where a candidate stopped, or `promoted`, and why."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        stage, reasons = _stages(candidate_folder(candidate, RELEASE, Path(folder) / "release"), world)
+        stage, reasons = stages(candidate_folder(candidate, RELEASE, Path(folder) / "release"), world)
     print(f"{candidate.name}: {stage}, {time.monotonic() - start:.0f} s", flush=True)
     return stage, " ".join(reasons)[:160]
 
 
-def _stages(folder: Path, world: World) -> tuple[str, list[str]]:
+def stages(folder: Path, world: World) -> tuple[str, list[str]]:
+    """Return where a release in a folder stops (`offline`, `shadow`, `canary`), or `promoted`, and the reasons."""
     try:
         model = read_release(folder)
         offline = promotion.measure(model, world.test, world.groups)

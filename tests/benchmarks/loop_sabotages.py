@@ -71,7 +71,7 @@ def sabotages(learnt: Learnt, site: str) -> list[Candidate]:
     }
     files = {"a file that ends too early": _truncated, "a file with one bit turned": _bit_turned}
     return [
-        *(Candidate(name, partial(_with_graph, change=change)) for name, change in graphs.items()),
+        *(Candidate(name, partial(with_graph, change=change)) for name, change in graphs.items()),
         *(Candidate(name, partial(_with_card, changes=changes)) for name, changes in cards.items()),
         *(Candidate(name, write) for name, write in files.items()),
     ]
@@ -81,7 +81,7 @@ def honest(learnt: Learnt) -> list[Candidate]:
     """Return candidates that nothing is wrong with: a gate that keeps everything back would keep these back too."""
     return [
         Candidate("the same release again", partial(_with_card, changes={})),
-        Candidate("a last layer fitted a little further", partial(_with_graph, change=_nudged)),
+        Candidate("a last layer fitted a little further", partial(with_graph, change=_nudged)),
     ]
 
 
@@ -96,7 +96,8 @@ def candidate_folder(candidate: Candidate, release: Path, folder: Path) -> Path:
     return folder
 
 
-def _with_graph(folder: Path, change: Callable[[Graph], None]) -> None:
+def with_graph(folder: Path, change: Callable[[Graph], None]) -> None:
+    """Change the graph of a release in a folder, and its checksum in the card."""
     _write_graph(folder, edited((folder / GRAPH_FILE).read_bytes(), change))
 
 
