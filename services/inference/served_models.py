@@ -42,7 +42,7 @@ class ServedModels:
         self._withdrawn_at = 0
         """Generation of the pointer whose challenger is not taken up again."""
         self._generation = 0
-        self._ending = threading.Lock()
+        self._ending = threading.RLock()
         self._unrecorded: list[Withdrawal] = []
         self._workers = workers
         self._current: Model | None = None
@@ -174,8 +174,10 @@ class ServedModels:
             self._end_challenger()
             self.challenger = challenger
             logger.info("release %s answers beside the current one", version)
-        challenger.share = share
-        CHALLENGER_SHARE.labels(version).set(share)
+        with self._ending:
+            challenger.share = share
+            if self.challenger:  # it may have left its band meanwhile
+                CHALLENGER_SHARE.labels(version).set(share)
 
     def _warm(self, version: str) -> Model:
         model = self._loaded(version)
@@ -188,9 +190,10 @@ class ServedModels:
         logger.warning("challenger withdrawn", extra={"version": version, "reasons": reasons})
 
     def _end_challenger(self) -> None:
-        if self.challenger:
-            CHALLENGER_SHARE.remove(self.challenger.model.card.version)
-            self.challenger = None
+        with self._ending:
+            if self.challenger:
+                CHALLENGER_SHARE.remove(self.challenger.model.card.version)
+                self.challenger = None
 
     def _loaded(self, version: str) -> Model:
         from shared.gcp.registry import RELEASES  # noqa: PLC0415 - loaded by now
