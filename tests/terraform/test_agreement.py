@@ -11,7 +11,7 @@ import hcl2
 import pytest
 
 from local.stack.provision import dead_letter_topic
-from local.stack.terraform_config import TERRAFORM, declared, schema
+from local.stack.terraform_config import TERRAFORM, declared, schema, seconds
 from shared.events import DeadLetter, ScanAccepted, ScanRejected, ScanScored, SeriesSummarised
 from tests.terraform.code import deployable
 from tests.terraform.tools import ROOT
@@ -71,6 +71,17 @@ def test_every_topic_is_published_and_read():
 def test_every_dead_letter_is_recorded_but_those_of_the_recorder():
     recorder = declared()["steps"]["record_dead_letter"]
     assert set(recorder["topics"]) == _dead_letter_topics() - {dead_letter_topic("record_dead_letter")}
+
+
+def test_a_message_outlives_two_hours_of_trouble_and_the_alert_comes_long_before():
+    delivery = declared()["delivery"]
+    least, most = seconds(delivery["minimum_backoff"]), seconds(delivery["maximum_backoff"])
+    waits = [min(least * 2**gap, most) for gap in range(delivery["max_delivery_attempts"] - 1)]
+    assert sum(waits) > 2 * 3600
+    module = (TERRAFORM / "modules" / "step" / "main.tf").read_text()
+    condition = module.partition("The oldest message has waited")[2].partition("aggregations")[0]
+    age, lasting = re.search(r'threshold_value = (\d+)\s+duration\s+= "(\d+)s"', condition).groups()
+    assert int(age) + int(lasting) < 300
 
 
 def test_every_pull_subscription_is_drained():
