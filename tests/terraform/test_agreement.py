@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import tomllib
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -71,6 +72,21 @@ def test_every_topic_is_published_and_read():
 def test_every_dead_letter_is_recorded_but_those_of_the_recorder():
     recorder = declared()["steps"]["record_dead_letter"]
     assert set(recorder["topics"]) == _dead_letter_topics() - {dead_letter_topic("record_dead_letter")}
+
+
+def test_a_scheduled_step_never_overlaps_itself():
+    """Two at once would list and copy the same, or publish twice."""
+    every = {"* * * * *": 60, "*/15 * * * *": 900, "0 * * * *": 3600, "20 */3 * * *": 3 * 3600}
+    for name, step in declared()["scheduled"].items():
+        assert step["max_instances"] == 1, name
+        overlapping = step["timeout"] > every.get(step["schedule"], 24 * 3600)
+        assert not overlapping or step["concurrency"] == 1, name
+
+
+def test_the_dashboard_takes_no_larger_file_than_cloud_run_lets_through():
+    """HTTP/1 requests have 32 MiB at most: https://cloud.google.com/run/quotas."""
+    settings = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text())
+    assert settings["server"]["maxUploadSize"] <= 32
 
 
 def test_a_message_outlives_two_hours_of_trouble_and_the_alert_comes_long_before():
