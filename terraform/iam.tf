@@ -38,7 +38,7 @@ locals {
     inference           = { scans = ["read"], models = ["read"] }
     dashboard           = { models = ["read"] }
     preprocessing       = { scans = ["read"], models = ["read"], prepared = ["write"] }
-    training            = { prepared = ["read"], models = ["write"] }
+    training            = { prepared = ["read"], models = ["write"], scans = ["read"] }
     function_builder    = { functions = ["read"] }
     gateway             = { uploads = ["read", "create"] }
     deployer            = { uploads = ["create"], functions = ["write"] }
@@ -62,7 +62,7 @@ locals {
   }
 
   # accounts that query the dataset
-  queries = ["verify_ingestion", "reconcile", "summarise_series", "check_drift", "dashboard", "deployer"]
+  queries = ["verify_ingestion", "reconcile", "summarise_series", "check_drift", "dashboard", "training", "deployer"]
 
   # account -> topics it publishes to
   publishes = {

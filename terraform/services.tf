@@ -274,6 +274,7 @@ resource "google_cloud_run_v2_job" "training" {
             GOOGLE_CLOUD_PROJECT = var.project
             PREPARED_BUCKET      = local.buckets.prepared
             MODELS_BUCKET        = local.buckets.models
+            SCANS_BUCKET         = local.buckets.scans # what readers corrected is read from it
             DATASET              = local.dataset
           })
           content {

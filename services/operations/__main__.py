@@ -10,22 +10,19 @@ dataset; NAME_PREFIX where the environment has a prefix), or on the system that 
 
 import argparse
 import json
-import os
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from shared import config
+from shared.gcp.environment import settle_environment
 
-_ENDPOINTS = Path(".local/endpoints.json")
-_LOCAL_PROJECT = "scanflow-local"
 _STEPS = ("validate_scan", "record_scan", "score_scan", "write_features", "record_dead_letter")
 
 
 def main() -> int:
     """Run a command and return the exit status."""
     arguments = _arguments()
-    _settle_environment()
+    if not settle_environment():
+        sys.exit("Set GOOGLE_CLOUD_PROJECT, or start the system here: make demo")
     return _replay(arguments) if arguments.command == "replay" else _reconcile(arguments)
 
 
@@ -51,21 +48,6 @@ def _reconcile(arguments: argparse.Namespace) -> int:
     uploads = announcing.announce_uploads(accounting.undone_uploads(before))
     print(f"Announced again: {uploads:,} uploads, {announcing.announce_scans(before):,} scans")
     return 0
-
-
-def _settle_environment() -> None:
-    """Name what Terraform names by the project; without a project, point the clients at the system that runs here."""
-    if "GOOGLE_CLOUD_PROJECT" not in os.environ:
-        if not _ENDPOINTS.exists():
-            sys.exit("Set GOOGLE_CLOUD_PROJECT, or start the system here: make demo")
-        addresses = json.loads(_ENDPOINTS.read_text())
-        hosts = {f"{name.upper()}_EMULATOR_HOST": addresses[name] for name in ("storage", "pubsub", "bigquery")}
-        os.environ.update(hosts, GOOGLE_CLOUD_PROJECT=_LOCAL_PROJECT)
-    project = os.environ["GOOGLE_CLOUD_PROJECT"]
-    prefix = config.name_prefix()
-    for bucket in ("uploads", "scans"):
-        os.environ.setdefault(f"{bucket.upper()}_BUCKET", f"{project}-{prefix}{bucket}")
-    os.environ.setdefault("DATASET", f"{prefix.replace('-', '_')}scanflow")
 
 
 def _arguments() -> argparse.Namespace:

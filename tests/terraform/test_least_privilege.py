@@ -130,7 +130,7 @@ NEEDS: dict[str, dict[str, Permissions]] = {
     },
     "inference": {
         "bucket scans": {"storage.objects.get"},
-        "bucket models": {"storage.objects.get"},
+        "bucket models": {"storage.objects.get", "storage.objects.list"},
     },
     "dashboard": {
         "bucket models": {"storage.objects.get"},
@@ -155,6 +155,9 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "project": {"bigquery.jobs.create", "dataproc.agents.create"},
     },
     "training": {
+        "bucket scans": {"storage.objects.get"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
         "bucket prepared": {"storage.objects.get", "storage.objects.list"},
         "bucket models": {
             "storage.objects.get",
