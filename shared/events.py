@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from shared.labels import Label, label_of
-from shared.scan import source_of
+from shared.scan import Placement, placement_of, source_of
 
 Push = Mapping[str, Any]
 """Body of a Pub/Sub push: `{"message": {"data": <base64>, "attributes": {...}, ...}, "subscription": ...}`."""
@@ -26,6 +26,8 @@ class ScanUploaded:
     source: str
     uploaded_at: str
     """RFC 3339 time of the object's creation."""
+    placement: Placement | None = None
+    """Of a slice that its uploader put into a series."""
 
     @property
     def label(self) -> Label:
@@ -52,6 +54,7 @@ class ScanUploaded:
             size=int(resource["size"]),
             source=source_of(resource.get("metadata") or {}),
             uploaded_at=resource["timeCreated"],
+            placement=placement_of(resource.get("metadata") or {}),
         )
 
 
