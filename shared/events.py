@@ -104,6 +104,8 @@ class ScanAccepted(_Fact):
     """Of the upload in the uploads bucket."""
     study_id: str | None = None
     """Keyed pseudonym of the study that the file belongs to, where it names one."""
+    accession_id: str | None = None
+    """Keyed pseudonym of the accession number, by which a hospital finds the study."""
     series_id: str | None = None
     """Keyed pseudonym of the series; the file's own id for a volume or a stack of pages."""
     slice_position_mm: float | None = None

@@ -38,7 +38,7 @@ def as_series(files: Iterable[Path], spacing_mm: float) -> dict[Path, Placement]
     A series is known by its slices' bytes, so that the same folder is the same series whatever it is called. A file
     that cannot be read has no place: sending it tells.
     """
-    placements = {}
+    placements: dict[Path, Placement] = {}
     for _, group in groupby(sorted(files, key=_by_folder), key=lambda path: path.parent):
         digests = {path: digest for path in group if (digest := _digest(path))}
         series_id = hashlib.sha256("\n".join(digests.values()).encode()).hexdigest()

@@ -53,10 +53,15 @@ def validated(
     file_id = scan.file_id(content)
     md5 = content_md5(content)
     study_id, series_id = _membership(upload, decoded, file_id, pseudonym_key)
+    number_said = decoded.attributes.accession_number
+    accession_id = pseudonym(pseudonym_key, number_said) if number_said else None
     for number in range(len(decoded.pages)):
         stored, extension = _stored(decoded, number)
         event = _accepted(upload, decoded, number, scans_bucket, stored, extension, file_id, md5)
-        yield replace(event, study_id=study_id, series_id=series_id, note=notes[number]), stored
+        yield (
+            replace(event, study_id=study_id, accession_id=accession_id, series_id=series_id, note=notes[number]),
+            stored,
+        )
 
 
 def _without_text(decoded: Decoded, text: BurntInText) -> tuple[Decoded, list[Note | None]]:
