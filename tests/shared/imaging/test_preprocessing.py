@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shared.imaging.preprocessing import prepare
+from shared.imaging.preprocessing import prepare, stretched
 from tests.support.heads import head
 
 
@@ -76,3 +76,16 @@ def test_the_head_keeps_its_shape():
     filled = prepare(head(300, 150))[..., 0] > 0
     rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
     assert np.ptp(rows) / np.ptp(columns) == pytest.approx(2, rel=0.1)
+
+
+def test_grey_runs_from_the_first_to_the_995th_of_a_thousand_pixels() -> None:
+    image = np.full((100, 100), 60, np.uint8)
+    image.flat[:50], image.flat[50:2050] = 0, 20  # 0.5% outliers, and the 1st percentile
+    image.flat[-2050:-49], image.flat[-49:] = 220, 255  # up to the 99.5th percentile, and 0.49% outliers
+    found = stretched(image)
+    assert [int(found[image == level][0]) for level in (0, 20, 60, 220, 255)] == [0, 0, 51, 255, 255]
+
+
+def test_noise_of_a_few_grey_levels_is_not_blown_up() -> None:
+    image = np.tile(np.array([100, 104], np.uint8), (40, 20))
+    assert set(stretched(image).ravel()) == {0, 64}
