@@ -12,10 +12,13 @@ EPOCHS ?=
 ONCE ?=
 SCAN ?=
 REASON ?=
+SOURCE ?=
 SIZES ?=
 RUNS ?=
 SEEDS ?=
 UPLOADS ?=
+PART ?=
+MINUTES ?=
 # $(call folder,usage): stop with status 2 and a sentence unless DATA names a folder (or a bucket, which is not looked at).
 folder = @case "$(DATA)" in \
 	"") echo "Say which folder holds the scans: $(1)"; exit 2;; \
@@ -73,6 +76,10 @@ leaderboard: $(UV) ## Measure any classifier beside the release: DATA=folder [MO
 	@$(RUN) --group training python -m services.training leaderboard --data "$(DATA)" \
 		--model "this release=services/inference/release" $(if $(MODEL),--model "$(MODEL)")
 
+commission: $(UV) ## Fit a new site's calibration on 25 to 200 of its labelled scans: DATA=folder SOURCE=ward-3
+	$(call folder,make commission DATA=folder SOURCE=ward-3)
+	@$(RUN) --group training python -m services.training.commissioning --data "$(DATA)" --source "$(SOURCE)"
+
 preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	$(call folder,make preprocess DATA=folder)
 	@$(RUN) --group local python -m local.preprocess --data "$(DATA)" $(if $(LIMIT),--limit $(LIMIT))
@@ -86,6 +93,10 @@ reconcile: $(UV) ## Announce again what is recorded nowhere, or has no predictio
 
 chaos: $(UV) ## Kill, freeze and cut off everything, then account for every upload: [SEEDS=20] [UPLOADS=200]
 	@$(RUN) --group dev python -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(UPLOADS),--uploads $(UPLOADS))
+
+scale: $(UV) ## Find the knees, the scaling law, a burst, a soak, and simulate the cloud: [PART=name] [DATA=folder] [MINUTES=of the soak]
+	@STREAMLIT_LOGGER_LEVEL=error $(RUN) --group dev python -m tests.benchmarks.scale --draw $(if $(PART),--part $(PART)) $(if $(DATA),--data "$(DATA)") \
+		$(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(UV) ## Measure scans a second and latency from the bucket to the prediction: [DATA=folder]
 	@$(RUN) --group dev python -m tests.benchmarks.pipeline $(if $(DATA),--data "$(DATA)")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from shared.labels import Label
 
-_SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+SOURCE_PATTERN = r"[a-z0-9][a-z0-9-]{0,31}"
+"""What a source may be called: free text could name a patient."""
 _SERIES = re.compile(r"[0-9a-f]{64}")
 _MILLIMETRES = re.compile(r"[0-9]{1,5}(\.[0-9]{1,4})?")
 
@@ -49,7 +50,12 @@ def source_of(metadata: dict[str, str]) -> str:
     Only lower-case letters, digits and dashes are taken, 32 at most: free text could name a patient.
     """
     source = metadata.get("source", "")
-    return source if _SOURCE.fullmatch(source) else "unknown"
+    return source if is_source(source) else "unknown"
+
+
+def is_source(text: str) -> bool:
+    """Return whether a source may be called so."""
+    return re.fullmatch(SOURCE_PATTERN, text) is not None
 
 
 @dataclass(frozen=True, slots=True)
