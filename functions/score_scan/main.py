@@ -53,7 +53,7 @@ def _record(event: ScanAccepted, answer: dict[str, Any], predicted_at: str) -> N
         "predicted_at": predicted_at,
     }
     # BigQuery drops a second row of the same key for a minute: every upload of the same bytes has a row of its own.
-    key = f"{event.scan_id}/{row['model_version']}/{row['role']}/{event.uploaded_at}"
+    key = f"{event.scan_id}/{row['model_version']}/{row['role']}/{event.generation}"
     bigquery.append("predictions", row, key=key)
 
 
