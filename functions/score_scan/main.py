@@ -30,7 +30,10 @@ def score_scan(cloud_event: CloudEvent) -> None:
     answer = _predict(f"gs://{event.bucket}/{event.name}", event.source)
     scored = _scored(event, answer)
     columns = ("scan_id", "model_version", "prediction", "probability", "threshold", "uploaded_at", "predicted_at")
-    row = {name: getattr(scored, name) for name in columns} | {"calibration": answer.get("calibration")}
+    row = {name: getattr(scored, name) for name in columns} | {
+        "calibration": answer.get("calibration"),
+        "uncertain": answer.get("uncertain"),
+    }
     bigquery.append("predictions", row, key=f"{scored.scan_id}/{scored.model_version}")
     pubsub.publish([scored])
     seconds = seconds_since(event.uploaded_at)
