@@ -12,16 +12,13 @@ locals {
 }
 
 # Images of the services, and those that Cloud Functions builds. All are scanned for known weaknesses, the first by the
-# pipeline, the others as they are pushed.
+# pipeline, the others as they are pushed. What is scanned, recorded and deployed goes by digest, so that tags may be moved: were
+# they immutable, no policy could clean up an image that has one.
 resource "google_artifact_registry_repository" "images" {
   repository_id = "${var.prefix}scanflow"
   location      = var.region
   format        = "DOCKER"
   kms_key_name  = var.kms_key
-
-  docker_config {
-    immutable_tags = true
-  }
 
   vulnerability_scanning_config {
     enablement_config = "DISABLED" # cloudbuild.yaml scans each image itself, and pays once
@@ -103,6 +100,7 @@ resource "google_cloud_run_v2_service" "inference" {
           GOOGLE_CLOUD_PROJECT = var.project
           SCANS_BUCKET         = local.buckets.scans
           MODELS_BUCKET        = local.buckets.models
+          DATASET              = local.dataset
         })
         content {
           name  = env.key
@@ -306,6 +304,15 @@ resource "google_storage_bucket_object" "release" {
   name            = "releases/${local.release}/${each.value}"
   source          = "${local.release_folder}/${each.value}"
   deletion_policy = "ABANDON"
+}
+
+# The known files that check_pipeline sends through the bucket.
+resource "google_storage_bucket_object" "synthetic" {
+  for_each = toset(["head.jpg", "lesion.png", "cat.jpg"])
+
+  bucket = google_storage_bucket.this["models"].name
+  name   = "synthetic/${each.value}"
+  source = "${path.module}/../dashboard/samples/${each.value}"
 }
 
 resource "google_storage_bucket_object" "current" {

@@ -51,7 +51,8 @@ def start_preprocessing(prepared: str) -> FlaskClient:
 def scans(prepared: str) -> list[ScanAccepted]:
     """Six accepted scans, one of them announced twice."""
     events = [stored_scan(BUCKETS["scans"], encode(picture, "PNG")) for picture in healthy_slices()[12:18]]
-    pubsub.publish([*events, events[0]])
+    synthetic = stored_scan(BUCKETS["scans"], encode(healthy_slices()[18], "PNG"), source="synthetic")
+    pubsub.publish([synthetic, *events, events[0]])
     return events
 
 
@@ -63,6 +64,7 @@ def test_a_batch_that_is_killed_is_submitted_again_and_finishes(
     listed = manifests.parse(storage.read(prepared, manifests.manifest_object(manifest)))
     assert {event.scan_id for event in listed} >= {event.scan_id for event in scans}
     assert len(listed) == len({(event.label, event.scan_id) for event in listed})
+    assert "synthetic" not in {event.source for event in listed}
 
     # While the batch is under way, nobody starts another.
     assert start_preprocessing.post("/?fewest=1").json["submitted"] == []
@@ -106,6 +108,19 @@ def test_a_manifest_that_five_batches_could_not_finish_is_reported(
     assert start_preprocessing.post("/?fewest=1").status_code == 500
     storage.create(prepared, manifests.success_object("hopeless"), b"{}", "application/json")
     assert start_preprocessing.post("/?fewest=1").status_code == 200
+
+
+def test_before_the_first_build_manifests_wait_and_no_batch_fails_for_them(
+    start_preprocessing: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = f"{uuid.uuid4().hex[:8]}-prepared"
+    make_buckets({"prepared": bucket})
+    monkeypatch.setenv("PREPARED_BUCKET", bucket)
+    template = {"runtimeConfig": {"containerImage": "us-docker.pkg.dev/cloudrun/container/hello"}}
+    monkeypatch.setenv("BATCH_TEMPLATE", json.dumps(template))
+    storage.create(bucket, manifests.manifest_object("early"), b"", "application/jsonl")
+    assert start_preprocessing.post("/").json["submitted"] == []
+    assert batch_state("early", 1) is None
 
 
 def driver(manifest: str) -> psutil.Process:
