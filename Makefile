@@ -12,6 +12,7 @@ EPOCHS ?=
 ONCE ?=
 SCAN ?=
 REASON ?=
+SHADOW ?=
 SOURCE ?=
 SIZES ?=
 RUNS ?=
@@ -80,6 +81,11 @@ leaderboard: $(UV) ## Measure any classifier beside the release: DATA=folder [MO
 commission: $(UV) ## Fit a new site's calibration on 25 to 200 of its labelled scans: DATA=folder SOURCE=ward-3
 	$(call folder,make commission DATA=folder SOURCE=ward-3)
 	@$(RUN) --group training python -m services.training.commissioning --data "$(DATA)" --source "$(SOURCE)"
+
+finetune: $(UV) ## Fit on from the release in service with readers' corrections: DATA=folder [EPOCHS=n] [SHADOW=1]
+	$(call folder,make finetune DATA=folder)
+	@$(RUN) --group training python -m services.training finetune --data "$(DATA)" \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SHADOW),--shadow)
 
 preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	$(call folder,make preprocess DATA=folder)

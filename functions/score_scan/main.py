@@ -49,6 +49,7 @@ def _record(event: ScanAccepted, answer: dict[str, Any], predicted_at: str) -> N
         "source": event.source,
         "role": answer.get("role", "champion"),
         "calibration": answer.get("calibration"),
+        "uncertain": answer.get("uncertain"),
         "uploaded_at": event.uploaded_at,
         "predicted_at": predicted_at,
     }
