@@ -45,8 +45,10 @@ class Disturbance(threading.Thread):
             with suppress(psutil.NoSuchProcess):
                 kind()
 
-    def end(self) -> None:
-        """Return when nothing is disturbed any more."""
+    def end(self, at_least: int) -> None:
+        """Return when so many things went wrong in all, and nothing does any more."""
+        while self.done.total() < at_least and self.is_alive():
+            self._over.wait(0.2)
         self._over.set()
         self.join()
 

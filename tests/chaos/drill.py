@@ -25,6 +25,8 @@ from tests.chaos.proxy import Proxy
 
 _AT_A_TIME = 4
 _UPLOADED_WITHIN_S = 600
+_AT_LEAST = 8
+"""Things that go wrong in each half of a drill, however soon its files are uploaded: they are under way longer."""
 _QUIET_S = 45
 """Without another file that ends: what has not ended by then is not coming by itself."""
 _ENDED_WITHIN_S = 900
@@ -81,8 +83,9 @@ def _disturbed(directory: Path, random: Random, clock: Clock | None, done: Count
         disturbance.start()
         try:
             yield
+            disturbance.end(_AT_LEAST)
         finally:
-            disturbance.end()
+            disturbance.end(0)
             done.update(disturbance.done)
     for proxy in proxies.values():
         proxy.close()
