@@ -12,6 +12,7 @@ EPOCHS ?=
 ONCE ?=
 SCAN ?=
 REASON ?=
+SOURCE ?=
 SIZES ?=
 RUNS ?=
 SEEDS ?=
@@ -74,6 +75,10 @@ leaderboard: $(UV) ## Measure any classifier beside the release: DATA=folder [MO
 	$(call folder,make leaderboard DATA=folder)
 	@$(RUN) --group training python -m services.training leaderboard --data "$(DATA)" \
 		--model "this release=services/inference/release" $(if $(MODEL),--model "$(MODEL)")
+
+commission: $(UV) ## Fit a new site's calibration on 25 to 200 of its labelled scans: DATA=folder SOURCE=ward-3
+	$(call folder,make commission DATA=folder SOURCE=ward-3)
+	@$(RUN) --group training python -m services.training.commissioning --data "$(DATA)" --source "$(SOURCE)"
 
 preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	$(call folder,make preprocess DATA=folder)

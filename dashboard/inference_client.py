@@ -40,9 +40,9 @@ def read_file(content: bytes) -> list[PredictionResponse]:
     return _results({"files": {"file": ("scan", content)}})
 
 
-def read_uri(uri: str) -> list[PredictionResponse]:
-    """Return the answer for an object of the scans bucket. Raises InferenceError."""
-    return _results({"json": {"uri": uri}})
+def read_uri(uri: str, source: str = "") -> list[PredictionResponse]:
+    """Return the answer for an object of the scans bucket that came from a source. Raises InferenceError."""
+    return _results({"json": {"uri": uri}}, source)
 
 
 def model() -> dict[str, Any]:
@@ -67,8 +67,9 @@ def metrics() -> list[Sample]:
     return [sample for family in families for sample in family.samples]
 
 
-def _results(body: dict[str, Any]) -> list[PredictionResponse]:
-    return parse_predictions(_call("POST", "/v1/predict", params={"explain": "true"}, **body).json())
+def _results(body: dict[str, Any], source: str = "") -> list[PredictionResponse]:
+    asked = {"explain": "true", "source": source}
+    return parse_predictions(_call("POST", "/v1/predict", params=asked, **body).json())
 
 
 def _call(method: str, path: str, **request: Any) -> requests.Response:  # noqa: ANN401 - handed on to requests

@@ -78,7 +78,10 @@ def stored_series(series_id: str) -> Upload | None:
     """
     rows = series.slices(series_id)
     bucket = config.scans_bucket()
-    parts = [Part("Slice", f"scan {row['scan_id']}", None, f"gs://{bucket}/{row['object_name']}") for row in rows]
+    parts = [
+        Part("Slice", f"scan {row['scan_id']}", None, f"gs://{bucket}/{row['object_name']}", row["source"])
+        for row in rows
+    ]
     return Upload("Series", f"series {series_id}", tuple(parts)) if parts else None
 
 
@@ -121,7 +124,7 @@ def reader() -> str:
 def _ask(part: Part) -> Answer:
     try:
         if part.uri:
-            return inference_client.read_uri(part.uri)
+            return inference_client.read_uri(part.uri, part.source)
         return inference_client.read_file(part.content) if part.content is not None else _read_stored(part.key)
     except RefusedFile as refusal:
         return refusal
@@ -134,7 +137,7 @@ def _read_stored(key: str) -> list[PredictionResponse]:
         raise InferenceError("The list of scans cannot be reached. Try again in a moment.") from error
     if row is None:
         raise RefusedFile("No accepted scan has this id. Look for it in the worklist: it may have been rejected.")
-    return inference_client.read_uri(f"gs://{config.scans_bucket()}/{row['object_name']}")
+    return inference_client.read_uri(f"gs://{config.scans_bucket()}/{row['object_name']}", row["source"])
 
 
 def _answers() -> dict[str, Answer]:

@@ -46,6 +46,8 @@ class Part:
     """None once the service has answered, so that a session does not keep a study twice."""
     uri: str | None = None
     """Object of the scans bucket that is read instead."""
+    source: str = ""
+    """Where that scan came from: a commissioned site's own calibration then answers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def main() -> int:
 
 def _follow(manifest: str, logs: Path) -> int:
     """Show the log of a manifest's newest batch, Spark's progress bars in it, until the batch ends."""
-    log = max(logs.glob(f"prepare-{manifest}-*.json"), key=lambda path: path.stat().st_mtime).with_suffix(".log")
+    log = max(logs.glob(f"*prepare-{manifest}-*.json"), key=lambda path: path.stat().st_mtime).with_suffix(".log")
     parent = f"projects/{config.project()}/locations/{REGION}"
     shown = 0
     while True:

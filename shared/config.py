@@ -8,6 +8,11 @@ def project() -> str:
     return os.environ["GOOGLE_CLOUD_PROJECT"]
 
 
+def name_prefix() -> str:
+    """Return what this environment's topics, subscriptions and batches begin with, as `dev-`; usually nothing."""
+    return os.environ.get("NAME_PREFIX", "")
+
+
 def scans_bucket() -> str:
     """Bucket of validated scans."""
     return os.environ["SCANS_BUCKET"]

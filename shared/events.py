@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from shared import config
 from shared.labels import Label, label_of
 from shared.scan import source_of
 
@@ -250,7 +251,7 @@ class DeadLetter:
     dead_letter_id: str
     """The same for the same message, however often it is dead-lettered or delivered."""
     subscription: str
-    """Where it exhausted its retries, as in `score-scan-on-scan-accepted`."""
+    """Where it exhausted its retries, as in `score-scan-on-scan-accepted`: without the environment's prefix."""
     attempts: int
     scan_id: str | None
     """None for an upload, whose bytes nobody has hashed yet."""
@@ -272,7 +273,7 @@ class DeadLetter:
     @classmethod
     def from_message(cls, data: bytes, source: Mapping[str, str], exhausted_at: str) -> Self:
         """Return what a dead-letter message with these attributes says. Raises KeyError if it is none."""
-        subscription = source[f"{_DEAD_LETTER}Subscription"]
+        subscription = source[f"{_DEAD_LETTER}Subscription"].removeprefix(config.name_prefix())
         published_at = source[f"{_DEAD_LETTER}TopicPublishTime"]
         about = _content(data)
         return cls(

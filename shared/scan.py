@@ -5,7 +5,8 @@ import re
 
 from shared.labels import Label
 
-_SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+SOURCE_PATTERN = r"[a-z0-9][a-z0-9-]{0,31}"
+"""What a source may be called: free text could name a patient."""
 
 MAX_BYTES = 64 * 2**20
 """A larger upload is rejected unread, unless it is a volume: the largest uncompressed page is 50 MB in grey."""
@@ -46,7 +47,12 @@ def source_of(metadata: dict[str, str]) -> str:
     Only lower-case letters, digits and dashes are taken, 32 at most: free text could name a patient.
     """
     source = metadata.get("source", "")
-    return source if _SOURCE.fullmatch(source) else "unknown"
+    return source if is_source(source) else "unknown"
+
+
+def is_source(text: str) -> bool:
+    """Return whether a source may be called so."""
+    return re.fullmatch(SOURCE_PATTERN, text) is not None
 
 
 def scan_object(label: Label, scan_id: str, extension: str) -> str:

@@ -18,7 +18,7 @@ data "google_project" "this" {
 }
 
 data "google_storage_bucket_object_content" "images" {
-  bucket = "${var.project}-terraform"
+  bucket = "${var.project}-${var.prefix}terraform"
   name   = "images.json"
 }
 

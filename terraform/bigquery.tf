@@ -2,7 +2,7 @@
 # (said_at), because delivery is at least once and in no order. Columns are in schemas/<view>.json. The local stack makes the same tables and views from these declarations.
 
 locals {
-  dataset = "scanflow"
+  dataset = "${local.underscored}scanflow"
 
   # Tables that are asked for their last hours every minute: small partitions, and none older than is ever asked for.
   hourly_tables = ["series_slices", "slice_scores"]

@@ -1,7 +1,7 @@
 # With var.binary_authorization a service runs images of this project's own repositories only, and the hello pages of the
 # first apply. Who may push there is iam.tf's to say: the pipeline and the functions' builder.
 resource "google_binary_authorization_policy" "this" {
-  count = var.binary_authorization ? 1 : 0
+  count = var.binary_authorization && var.owns_project ? 1 : 0
 
   global_policy_evaluation_mode = "ENABLE"
 

@@ -2,16 +2,23 @@
 # What has to be there before the first `terraform plan`: the APIs that plan itself calls, a bucket for Terraform's state,
 # and in it the images of the first apply (hello pages). May run again at any time; it changes nothing that is there.
 #
-#   terraform/bootstrap.sh PROJECT REGION
+#   terraform/bootstrap.sh PROJECT REGION [PREFIX]
+#
+# PREFIX is Terraform's variable of that name, as in dev-, where two environments share the project. Each has a state of its own.
 set -euo pipefail
 
-if [ $# -ne 2 ]; then
-  echo "usage: terraform/bootstrap.sh PROJECT REGION, for example: terraform/bootstrap.sh my-project europe-west4" >&2
+if [ $# -lt 2 ] || [ $# -gt 3 ]; then
+  echo "usage: terraform/bootstrap.sh PROJECT REGION [PREFIX], for example: terraform/bootstrap.sh my-project europe-west4" >&2
   exit 2
 fi
 project=$1
 region=$2
-state="gs://$project-terraform"
+prefix=${3:-}
+if [[ ! $prefix =~ ^([a-z][a-z0-9]*-)?$ ]]; then
+  echo "A prefix has lower-case letters and digits and ends with a dash, as in dev-" >&2
+  exit 2
+fi
+state="gs://$project-${prefix}terraform"
 
 need() { # what is asked for, and what to do where it is not there
   "${@:2}" >/dev/null 2>&1 || { echo "$1" >&2; exit 1; }
@@ -45,10 +52,10 @@ if ! gcloud storage objects describe "$state/images.json" >/dev/null 2>&1; then
 fi
 
 # The key that study and series ids are made with: here, so that it is in no state file. A new one makes new ids.
-if ! gcloud secrets describe pseudonym-key --project="$project" >/dev/null 2>&1; then
+if ! gcloud secrets describe "${prefix}pseudonym-key" --project="$project" >/dev/null 2>&1; then
   head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \n' |
-    gcloud secrets create pseudonym-key --project="$project" --replication-policy=user-managed --locations="$region" \
+    gcloud secrets create "${prefix}pseudonym-key" --project="$project" --replication-policy=user-managed --locations="$region" \
       --data-file=-
 fi
 
-echo "Ready. Next: cd terraform && terraform init -backend-config=bucket=$project-terraform"
+echo "Ready. Next: cd terraform && terraform init -backend-config=bucket=$project-${prefix}terraform"

@@ -10,11 +10,12 @@
 #   state-back     and then images, functions and Terraform's state
 #
 # A step that fails leaves the file `failed`; those after it do nothing until the last two act on it and fail the build.
-# Reads PROJECT_ID, REGION, REGISTRY, BUILD_ID and ENVIRONMENT. Runs from the repository's root, in any image with sh.
+# Reads PROJECT_ID, REGION, REGISTRY, BUILD_ID, ENVIRONMENT and PREFIX (dev-, or nothing). Runs from the repository's root, in any image with sh.
 set -eu
 
 services="inference dashboard"
-state="gs://$PROJECT_ID-terraform"
+prefix=${PREFIX:-}
+state="gs://$PROJECT_ID-${prefix}terraform"
 step=${1:-}
 root=$(pwd)
 
@@ -27,7 +28,7 @@ finish() {
 }
 
 serving() { # the revision that has all the traffic
-  gcloud run services describe "$1" --region="$REGION" --format=json |
+  gcloud run services describe "$prefix$1" --region="$REGION" --format=json |
     python3 -c 'import json, sys; print(*[to["revisionName"] for to in json.load(sys.stdin)["status"]["traffic"] if to.get("percent") == 100])'
 }
 
@@ -37,17 +38,17 @@ candidate() {
     [ -s "$service.revision" ] || { echo "$service: no revision has all the traffic; is a roll-back unfinished?"; exit 1; }
   done
   for service in $services; do
-    gcloud run deploy "$service" --region="$REGION" --image="$REGISTRY/$service:$BUILD_ID" --no-traffic --tag=candidate --quiet
+    gcloud run deploy "$prefix$service" --region="$REGION" --image="$REGISTRY/$service:$BUILD_ID" --no-traffic --tag=candidate --quiet
   done
-  gcloud run services describe inference --region="$REGION" --format='value(status.url)' > inference.url
-  gcloud run services describe inference --region="$REGION" --format=json |
+  gcloud run services describe "${prefix}inference" --region="$REGION" --format='value(status.url)' > inference.url
+  gcloud run services describe "${prefix}inference" --region="$REGION" --format=json |
     python3 -c 'import json, sys; print(*[to["url"] for to in json.load(sys.stdin)["status"]["traffic"] if to.get("tag") == "candidate"])' \
       > candidate.url
 }
 
 tenth() {
   for service in $services; do
-    gcloud run services update-traffic "$service" --region="$REGION" --to-tags=candidate=10 --quiet
+    gcloud run services update-traffic "$prefix$service" --region="$REGION" --to-tags=candidate=10 --quiet
   done
 }
 
@@ -65,7 +66,7 @@ keep() {
 traffic_back() {
   for service in $services; do
     [ -s "$service.revision" ] || continue
-    gcloud run services update-traffic "$service" --region="$REGION" --to-revisions="$(cat "$service.revision")=100" --quiet
+    gcloud run services update-traffic "$prefix$service" --region="$REGION" --to-revisions="$(cat "$service.revision")=100" --quiet
   done
   mkdir -p previous
   if gcloud storage cp "$state/deployed.tgz" previous/deployed.tgz; then
@@ -78,7 +79,7 @@ state_back() {
   if [ -d previous/terraform ]; then
     cd previous/terraform
     rm -f candidate.auto.tfvars.json
-    terraform init -input=false -backend-config="bucket=$PROJECT_ID-terraform"
+    terraform init -input=false -backend-config="bucket=$PROJECT_ID-${prefix}terraform"
     terraform apply -input=false -auto-approve -refresh=false -var-file="environments/$ENVIRONMENT.tfvars"
   fi
   echo "The release failed and is taken back. Look at the first step that failed."

@@ -17,7 +17,7 @@ locals {
         QUARANTINE_BUCKET = local.buckets.quarantine
         BURNT_IN_TEXT     = var.burnt_in_text
       }
-      secrets = { PSEUDONYM_KEY = "pseudonym-key" }
+      secrets = { PSEUDONYM_KEY = local.pseudonym_key }
     }
     write_features = {
       topics        = ["scan-scored"]
@@ -157,7 +157,7 @@ locals {
 resource "google_pubsub_topic" "this" {
   for_each = toset(local.topics)
 
-  name                       = each.value
+  name                       = "${var.prefix}${each.value}"
   kms_key_name               = var.kms_key
   message_retention_duration = "${24 * 3600 * (each.value == "scan-uploaded" ? var.upload_notification_days : 7)}s" # a subscription can be wound back for as long
 
@@ -173,7 +173,7 @@ resource "google_pubsub_topic" "this" {
 resource "google_pubsub_topic" "dead_letter" {
   for_each = merge(local.steps, local.pull_subscriptions)
 
-  name         = "${replace(each.key, "_", "-")}-dead-letter"
+  name         = "${var.prefix}${replace(each.key, "_", "-")}-dead-letter"
   kms_key_name = var.kms_key
 
   message_storage_policy {
@@ -188,7 +188,7 @@ resource "google_pubsub_topic" "dead_letter" {
 resource "google_pubsub_topic" "replay" {
   for_each = local.steps
 
-  name         = "${replace(each.key, "_", "-")}-replay"
+  name         = "${var.prefix}${replace(each.key, "_", "-")}-replay"
   kms_key_name = var.kms_key
 
   message_storage_policy {
@@ -201,15 +201,15 @@ resource "google_pubsub_topic" "replay" {
 locals {
   topic_ids = merge(
     { for name, topic in google_pubsub_topic.this : name => topic.id },
-    { for topic in google_pubsub_topic.dead_letter : topic.name => topic.id },
-    { for topic in google_pubsub_topic.replay : topic.name => topic.id },
+    { for step, topic in google_pubsub_topic.dead_letter : "${replace(step, "_", "-")}-dead-letter" => topic.id },
+    { for step, topic in google_pubsub_topic.replay : "${replace(step, "_", "-")}-replay" => topic.id },
   )
 }
 
 resource "google_pubsub_subscription" "pull" {
   for_each = local.pull_subscriptions
 
-  name                       = each.key
+  name                       = "${var.prefix}${each.key}"
   topic                      = google_pubsub_topic.this[each.value.topic].id
   ack_deadline_seconds       = each.value.ack_deadline_seconds
   message_retention_duration = "2678400s" # 31 days, the most there is
@@ -234,7 +234,7 @@ resource "google_pubsub_subscription" "pull" {
 resource "google_pubsub_subscription" "pull_dead_letter" {
   for_each = local.pull_subscriptions
 
-  name                       = "${each.key}-dead-letter"
+  name                       = "${var.prefix}${each.key}-dead-letter"
   topic                      = google_pubsub_topic.dead_letter[each.key].id
   ack_deadline_seconds       = 600
   message_retention_duration = "2678400s"

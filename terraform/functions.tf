@@ -46,6 +46,7 @@ module "step" {
   for_each = local.functions
 
   name        = each.key
+  prefix      = var.prefix
   step        = merge(each.value, contains(keys(var.max_instances), each.key) ? { max_instances = var.max_instances[each.key] } : {})
   project     = var.project
   region      = var.region

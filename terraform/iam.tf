@@ -2,6 +2,8 @@
 # tests/terraform/test_least_privilege.py holds them against the calls that the code makes.
 
 locals {
+  pseudonym_key = "${var.prefix}pseudonym-key"
+
   accounts = {
     inference        = "Inference service"
     dashboard        = "Dashboard"
@@ -36,7 +38,7 @@ locals {
     inference           = { scans = ["read"], models = ["read"] }
     dashboard           = { models = ["read"] }
     preprocessing       = { scans = ["read"], models = ["read"], prepared = ["write"] }
-    training            = { prepared = ["read"], models = ["write"] }
+    training            = { prepared = ["read"], models = ["write"], scans = ["read"] }
     function_builder    = { functions = ["read"] }
     gateway             = { uploads = ["read", "create"] }
     deployer            = { uploads = ["create"], functions = ["write"] }
@@ -60,7 +62,7 @@ locals {
   }
 
   # accounts that query the dataset
-  queries = ["verify_ingestion", "reconcile", "summarise_series", "check_drift", "dashboard", "deployer"]
+  queries = ["verify_ingestion", "reconcile", "summarise_series", "check_drift", "dashboard", "training", "deployer"]
 
   # account -> topics it publishes to
   publishes = {
@@ -101,22 +103,22 @@ locals {
 resource "google_service_account" "this" {
   for_each = local.accounts
 
-  account_id   = replace(each.key, "_", "-")
-  display_name = each.value
+  account_id   = "${var.prefix}${replace(each.key, "_", "-")}"
+  display_name = "${local.shown}${each.value}"
   depends_on   = [time_sleep.apis]
 }
 
 # Creating an object where one of its name exists asks for the right to delete it before the precondition
 # if_generation_match=0 is looked at; without that right a scan delivered twice would fail instead of being passed over.
 resource "google_project_iam_custom_role" "object_creator" {
-  role_id     = "scanflowObjectCreator"
+  role_id     = "${local.underscored}scanflowObjectCreator"
   title       = "Creates objects once"
   permissions = ["storage.objects.create", "storage.objects.delete"]
   depends_on  = [time_sleep.apis]
 }
 
 resource "google_project_iam_custom_role" "row_appender" {
-  role_id     = "scanflowRowAppender"
+  role_id     = "${local.underscored}scanflowRowAppender"
   title       = "Appends rows to tables, reads none"
   permissions = ["bigquery.tables.get", "bigquery.tables.updateData"]
   depends_on  = [time_sleep.apis]
@@ -124,21 +126,21 @@ resource "google_project_iam_custom_role" "row_appender" {
 
 # roles/bigquery.dataEditor would let a batch read every row and delete the table.
 resource "google_project_iam_custom_role" "table_loader" {
-  role_id     = "scanflowTableLoader"
+  role_id     = "${local.underscored}scanflowTableLoader"
   title       = "Loads files into a table, reads none"
   permissions = ["bigquery.tables.get", "bigquery.tables.update", "bigquery.tables.updateData"]
   depends_on  = [time_sleep.apis]
 }
 
 resource "google_project_iam_custom_role" "batch_submitter" {
-  role_id     = "scanflowBatchSubmitter"
+  role_id     = "${local.underscored}scanflowBatchSubmitter"
   title       = "Submits Dataproc batches and asks after them"
   permissions = ["dataproc.batches.create", "dataproc.batches.get", "dataproc.operations.get"]
   depends_on  = [time_sleep.apis]
 }
 
 resource "google_project_iam_custom_role" "build_submitter" {
-  role_id     = "scanflowBuildSubmitter"
+  role_id     = "${local.underscored}scanflowBuildSubmitter"
   title       = "Submits builds and asks after them, changes no trigger"
   permissions = ["cloudbuild.builds.create", "cloudbuild.builds.get", "cloudbuild.builds.list"]
   depends_on  = [time_sleep.apis]
@@ -324,7 +326,7 @@ resource "google_pubsub_subscription_iam_member" "drains" {
 resource "google_secret_manager_secret_iam_member" "pseudonym_key" {
   for_each = toset(local.pseudonym_makers)
 
-  secret_id = "pseudonym-key"
+  secret_id = local.pseudonym_key
   role      = "roles/secretmanager.secretAccessor"
   member    = local.members[each.value]
 }
@@ -451,13 +453,13 @@ resource "google_project_iam_member" "image_builder" {
 }
 
 resource "google_storage_bucket_iam_member" "image_builder_sources" {
-  bucket = "${var.project}-terraform"
+  bucket = "${var.project}-${var.prefix}terraform"
   role   = "roles/storage.objectViewer"
   member = local.members["image_builder"]
 
   condition {
     title      = "sources alone, not the state"
-    expression = "resource.name.startsWith(\"projects/_/buckets/${var.project}-terraform/objects/source/\")"
+    expression = "resource.name.startsWith(\"projects/_/buckets/${var.project}-${var.prefix}terraform/objects/source/\")"
   }
 }
 
@@ -465,7 +467,7 @@ resource "google_storage_bucket_iam_member" "image_builder_sources" {
 resource "google_storage_bucket_iam_member" "state" {
   for_each = toset(["roles/storage.objectUser", "roles/storage.legacyBucketReader"])
 
-  bucket = "${var.project}-terraform"
+  bucket = "${var.project}-${var.prefix}terraform"
   role   = each.value
   member = local.members["deployer"]
 }
@@ -508,7 +510,7 @@ resource "google_kms_crypto_key_iam_member" "agents" {
 # Who read or changed a scan. Object names are in these entries, and a file name may name a patient: they go to a bucket
 # of their own (monitoring.tf), which nobody is given.
 resource "google_project_iam_audit_config" "data" {
-  for_each = toset(["bigquery.googleapis.com", "storage.googleapis.com"])
+  for_each = toset(var.owns_project ? ["bigquery.googleapis.com", "storage.googleapis.com"] : [])
 
   project = var.project
   service = each.value
@@ -525,6 +527,8 @@ resource "google_project_iam_audit_config" "data" {
 
 # Compute Engine's own account is an editor of the project unless an organisation policy forbids it. Nothing here uses it.
 resource "google_project_default_service_accounts" "this" {
+  count = var.owns_project ? 1 : 0
+
   project    = var.project
   action     = "DEPRIVILEGE"
   depends_on = [time_sleep.apis]

@@ -1,5 +1,5 @@
 resource "google_monitoring_notification_channel" "email" {
-  display_name = "Scanflow alerts"
+  display_name = "${local.shown}Scanflow alerts"
   type         = "email"
   labels       = { email_address = var.alert_email }
   depends_on   = [time_sleep.apis]
@@ -13,7 +13,7 @@ locals {
 # record_dead_letter then logs how long it has waited: it counts as late in the objective below.
 
 resource "google_logging_metric" "scored" {
-  name            = "scanflow/upload_to_prediction"
+  name            = "${local.underscored}scanflow/upload_to_prediction"
   description     = "Seconds from a scan's upload to its prediction or, where there is none, to the dead-letter message"
   filter          = "resource.type=\"cloud_run_revision\" AND ((resource.labels.service_name=\"${module.step["score_scan"].function}\" AND jsonPayload.message=\"scored\") OR (resource.labels.service_name=\"${module.step["record_dead_letter"].function}\" AND jsonPayload.message=\"never scored\"))"
   value_extractor = "EXTRACT(jsonPayload.seconds)"
@@ -40,7 +40,7 @@ resource "google_logging_metric" "scored" {
 }
 
 resource "google_logging_metric" "drifted" {
-  name        = "scanflow/drifted"
+  name        = "${local.underscored}scanflow/drifted"
   description = "Checks that found the scans' inputs changed, by what most likely changed"
   filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.step["check_drift"].function}\" AND jsonPayload.message=\"compared\" AND jsonPayload.change=\"inputs\""
   label_extractors = {
@@ -58,7 +58,7 @@ resource "google_logging_metric" "drifted" {
 }
 
 resource "google_logging_metric" "rejected" {
-  name        = "scanflow/rejected"
+  name        = "${local.underscored}scanflow/rejected"
   description = "Files that can never become a scan, by reason"
   filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.step["validate_scan"].function}\" AND jsonPayload.message=\"rejected\""
   label_extractors = {
@@ -79,8 +79,8 @@ resource "google_logging_metric" "rejected" {
 # in six, as Google's SRE workbook has it.
 
 resource "google_monitoring_custom_service" "pipeline" {
-  service_id   = "pipeline"
-  display_name = "Upload to prediction"
+  service_id   = "${var.prefix}pipeline"
+  display_name = "${local.shown}Upload to prediction"
   depends_on   = [time_sleep.apis]
 }
 
@@ -102,8 +102,8 @@ resource "google_monitoring_slo" "upload_to_prediction" {
 }
 
 resource "google_monitoring_service" "inference" {
-  service_id   = "inference"
-  display_name = "Inference"
+  service_id   = "${var.prefix}inference"
+  display_name = "${local.shown}Inference"
 
   basic_service {
     service_type = "CLOUD_RUN"
@@ -162,7 +162,7 @@ resource "google_monitoring_alert_policy" "burn" {
     "${pair[0]} ${pair[1]}" => { objective = local.objectives[pair[0]], burn = local.burns[pair[1]] }
   }
 
-  display_name          = "${each.value.objective.display_name}: not kept (${each.key})"
+  display_name          = "${local.shown}${each.value.objective.display_name}: not kept (${each.key})"
   combiner              = "AND"
   severity              = each.value.burn.severity
   notification_channels = local.notification_channels
@@ -189,7 +189,7 @@ resource "google_monitoring_alert_policy" "burn" {
 # Dead-letter and waiting messages have their alerts in modules/step.
 
 resource "google_monitoring_alert_policy" "preprocessing_waits" {
-  display_name          = "Scans wait for preprocessing"
+  display_name          = "${local.shown}Scans wait for preprocessing"
   combiner              = "OR"
   severity              = "WARNING"
   notification_channels = local.notification_channels
@@ -211,7 +211,7 @@ resource "google_monitoring_alert_policy" "preprocessing_waits" {
 }
 
 resource "google_monitoring_alert_policy" "scheduled_step_fails" {
-  display_name          = "A scheduled step fails"
+  display_name          = "${local.shown}A scheduled step fails"
   combiner              = "OR"
   severity              = "ERROR"
   notification_channels = local.notification_channels
@@ -219,7 +219,7 @@ resource "google_monitoring_alert_policy" "scheduled_step_fails" {
   conditions {
     display_name = "Cloud Scheduler got an error"
     condition_matched_log {
-      filter = "resource.type=\"cloud_scheduler_job\" AND severity>=ERROR"
+      filter = "resource.type=\"cloud_scheduler_job\" AND severity>=ERROR AND resource.labels.job_id=(${join(" OR ", [for name in local.schedule_names : "\"${name}\""])})"
       label_extractors = {
         job = "EXTRACT(resource.labels.job_id)"
       }
@@ -240,7 +240,7 @@ resource "google_monitoring_alert_policy" "scheduled_step_fails" {
 }
 
 resource "google_monitoring_alert_policy" "training_fails" {
-  display_name          = "Training failed"
+  display_name          = "${local.shown}Training failed"
   combiner              = "OR"
   severity              = "WARNING"
   notification_channels = local.notification_channels
@@ -264,13 +264,13 @@ resource "google_monitoring_alert_policy" "training_fails" {
 # Drift, as far as predictions show it: other scans than before, or another scanner, move these shares first.
 locals {
   # PromQL needs the resource type of a metric that several have.
-  predictions = "logging_googleapis_com:user_scanflow_upload_to_prediction_count"
+  predictions = "logging_googleapis_com:user_${local.underscored}scanflow_upload_to_prediction_count"
   all         = "${local.predictions}{monitored_resource=\"cloud_run_revision\",prediction!=\"\"}"
   selected    = { for prediction in ["Cancer", "Not a brain MRI"] : prediction => "${local.predictions}{monitored_resource=\"cloud_run_revision\",prediction=\"${prediction}\"}" }
 }
 
 resource "google_monitoring_alert_policy" "drift" {
-  display_name          = "Scans or predictions have drifted"
+  display_name          = "${local.shown}Scans or predictions have drifted"
   combiner              = "OR"
   severity              = "WARNING"
   notification_channels = local.notification_channels
@@ -318,12 +318,19 @@ resource "google_monitoring_alert_policy" "drift" {
 }
 
 resource "google_monitoring_dashboard" "this" {
-  dashboard_json = file("${path.module}/dashboard.json")
-  depends_on     = [time_sleep.apis]
+  dashboard_json = templatefile("${path.module}/dashboard.json", {
+    title         = "${local.shown}Scanflow"
+    prefix        = var.prefix
+    underscored   = local.underscored
+    subscriptions = var.prefix == "" ? "" : " resource.label.subscription_id=starts_with(\\\"${var.prefix}\\\")"
+    services      = var.prefix == "" ? "" : " resource.label.service_name=starts_with(\\\"${var.prefix}\\\")"
+    datasets      = var.prefix == "" ? "" : " resource.label.dataset_id=\\\"${local.dataset}\\\""
+  })
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_billing_budget" "this" {
-  count = var.billing_account == null ? 0 : 1
+  count = var.billing_account != null && var.owns_project ? 1 : 0
 
   billing_account = var.billing_account
   display_name    = "Scanflow ${var.project}"
@@ -353,13 +360,16 @@ resource "google_billing_budget" "this" {
   depends_on = [time_sleep.apis]
 }
 
-# Logs. Entries that may hold a file name, and so a patient's, go to the audit bucket and nowhere else.
+# Logs. Entries that may hold a file name, and so a patient's, go to the audit bucket and nowhere else. A project has one
+# sink _Default and one audit configuration: those of the environment that owns the project take every environment's logs.
 
 # The bucket _Default lies in `global` and cannot be moved; its sink is pointed at one in the region.
 resource "google_logging_project_bucket_config" "regional" {
+  count = var.owns_project ? 1 : 0
+
   project        = var.project
   location       = var.region
-  bucket_id      = "scanflow"
+  bucket_id      = "${var.prefix}scanflow"
   retention_days = var.log_retention_days
   description    = "Logs of the system, in its region"
   depends_on     = [time_sleep.apis]
@@ -367,8 +377,10 @@ resource "google_logging_project_bucket_config" "regional" {
 
 # Google makes this sink with the project; Terraform takes it over.
 resource "google_logging_project_sink" "default" {
+  count = var.owns_project ? 1 : 0
+
   name                   = "_Default"
-  destination            = "logging.googleapis.com/${google_logging_project_bucket_config.regional.id}"
+  destination            = "logging.googleapis.com/${google_logging_project_bucket_config.regional[0].id}"
   filter                 = "NOT LOG_ID(\"cloudaudit.googleapis.com/activity\") AND NOT LOG_ID(\"externalaudit.googleapis.com/activity\") AND NOT LOG_ID(\"cloudaudit.googleapis.com/system_event\") AND NOT LOG_ID(\"externalaudit.googleapis.com/system_event\") AND NOT LOG_ID(\"cloudaudit.googleapis.com/access_transparency\") AND NOT LOG_ID(\"externalaudit.googleapis.com/access_transparency\")"
   unique_writer_identity = true
 
@@ -382,9 +394,11 @@ resource "google_logging_project_sink" "default" {
 }
 
 resource "google_logging_project_bucket_config" "audit" {
+  count = var.owns_project ? 1 : 0
+
   project        = var.project
   location       = var.region
-  bucket_id      = "audit"
+  bucket_id      = "${var.prefix}audit"
   retention_days = 400
   description    = "Who read or changed which scan"
   depends_on     = [time_sleep.apis]
@@ -395,9 +409,11 @@ locals {
 }
 
 resource "google_logging_project_sink" "audit" {
-  name                   = "audit"
+  count = var.owns_project ? 1 : 0
+
+  name                   = "${var.prefix}audit"
   description            = "Data access, kept apart because object names may hold a patient's"
-  destination            = "logging.googleapis.com/${google_logging_project_bucket_config.audit.id}"
+  destination            = "logging.googleapis.com/${google_logging_project_bucket_config.audit[0].id}"
   filter                 = local.data_access
   unique_writer_identity = true
 }

@@ -3,13 +3,13 @@
 # (perimeter.tf) keeps a scan from leaving that way.
 
 resource "google_compute_network" "this" {
-  name                    = "scanflow"
+  name                    = "${var.prefix}scanflow"
   auto_create_subnetworks = false
   depends_on              = [time_sleep.apis]
 }
 
 resource "google_compute_subnetwork" "spark" {
-  name                     = "spark"
+  name                     = "${var.prefix}spark"
   network                  = google_compute_network.this.id
   region                   = var.region
   ip_cidr_range            = "10.10.0.0/20"
@@ -24,7 +24,7 @@ resource "google_compute_subnetwork" "spark" {
 
 # Dataproc asks for open ways between a batch's own machines.
 resource "google_compute_firewall" "spark" {
-  name          = "spark-among-itself"
+  name          = "${var.prefix}spark-among-itself"
   network       = google_compute_network.this.id
   direction     = "INGRESS"
   source_ranges = [google_compute_subnetwork.spark.ip_cidr_range]

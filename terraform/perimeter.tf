@@ -6,7 +6,7 @@ locals {
 }
 
 resource "google_access_context_manager_service_perimeter" "this" {
-  count = var.access_policy == null ? 0 : 1
+  count = var.access_policy != null && var.owns_project ? 1 : 0
 
   parent         = "accessPolicies/${var.access_policy}"
   name           = "accessPolicies/${var.access_policy}/servicePerimeters/scanflow_${replace(var.project, "-", "_")}"

@@ -1,7 +1,11 @@
+locals {
+  schedule_names = concat([for job in google_cloud_scheduler_job.function : job.name], [google_cloud_scheduler_job.training.name])
+}
+
 resource "google_cloud_scheduler_job" "function" {
   for_each = local.scheduled
 
-  name             = replace(each.key, "_", "-")
+  name             = "${var.prefix}${replace(each.key, "_", "-")}"
   region           = var.region
   schedule         = each.value.schedule
   time_zone        = "Etc/UTC"
@@ -26,7 +30,7 @@ resource "google_cloud_scheduler_job" "function" {
 
 # Training starts as its own account, straight through Cloud Run's API.
 resource "google_cloud_scheduler_job" "training" {
-  name             = "training"
+  name             = "${var.prefix}training"
   region           = var.region
   schedule         = "0 4 * * 0"
   time_zone        = "Etc/UTC"

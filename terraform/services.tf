@@ -14,7 +14,7 @@ locals {
 # Images of the services, and those that Cloud Functions builds. All are scanned for known weaknesses, the first by the
 # pipeline, the others as they are pushed.
 resource "google_artifact_registry_repository" "images" {
-  repository_id = "scanflow"
+  repository_id = "${var.prefix}scanflow"
   location      = var.region
   format        = "DOCKER"
   kms_key_name  = var.kms_key
@@ -47,7 +47,7 @@ resource "google_artifact_registry_repository" "images" {
 }
 
 resource "google_artifact_registry_repository" "functions" {
-  repository_id = "scanflow-functions"
+  repository_id = "${var.prefix}scanflow-functions"
   location      = var.region
   format        = "DOCKER"
   kms_key_name  = var.kms_key
@@ -60,7 +60,7 @@ resource "google_artifact_registry_repository" "functions" {
 }
 
 resource "google_cloud_run_v2_service" "inference" {
-  name                = "inference"
+  name                = "${var.prefix}inference"
   location            = var.region
   ingress             = "INGRESS_TRAFFIC_ALL" # other systems call it; IAM asks every caller for a token
   deletion_protection = var.deletion_protection
@@ -99,11 +99,11 @@ resource "google_cloud_run_v2_service" "inference" {
       }
 
       dynamic "env" {
-        for_each = {
+        for_each = merge(local.prefix_setting, {
           GOOGLE_CLOUD_PROJECT = var.project
           SCANS_BUCKET         = local.buckets.scans
           MODELS_BUCKET        = local.buckets.models
-        }
+        })
         content {
           name  = env.key
           value = env.value
@@ -135,7 +135,7 @@ resource "google_cloud_run_v2_service" "inference" {
 resource "google_cloud_run_v2_service" "dashboard" {
   provider = google-beta
 
-  name                = "dashboard"
+  name                = "${var.prefix}dashboard"
   location            = var.region
   ingress             = "INGRESS_TRAFFIC_ALL"
   launch_stage        = "BETA"
@@ -176,13 +176,13 @@ resource "google_cloud_run_v2_service" "dashboard" {
       }
 
       dynamic "env" {
-        for_each = {
+        for_each = merge(local.prefix_setting, {
           GOOGLE_CLOUD_PROJECT = var.project
           DATASET              = local.dataset
           INFERENCE_URL        = local.inference_url
           MODELS_BUCKET        = local.buckets.models
           SCANS_BUCKET         = local.buckets.scans
-        }
+        })
         content {
           name  = env.key
           value = env.value
@@ -194,7 +194,7 @@ resource "google_cloud_run_v2_service" "dashboard" {
         name = "PSEUDONYM_KEY"
         value_source {
           secret_key_ref {
-            secret  = "pseudonym-key"
+            secret  = local.pseudonym_key
             version = "latest"
           }
         }
@@ -238,7 +238,7 @@ resource "google_iap_web_cloud_run_service_iam_member" "clinicians" {
 }
 
 resource "google_cloud_run_v2_job" "training" {
-  name                = "training"
+  name                = "${var.prefix}training"
   location            = var.region
   launch_stage        = var.training_gpu ? "BETA" : "GA"
   deletion_protection = false
@@ -273,12 +273,13 @@ resource "google_cloud_run_v2_job" "training" {
         }
 
         dynamic "env" {
-          for_each = {
+          for_each = merge(local.prefix_setting, {
             GOOGLE_CLOUD_PROJECT = var.project
             PREPARED_BUCKET      = local.buckets.prepared
             MODELS_BUCKET        = local.buckets.models
+            SCANS_BUCKET         = local.buckets.scans # what readers corrected is read from it
             DATASET              = local.dataset
-          }
+          })
           content {
             name  = env.key
             value = env.value

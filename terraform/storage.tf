@@ -1,10 +1,10 @@
 locals {
   buckets = {
-    uploads    = "${var.project}-uploads"
-    scans      = "${var.project}-scans"
-    quarantine = "${var.project}-quarantine"
-    prepared   = "${var.project}-prepared"
-    models     = "${var.project}-models"
+    uploads    = "${var.project}-${var.prefix}uploads"
+    scans      = "${var.project}-${var.prefix}scans"
+    quarantine = "${var.project}-${var.prefix}quarantine"
+    prepared   = "${var.project}-${var.prefix}prepared"
+    models     = "${var.project}-${var.prefix}models"
   }
 
   # Days for which a deleted object can be had back (the soft delete of Cloud Storage). Nothing moves to colder storage:
@@ -21,7 +21,7 @@ locals {
 
   # The system's own, which no code names.
   internal_buckets = {
-    functions = "${var.project}-functions"
+    functions = "${var.project}-${var.prefix}functions"
   }
 }
 

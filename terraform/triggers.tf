@@ -5,7 +5,7 @@
 resource "google_cloudbuild_trigger" "pull_request" {
   for_each = { for repository in var.repository[*] : "pull-request" => repository }
 
-  name            = each.key
+  name            = "${var.prefix}${each.key}"
   location        = var.region
   service_account = google_service_account.this["tester"].id
 
@@ -41,15 +41,17 @@ resource "google_cloudbuild_trigger" "pull_request" {
 resource "google_cloudbuild_trigger" "main" {
   for_each = { for repository in var.repository[*] : "main" => repository }
 
-  name            = each.key
+  name            = "${var.prefix}${each.key}"
   location        = var.region
   filename        = "cloudbuild.yaml"
   service_account = google_service_account.this["deployer"].id
 
-  substitutions = {
-    _REGION      = var.region
-    _ALERT_EMAIL = var.alert_email
-  }
+  # What is not given is as cloudbuild.yaml has it: no prefix, and environments/prod.tfvars.
+  substitutions = merge(
+    { _REGION = var.region, _ALERT_EMAIL = var.alert_email },
+    var.prefix == "" ? {} : { _PREFIX = var.prefix },
+    each.value.environment == "prod" ? {} : { _ENVIRONMENT = each.value.environment },
+  )
 
   approval_config {
     approval_required = true

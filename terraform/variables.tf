@@ -1,5 +1,5 @@
 variable "project" {
-  description = "Google Cloud project id. An environment takes a project of its own."
+  description = "Google Cloud project id. An environment takes a project of its own, or shares one under a prefix."
   type        = string
   nullable    = false
 
@@ -23,6 +23,35 @@ variable "region" {
     condition     = !var.training_gpu || contains(local.l4_regions, var.region)
     error_message = "Cloud Run has L4 GPUs in ${join(", ", local.l4_regions)}: choose one of them, or leave training_gpu off."
   }
+}
+
+variable "prefix" {
+  description = "What the name of everything begins with, as in dev-, so that two environments fit a project; nothing for the only one. It cannot be changed later: everything would be made again."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^([a-z][a-z0-9]*-)?$", var.prefix))
+    error_message = "Lower-case letters and digits that begin with a letter and end with a dash, as in dev-; or nothing."
+  }
+
+  validation {
+    condition     = length(var.prefix) <= local.longest_prefix
+    error_message = "At most ${local.longest_prefix} characters, so that the longest account's name has 30."
+  }
+
+  validation {
+    condition     = var.prefix == "" || !contains(local.first_words, trimsuffix(var.prefix, "-"))
+    error_message = "One of the system's own names begins so: an environment without a prefix could have a name of this one's."
+  }
+}
+
+variable "owns_project" {
+  description = "Whether this environment sets what a project has once: audit configuration, log buckets and sinks, default accounts, budget, perimeter, Binary Authorization. One environment of a project does, and it is made first."
+  type        = bool
+  default     = true
+  nullable    = false
 }
 
 variable "alert_email" {
@@ -297,8 +326,8 @@ variable "perimeter_members" {
 }
 
 variable "repository" {
-  description = "GitHub repository whose pull requests are tested and whose main branch is deployed, once connected to Cloud Build; none where null."
-  type        = object({ owner = string, name = string })
+  description = "GitHub repository whose pull requests are tested and whose main branch is deployed, once connected to Cloud Build, as environments/<environment>.tfvars says; none where null."
+  type        = object({ owner = string, name = string, environment = optional(string, "prod") })
   default     = null
 
   validation {

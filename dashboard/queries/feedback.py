@@ -1,18 +1,31 @@
 """What readers say of answers."""
 
+import os
 import uuid
 from datetime import UTC, datetime
 
 import streamlit as st
 
+from shared import config
 from shared.gcp import bigquery
 from shared.gcp.bigquery import Row, query
 from shared.ml.prediction import PredictionResponse
+from shared.pseudonyms import pseudonym
 
 
 def feedback_id(reader: str, scan_id: str, model_version: str) -> str:
     """Return the id of a reader's feedback on an answer: it names nobody, and the next one replaces it."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{reader}/{scan_id}/{model_version}"))
+
+
+def reader_id(reader: str) -> str:
+    """Return the pseudonym that a reader's feedback on every scan carries: two of them disagree, or one thought again.
+
+    Keyed where there is a key, so that nobody who reads the table can try out logins.
+    """
+    if "PSEUDONYM_KEY" in os.environ:
+        return pseudonym(config.pseudonym_key(), f"reader {reader}")
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"reader {reader}"))
 
 
 def give_feedback(reader: str, result: PredictionResponse, seen: str, reason: str) -> None:
@@ -29,6 +42,7 @@ def give_feedback(reader: str, result: PredictionResponse, seen: str, reason: st
         "agrees": seen == result.prediction,
         "reading": seen,
         "reason": reason or None,
+        "reader_id": reader_id(reader),
         "given_at": datetime.now(UTC).isoformat(),
     }
     bigquery.append("feedback", row, key=str(uuid.uuid4()))

@@ -98,7 +98,7 @@ def sources(window: str) -> list[str]:
 def scan(scan_id: str) -> Row | None:
     """The accepted scan of this id, of its latest label. Raises BigQueryError."""
     sql = """
-    SELECT scan_id, label, object_name, accepted_at FROM `{dataset}.scans` WHERE scan_id = @scan_id
+    SELECT scan_id, label, source, object_name, accepted_at FROM `{dataset}.scans` WHERE scan_id = @scan_id
     ORDER BY accepted_at DESC LIMIT 1
     """
     return next(iter(query(sql, scan_id=scan_id)), None)

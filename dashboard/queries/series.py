@@ -34,9 +34,12 @@ def answered(page: int, study_id: str = "") -> list[Row]:
 
 @st.cache_data(ttl=60, max_entries=100, show_spinner=False)
 def slices(series_id: str) -> list[Row]:
-    """Return the slices of a series along its normal, at most 2,000: `scan_id`, `object_name`. Raises BigQueryError."""
+    """Return the slices of a series along its normal, at most 2,000: `scan_id`, `object_name`, `source`.
+
+    Raises BigQueryError.
+    """
     sql = """
-    SELECT scan_id, object_name FROM `{dataset}.series_slices` WHERE series_id = @series_id
+    SELECT scan_id, object_name, source FROM `{dataset}.series_slices` WHERE series_id = @series_id
     ORDER BY slice_position_mm, scan_id LIMIT 2000
     """
     return query(sql, series_id=series_id)

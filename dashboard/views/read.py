@@ -15,6 +15,7 @@ from dashboard.queries import feedback
 from dashboard.uploads import Upload, grouped, part
 from shared.gcp.bigquery import BigQueryError, Row
 from shared.ml.prediction import PredictionResponse
+from shared.ml.site_calibration import RELEASES_OWN
 
 FOLDER = Path(__file__).parents[1] / "samples"
 SAMPLES = {
@@ -200,9 +201,12 @@ def _answer(result: PredictionResponse) -> Callable[[], None]:
         left.markdown(export.sentence(result))
         if doubt := export.doubt(result):
             left.warning(doubt, icon=":material/visibility:")
+        if result.calibration_note:
+            left.warning(plain(result.calibration_note), icon=":material/tune:")
         with st.expander("Model, scan and timings"):
             timings = " · ".join(f"{stage} {ms:.1f} ms" for stage, ms in result.timings_ms.items())
-            st.caption(f"Model {result.model_version} · {timings}  \nScan {result.scan_id}")
+            own = "" if result.calibration == RELEASES_OWN else f", calibration {result.calibration}"
+            st.caption(f"Model {result.model_version}{own} · {timings}  \nScan {result.scan_id}")
 
     def charts() -> None:
         if not is_refused(result):

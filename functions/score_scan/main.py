@@ -27,9 +27,10 @@ def score_scan(cloud_event: CloudEvent) -> None:
     event = pushed(cloud_event.data)
     if not isinstance(event, ScanAccepted):
         raise TypeError(f"score_scan takes accepted scans, not {type(event).__name__}: see its subscription")
-    scored = _scored(event, _predict(f"gs://{event.bucket}/{event.name}"))
+    answer = _predict(f"gs://{event.bucket}/{event.name}", event.source)
+    scored = _scored(event, answer)
     columns = ("scan_id", "model_version", "prediction", "probability", "threshold", "uploaded_at", "predicted_at")
-    row = {name: getattr(scored, name) for name in columns}
+    row = {name: getattr(scored, name) for name in columns} | {"calibration": answer.get("calibration")}
     bigquery.append("predictions", row, key=f"{scored.scan_id}/{scored.model_version}")
     pubsub.publish([scored])
     seconds = seconds_since(event.uploaded_at)
@@ -57,9 +58,9 @@ def _scored(event: ScanAccepted, answer: dict[str, Any]) -> ScanScored:
     )
 
 
-def _predict(uri: str) -> dict[str, Any]:
-    url = config.inference_url()
-    response = _session(url).post(f"{url}/v1/predict?embedding=true", json={"uri": uri}, timeout=_TIMEOUT_S)
+def _predict(uri: str, source: str) -> dict[str, Any]:
+    url, asked = config.inference_url(), {"embedding": "true", "source": source}
+    response = _session(url).post(f"{url}/v1/predict", params=asked, json={"uri": uri}, timeout=_TIMEOUT_S)
     response.raise_for_status()
     answer: dict[str, Any] = response.json()
     return answer

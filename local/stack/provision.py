@@ -13,7 +13,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.pubsub_v1 import types
 
 from local.stack.terraform_config import ROOT, declared, schema, seconds, view
-from shared.gcp import bigquery, storage
+from shared.gcp import bigquery, pubsub, storage
 from shared.gcp.registry import RELEASES
 from shared.ml.model import Card
 from shared.ml.release_files import CARD_FILE, RELEASE_FILES
@@ -30,7 +30,7 @@ def provision(project: str, buckets: Mapping[str, str], urls: Mapping[str, str])
     """Make whatever is missing; push subscriptions are pointed at `urls` (function -> address) each time."""
     make_buckets(buckets)
     make_release(buckets["models"], RELEASE)
-    _topics(project, urls)
+    _topics(urls)
     make_tables(project, declared()["dataset"])
 
 
@@ -51,22 +51,22 @@ def make_release(bucket: str, folder: Path) -> None:
     storage.create(bucket, RELEASES.pointer, pointer, "application/json")
 
 
-def _topics(project: str, urls: Mapping[str, str]) -> None:
+def _topics(urls: Mapping[str, str]) -> None:
     publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
     with subscriber:
         kept = [dead_letter_topic(name) for name in [*declared()["steps"], *declared()["pull_subscriptions"]]]
         for topic in [*declared()["topics"], *kept, *map(replay_topic, declared()["steps"])]:
-            _topic(publisher, project, topic)
+            _topic(publisher, topic)
         for name in kept:
-            _subscribe(subscriber, _pull(project, name, name))
+            _subscribe(subscriber, _pull(name, name))
         for step, settings in declared()["steps"].items():
             for topic in [*settings["topics"], replay_topic(step)]:
-                push = _push(project, f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letter_topic(step))
+                push = _push(f"{_kebab(step)}-on-{topic}", topic, urls[step], dead_letter_topic(step))
                 _subscribe(subscriber, push)
         for name, settings in declared()["pull_subscriptions"].items():
-            pull = _pull(project, name, settings["topic"], settings["ack_deadline_seconds"])
+            pull = _pull(name, settings["topic"], settings["ack_deadline_seconds"])
             pull.retry_policy = _retry_policy()
-            pull.dead_letter_policy = _dead_letter_policy(project, dead_letter_topic(name))
+            pull.dead_letter_policy = _dead_letter_policy(dead_letter_topic(name))
             _subscribe(subscriber, pull)
 
 
@@ -80,20 +80,20 @@ def replay_topic(step: str) -> str:
     return f"{_kebab(step)}-replay"
 
 
-def _topic(publisher: pubsub_v1.PublisherClient, project: str, name: str) -> None:
+def _topic(publisher: pubsub_v1.PublisherClient, name: str) -> None:
     with suppress(AlreadyExists):
-        publisher.create_topic(name=publisher.topic_path(project, name))
+        publisher.create_topic(name=pubsub.topic_path(name))
 
 
-def _push(project: str, name: str, topic: str, url: str, dead_letter: str) -> types.Subscription:
+def _push(name: str, topic: str, url: str, dead_letter: str) -> types.Subscription:
     delivery = declared()["delivery"]
     return types.Subscription(
-        name=f"projects/{project}/subscriptions/{name}",
-        topic=f"projects/{project}/topics/{topic}",
+        name=pubsub.subscription_path(name),
+        topic=pubsub.topic_path(topic),
         push_config=types.PushConfig(push_endpoint=url),
         ack_deadline_seconds=delivery["ack_deadline_seconds"],
         retry_policy=_retry_policy(),
-        dead_letter_policy=_dead_letter_policy(project, dead_letter),
+        dead_letter_policy=_dead_letter_policy(dead_letter),
     )
 
 
@@ -105,17 +105,15 @@ def _retry_policy() -> types.RetryPolicy:
     )
 
 
-def _dead_letter_policy(project: str, topic: str) -> types.DeadLetterPolicy:
+def _dead_letter_policy(topic: str) -> types.DeadLetterPolicy:
     attempts = declared()["delivery"]["max_delivery_attempts"]
-    return types.DeadLetterPolicy(
-        dead_letter_topic=f"projects/{project}/topics/{topic}", max_delivery_attempts=attempts
-    )
+    return types.DeadLetterPolicy(dead_letter_topic=pubsub.topic_path(topic), max_delivery_attempts=attempts)
 
 
-def _pull(project: str, name: str, topic: str, ack_deadline_seconds: int = 60) -> types.Subscription:
+def _pull(name: str, topic: str, ack_deadline_seconds: int = 60) -> types.Subscription:
     return types.Subscription(
-        name=f"projects/{project}/subscriptions/{name}",
-        topic=f"projects/{project}/topics/{topic}",
+        name=pubsub.subscription_path(name),
+        topic=pubsub.topic_path(topic),
         ack_deadline_seconds=ack_deadline_seconds,
     )
 

@@ -15,10 +15,11 @@ from local.stack.processes import Service, Supervisor, free_port
 from local.stack.provision import provision
 from local.stack.signals import interrupted
 from local.stack.terraform_config import ROOT, declared, environment
+from shared import config
 from shared.gcp import bigquery, storage
 
 PROJECT = "scanflow-local"
-BUCKETS = {name: f"{PROJECT}-{name}" for name in declared()["buckets"]}
+BUCKETS = {name: f"{PROJECT}-{config.name_prefix()}{name}" for name in declared()["buckets"]}
 SOURCE_BUCKET = f"{PROJECT}-source"
 """Stands for a hospital's own bucket, from which ingest_scans copies."""
 REGION = "local"
@@ -149,7 +150,7 @@ def _backends(state: Path, ports: Mapping[str, int], public: Mapping[str, int], 
                 *("-backend", "filesystem", "-filesystem-root", str(state / "storage")),
                 *("-external-url", f"http://{seen_at}", "-public-host", seen_at),
                 *("-event.bucket", BUCKETS["uploads"]),
-                *("-event.pubsub-project-id", PROJECT, "-event.pubsub-topic", "scan-uploaded"),
+                *("-event.pubsub-project-id", PROJECT, "-event.pubsub-topic", f"{config.name_prefix()}scan-uploaded"),
                 *("-event.list", "finalize"),
             ],
         ),

@@ -10,18 +10,28 @@ from typing import Any
 
 import hcl2
 
+from shared import config
+
 ROOT = Path(__file__).parents[2]
 TERRAFORM = ROOT / "terraform"
 
 
 @cache
 def declared() -> dict[str, Any]:
-    """Return every `locals` entry of terraform/*.tf as plain values; references stay as Terraform writes them."""
+    """Return every `locals` entry of terraform/*.tf as plain values; references stay as Terraform writes them.
+
+    Names are those of an environment with the prefix of this process's.
+    """
     merged: dict[str, Any] = {}
     for file in sorted(TERRAFORM.glob("*.tf")):
-        for block in hcl2.loads(file.read_text()).get("locals", []):
+        for block in hcl2.loads(_named(file.read_text())).get("locals", []):
             merged |= plain(block)
     return merged
+
+
+def _named(text: str) -> str:
+    prefix = config.name_prefix()
+    return text.replace("${var.prefix}", prefix).replace("${local.underscored}", prefix.replace("-", "_"))
 
 
 def environment(step: str, values: Mapping[str, str]) -> dict[str, str]:

@@ -14,4 +14,5 @@ RESPONSES = Counter("scanflow_responses", "Responses to requests for predictions
 IN_FLIGHT = Gauge("scanflow_in_flight", "Requests for predictions being answered")
 BODY_BYTES = Gauge("scanflow_body_bytes", "Bytes of request bodies held in memory")
 MODEL = Gauge("scanflow_model", "1 for the release being served", ["version"])
+SITES = Gauge("scanflow_site_calibrations", "Sources that are answered by a calibration of their own")
 REFUSED_RELEASES = Counter("scanflow_refused_releases", "Releases not served: card, graph and code do not match")

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 
@@ -14,6 +14,7 @@ from services.inference.explanation import explain
 from services.inference.metrics import PREDICTIONS, STAGES
 from services.inference.served_models import ServedModels
 from services.inference.settings import Settings
+from services.inference.site_calibrations import OWN, Chosen, SiteCalibrations
 from services.inference.worker_pool import WorkerPool
 from shared.imaging.decoding import decode_scan
 from shared.imaging.preprocessing import prepare
@@ -48,6 +49,8 @@ class ScanFile:
 
     content: bytes = b""
     uri: str = ""
+    source: str = ""
+    """Where the scan comes from: a commissioned site's own calibration then makes the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +63,31 @@ class PredictionResult:
     prediction: Prediction
     model: Model
     timings_ms: dict[str, float] = field(default_factory=dict)
+    chosen: Chosen = OWN
+    """The calibration that made the probability."""
 
     @property
     def predicted_class(self) -> PredictedClass:
-        """The predicted class at the release's threshold."""
-        return self.model.predicted_class(self.prediction)
+        """The predicted class at the release's threshold, or at the site's."""
+        return self.model.predicted_class(self.prediction, self.chosen.calibration)
 
     def response(self, *, with_heat_map: bool = False, with_embedding: bool = False) -> PredictionResponse:
         """Return the answer about this page."""
-        reason = self.model.uncertain_reason(self.prediction)
+        calibration = self.chosen.calibration
+        reason = self.model.uncertain_reason(self.prediction, calibration)
         return PredictionResponse(
             scan_id=self.scan_id,
             prediction=self.predicted_class,
             probability=self.prediction.probability,
-            threshold=self.model.card.threshold,
+            threshold=(calibration or self.model.card).threshold,
             types=self.prediction.types,
             ood_score=self.prediction.ood_score,
             model_version=self.model.card.version,
             timings_ms=self.timings_ms,
             uncertain=reason is not None,
             uncertain_reason=reason,
+            calibration=self.chosen.name,
+            calibration_note=self.chosen.note,
             heat_map=explain(self.page, self.prediction.heat_map) if with_heat_map else None,
             embedding=self.prediction.embedding.tolist() if with_embedding else None,
         )
@@ -91,6 +99,7 @@ class Predictor:
     def __init__(self, settings: Settings) -> None:
         """Nothing is loaded before `start`."""
         self.models = ServedModels(settings.workers)
+        self.sites = SiteCalibrations()
         self.pool = WorkerPool(settings.workers, settings.queue_seconds)
         self._settings = settings
         self._following: asyncio.Task[None] | None = None
@@ -99,6 +108,7 @@ class Predictor:
         """Load and warm the release, then follow the bucket's pointer. Raises what `ServedModels.load_first` raises."""
         await asyncio.to_thread(self.models.load_first, self._settings)
         if self._settings.models_bucket:
+            await asyncio.to_thread(self.sites.follow)
             self._following = asyncio.create_task(self._follow())
 
     def stop(self) -> None:
@@ -131,12 +141,14 @@ class Predictor:
         self, file: ScanFile, model: Model, then: Callable[[PredictionResult], T]
     ) -> tuple[T, list[Callable[[], T]]]:
         content, known_id = await self._read(file)
-        return await self.pool.run(partial(_predict_first, content, known_id, model, then))
+        chosen = self.sites.of(file.source, model.card.version)
+        return await self.pool.run(partial(_predict_first, content, known_id, (model, chosen), then))
 
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(self._settings.model_poll_seconds)
             await asyncio.to_thread(self.models.refresh)
+            await asyncio.to_thread(self.sites.refresh)
 
     async def _read(self, file: ScanFile) -> tuple[bytes, str]:
         """Return the file's bytes, and the scan's id if its object's name tells it."""
@@ -163,8 +175,12 @@ def _read_scan(bucket: str, name: str) -> bytes:
         raise ScansUnavailable from None
 
 
+_By = tuple[Model, Chosen]
+"""The release and the calibration that answer."""
+
+
 def _predict_first[T](
-    content: bytes, known_id: str, model: Model, then: Callable[[PredictionResult], T]
+    content: bytes, known_id: str, by: _By, then: Callable[[PredictionResult], T]
 ) -> tuple[T, list[Callable[[], T]]]:
     """Decode a file and predict its first page; return that, and the jobs that predict its other pages.
 
@@ -176,19 +192,23 @@ def _predict_first[T](
     whole = known_id or file_id(content)
 
     def predict(page: int) -> T:
-        return then(_predict_page(scan_id(whole, page, len(pages)), pages[page], model, seconds))
+        return then(_predict_page(scan_id(whole, page, len(pages)), pages[page], by, seconds))
 
     return predict(0), [partial(predict, page) for page in range(1, len(pages))]
 
 
-def _predict_page(name: str, page: np.ndarray, model: Model, decode_seconds: float) -> PredictionResult:
+def _predict_page(name: str, page: np.ndarray, by: _By, decode_seconds: float) -> PredictionResult:
+    model, chosen = by
     start = perf_counter()
     tensor = prepare(page)
     prepare_seconds = _observed("prepare", start)
     start = perf_counter()
     prediction = model.predict(tensor)
     seconds = {"decode": decode_seconds, "prepare": prepare_seconds, "network": _observed("network", start)}
-    return _counted(PredictionResult(name, page, prediction, model, {k: _milliseconds(s) for k, s in seconds.items()}))
+    if chosen.calibration:
+        prediction = replace(prediction, probability=chosen.calibration.probability(prediction.probability))
+    timings = {stage: _milliseconds(each) for stage, each in seconds.items()}
+    return _counted(PredictionResult(name, page, prediction, model, timings, chosen))
 
 
 def _predict_tensor(tensor: np.ndarray, model: Model) -> PredictionResult:

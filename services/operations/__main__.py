@@ -5,25 +5,24 @@
 
 Exit status: 0 if nothing is left undone, 1 if something is (or, with --dry, would be announced), 2 for wrong arguments.
 It works on the project that the environment names (GOOGLE_CLOUD_PROJECT and Terraform's own names of buckets and
-dataset), or on the system that `make demo` runs here.
+dataset; NAME_PREFIX where the environment has a prefix), or on the system that `make demo` runs here.
 """
 
 import argparse
 import json
-import os
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-_ENDPOINTS = Path(".local/endpoints.json")
-_LOCAL_PROJECT = "scanflow-local"
+from shared.gcp.environment import settle_environment
+
 _STEPS = ("validate_scan", "record_scan", "score_scan", "write_features", "record_dead_letter")
 
 
 def main() -> int:
     """Run a command and return the exit status."""
     arguments = _arguments()
-    _settle_environment()
+    if not settle_environment():
+        sys.exit("Set GOOGLE_CLOUD_PROJECT, or start the system here: make demo")
     return _replay(arguments) if arguments.command == "replay" else _reconcile(arguments)
 
 
@@ -49,20 +48,6 @@ def _reconcile(arguments: argparse.Namespace) -> int:
     uploads = announcing.announce_uploads(accounting.undone_uploads(before))
     print(f"Announced again: {uploads:,} uploads, {announcing.announce_scans(before):,} scans")
     return 0
-
-
-def _settle_environment() -> None:
-    """Name what Terraform names by the project; without a project, point the clients at the system that runs here."""
-    if "GOOGLE_CLOUD_PROJECT" not in os.environ:
-        if not _ENDPOINTS.exists():
-            sys.exit("Set GOOGLE_CLOUD_PROJECT, or start the system here: make demo")
-        addresses = json.loads(_ENDPOINTS.read_text())
-        hosts = {f"{name.upper()}_EMULATOR_HOST": addresses[name] for name in ("storage", "pubsub", "bigquery")}
-        os.environ.update(hosts, GOOGLE_CLOUD_PROJECT=_LOCAL_PROJECT)
-    project = os.environ["GOOGLE_CLOUD_PROJECT"]
-    for bucket in ("uploads", "scans"):
-        os.environ.setdefault(f"{bucket.upper()}_BUCKET", f"{project}-{bucket}")
-    os.environ.setdefault("DATASET", "scanflow")
 
 
 def _arguments() -> argparse.Namespace:

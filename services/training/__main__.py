@@ -2,19 +2,24 @@
 
 import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import pandas as pd
 
 from services.training import experiment as experiments
-from services.training.evaluation import checks, leaderboard, left_out, measurements, metrics, report
+from services.training.data.corrections import read_corrections, read_images
+from services.training.evaluation import checks, leaderboard, left_out, measurements, report
+from services.training.finetuning.finetune import PLAN, Current, finetune
 from services.training.modelling import export, ood
 from services.training.modelling.schedule import Schedule
 from services.training.release import build, promotion
-from services.training.release.drift_reference import drift_reference
+from services.training.release.writing import write_release
+from shared.gcp.environment import settle_environment
+from shared.gcp.registry import RELEASES, current_model, read_file
 from shared.ml.model import read_release
-from shared.ml.release_files import REFERENCE_FILE, TEST_FILE
+from shared.ml.release_files import GRAPH_FILE
 
 FOLDER = Path(".local/training")
 SHIPPED = Path("services/inference/release")
@@ -40,8 +45,7 @@ def train(arguments: argparse.Namespace) -> None:
     plan = Schedule(epochs=arguments.epochs, rate=arguments.rate, start=arguments.start)
     unseen = left_out.read_left_out(experiment)
     # Without blocks of sources left out, validation has to do for calibration, so the fit must not see it.
-    rows = (experiment.split == "train") if unseen is None else (experiment.split != "test")
-    rows &= experiment.split != "beside test"
+    rows = (experiment.split == "train") if unseen is None else experiments.learnable(experiment)
     network = experiments.fitted(experiment, "fit", rows, plan)
     if unseen is None:
         export.round_to_shipped(network)
@@ -49,29 +53,26 @@ def train(arguments: argparse.Namespace) -> None:
         unseen = left_out.predictions(network, experiment.scans.only(watched), experiment.groups[watched])
     types_learnt = bool((experiment.scans.table["type"][rows] != "").any())
     release = build.build(network, unseen, build.refusal(experiment, arguments.data), types_learnt)
-    _write(experiment, release, arguments.folder, experiments.run_folder(experiment, "fit", rows, plan))
+    card = write_release(experiment, release, experiments.run_folder(experiment, "fit", rows, plan))
+    print(f"Version {card.version}: AUC on test {card.metrics['test']['auc_roc']:.4f}. Next: make report.")
 
 
-def _write(experiment: experiments.Experiment, release: export.Release, folder: Path, run: Path) -> None:
-    """Export a release, measure its test, and check its graph."""
-    tested = left_out.predictions(
-        release.network,
-        experiment.scans.only(experiment.split == "test"),
-        experiment.groups[experiment.split == "test"],
-    )
-    tested["probability"] = build.probabilities(release, tested["logit"].to_numpy())
-    tested_figures = metrics.with_intervals(tested, release.threshold)
-    figures = {
-        "test": tested_figures,
-        "test_manifest": experiments.test_manifest(experiment),
-    }
-    card = export.write(release, folder / "release", figures)
-    (folder / "release" / TEST_FILE).write_text("\n".join(experiments.test_scans(experiment)))
-    reference = drift_reference(read_release(folder / "release"), experiment.scans.only(experiment.split == "test"))
-    (folder / "release" / REFERENCE_FILE).write_bytes(reference.to_bytes())
-    ood.write_fitted(release.ood, release.ood_limit, folder / ood.FITTED.name)
-    checks.write(experiment, release, folder, run)
-    print(f"Version {card.version}: AUC on test {tested_figures['auc_roc']:.4f}. Next: make report.")
+def learn_corrections(arguments: argparse.Namespace) -> None:
+    """Fit on from the release in service, with what readers said of its scans; the release goes to FOLDER/release."""
+    if not settle_environment():
+        raise SystemExit(
+            "Corrections lie in a system's tables: start one here (make demo) or set GOOGLE_CLOUD_PROJECT."
+        )
+    model = current_model()
+    current = Current(model, read_file(RELEASES, model.card.version, GRAPH_FILE))
+    experiment = experiments.read_experiment(arguments.data, arguments.folder, promotion.frozen_test())
+    experiments.write_split(experiment, arguments.data)
+    corrections = read_corrections()
+    plan = replace(PLAN, epochs=arguments.epochs, rate=arguments.rate)
+    card = finetune(experiment, corrections, read_images, current, plan)
+    print(f"Version {card.version}, from {model.card.version}; it learnt from {card.metrics['learnt_from']['scans']}.")
+    if arguments.promote:
+        promote(argparse.Namespace(release=arguments.folder / "release", data=arguments.data))
 
 
 def crossvalidate(arguments: argparse.Namespace) -> None:
@@ -118,12 +119,17 @@ def _parser() -> argparse.ArgumentParser:
     blocks = commands.add_parser("crossvalidate", help="fit without each block of sources")
     blocks.add_argument("--epochs", type=int, default=7)
     blocks.set_defaults(command=crossvalidate)
+    on = commands.add_parser("finetune", help="fit on from the release in service with readers' corrections")
+    on.add_argument("--epochs", type=int, default=PLAN.epochs)
+    on.add_argument("--rate", type=float, default=PLAN.rate, help="the highest learning rate")
+    on.add_argument("--promote", action="store_true", help="promote it then, if it meets the promotion criteria")
+    on.set_defaults(command=learn_corrections)
     page = commands.add_parser("report", help="measure and draw the last training run, and ship it")
     page.set_defaults(command=write_report)
     ranking = commands.add_parser("leaderboard", help="measure any model on the blocks; writes docs/leaderboard.md")
     ranking.add_argument("--model", action="append", default=[], help="NAME=module:callable, file.onnx, .tflite or URL")
     ranking.set_defaults(command=rank)
-    for command in (one, blocks, page, ranking):
+    for command in (one, blocks, on, page, ranking):
         command.add_argument("--data", required=command is not page, help="folder of labelled scans, or gs://BUCKET")
         command.add_argument("--folder", type=Path, default=FOLDER, help="where the run is kept")
     up = commands.add_parser("promote", help="put a release into the models bucket, if it meets the promotion criteria")

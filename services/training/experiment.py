@@ -17,9 +17,14 @@ from services.training.modelling import augmentation, batches, fitting, lesions,
 from services.training.modelling.schedule import Schedule
 from shared.ml.model import read_release
 from shared.ml.release_files import TEST_FILE
+from shared.review_sample import in_review_sample
 
 EXCLUDED = Path(__file__).parent / "data" / "excluded.json"
 """Reason by scan id for scans whose label a look at them contradicts."""
+
+MEASURES = "measures"
+"""Part of the scans that measure a release in service."""
+_NEVER_LEARNT = ("test", "beside test", MEASURES)
 
 SPLIT_FILE = "split.csv"
 DATA_FILE = "data.txt"
@@ -39,7 +44,8 @@ class Experiment:
     copies: np.ndarray
     """Number of the group of copies of one picture."""
     split: np.ndarray
-    """train, validation (to watch a recipe by; the shipped fit learns from it too) or test."""
+    """train, validation (to watch a recipe by; the shipped fit learns from it too), test, `beside test` (copies of a
+    frozen one) or `measures` (scans of the prepared bucket by which readers measure a release)."""
     excluded: Scans
     """Left out of all of these, by content and with a reason."""
     excluded_split: np.ndarray
@@ -52,6 +58,8 @@ def read_experiment(data: str, folder: Path, frozen: frozenset[str] = frozenset(
     every = read_cached(data, folder / "prepared")
     groups, same = _grouped(every, folder / "prepared")
     parts = split(every.table, groups, SEED, frozen)
+    if data.startswith("gs://"):
+        parts[every.table["scan_id"].map(in_review_sample).to_numpy(bool) & (parts != "test")] = MEASURES
     excluded = every.table["scan_id"].isin(json.loads(EXCLUDED.read_text())).to_numpy()
     kept = ~excluded
     return Experiment(
@@ -63,6 +71,11 @@ def read_experiment(data: str, folder: Path, frozen: frozenset[str] = frozenset(
         excluded_split=parts[excluded],
         folder=folder,
     )
+
+
+def learnable(experiment: Experiment) -> np.ndarray:
+    """Return a mask of the scans that a fit may see: all but the test, copies of it, and the sample that measures."""
+    return ~np.isin(experiment.split.astype(str), _NEVER_LEARNT)
 
 
 def read_run(folder: Path) -> Experiment:
@@ -135,9 +148,13 @@ def frozen_scans(data: str, folder: Path, release: Path) -> tuple[Scans, np.ndar
 
 def run_folder(experiment: Experiment, name: str, rows: np.ndarray, plan: Schedule) -> Path:
     """Return one run's folder: its name holds a hash of scans, rows, schedule and code, so no other run reads it."""
-    scans = experiment.scans.only(rows)
-    lines = [content_hash(scans), *experiment.copies[rows].astype(str), *plan.lines(), *_code()]
-    return experiment.folder / "runs" / f"{name}-{digest(lines)}"
+    return run_folder_of(experiment.scans.only(rows), experiment.copies[rows], plan, experiment.folder / "runs" / name)
+
+
+def run_folder_of(scans: Scans, copies: np.ndarray, plan: Schedule, name: Path) -> Path:
+    """Return the folder of a fit on these scans: `name` with a hash of all that decides what it learns."""
+    lines = [content_hash(scans), *copies.astype(str), *plan.lines(), *_code()]
+    return name.with_name(f"{name.name}-{digest(lines)}")
 
 
 def fitted(experiment: Experiment, name: str, rows: np.ndarray, plan: Schedule) -> keras.Model:

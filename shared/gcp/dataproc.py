@@ -43,7 +43,7 @@ def submit(manifest: str) -> bool:
     Raises BatchFailing when five attempts failed: somebody must read the batch's log.
     """
     for attempt in range(1, _MAX_ATTEMPTS + 1):
-        batch_id = f"prepare-{manifest}-{attempt}"
+        batch_id = f"{config.name_prefix()}prepare-{manifest}-{attempt}"
         match _state(batch_id):
             case None:
                 return _create(batch_id, manifest)

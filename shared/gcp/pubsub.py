@@ -1,4 +1,7 @@
-"""Pub/Sub: events published, a pull subscription drained."""
+"""Pub/Sub: events published, a pull subscription drained.
+
+Topics and subscriptions go by their plain names here and everywhere: only the two paths have the environment's prefix.
+"""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -32,6 +35,16 @@ class Pulled:
     """How often it was delivered, this time included; 1 if the subscription does not count."""
 
 
+def topic_path(topic: str) -> str:
+    """Return the full name of a topic of this environment."""
+    return str(pubsub_v1.PublisherClient.topic_path(config.project(), config.name_prefix() + topic))
+
+
+def subscription_path(subscription: str) -> str:
+    """Return the full name of a subscription of this environment."""
+    return str(pubsub_v1.SubscriberClient.subscription_path(config.project(), config.name_prefix() + subscription))
+
+
 @cache
 def _publisher() -> pubsub_v1.PublisherClient:
     return pubsub_v1.PublisherClient()
@@ -44,10 +57,7 @@ def publish(events: Iterable[Event]) -> None:
 
 def publish_messages(messages: Iterable[tuple[str, bytes, Mapping[str, str]]]) -> int:
     """Publish (topic, data, attributes) together and return how many; return once Pub/Sub has stored every one."""
-    pending = [
-        _publisher().publish(_publisher().topic_path(config.project(), topic), data, **attributes)
-        for topic, data, attributes in messages
-    ]
+    pending = [_publisher().publish(topic_path(topic), data, **attributes) for topic, data, attributes in messages]
     for future in pending:
         future.result(_PUBLISHED_WITHIN_S)
     return len(pending)
@@ -67,14 +77,14 @@ def pull(subscription: str, limit: int, within_s: float = 60) -> list[Pulled]:
 
 def acknowledge(subscription: str, pulled: Iterable[Pulled]) -> None:
     """Say that these are dealt with, so that they do not come again."""
-    path = _subscriber().subscription_path(config.project(), subscription)
+    path = subscription_path(subscription)
     for group in batched(pulled, _PULL_MESSAGES, strict=False):
         _subscriber().acknowledge(subscription=path, ack_ids=[each.ack_id for each in group])
 
 
 def release(subscription: str, pulled: Iterable[Pulled]) -> None:
     """Give these back at once, for the next pull."""
-    path = _subscriber().subscription_path(config.project(), subscription)
+    path = subscription_path(subscription)
     for group in batched(pulled, _PULL_MESSAGES, strict=False):
         ack_ids = [each.ack_id for each in group]
         _subscriber().modify_ack_deadline(subscription=path, ack_ids=ack_ids, ack_deadline_seconds=0)
@@ -86,7 +96,7 @@ def _subscriber() -> pubsub_v1.SubscriberClient:
 
 
 def _pull(subscription: str, limit: int) -> Iterable[pubsub_v1.types.ReceivedMessage]:
-    path = _subscriber().subscription_path(config.project(), subscription)
+    path = subscription_path(subscription)
     try:
         answer = _subscriber().pull(subscription=path, max_messages=limit, timeout=_PULL_S)
     except DeadlineExceeded:

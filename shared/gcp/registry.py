@@ -5,6 +5,7 @@ Released models and PCA bases are kept alike: the files of a version under `<fol
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from shared import config
 from shared.gcp import storage
 from shared.ml.release_files import CARD_FILE, GRAPH_FILE
+from shared.scan import SOURCE_PATTERN
 
 if TYPE_CHECKING:
     from shared.ml.model import Model
@@ -56,6 +58,18 @@ class Pointer:
 
 RELEASES = Registry(config.models_bucket, "releases", "current.json")
 BASES = Registry(config.prepared_bucket, "bases", "bases/current.json")
+
+
+def calibrations(source: str) -> Registry:
+    """Return where the calibrations of one source lie (`shared.ml.site_calibration`)."""
+    return Registry(config.models_bucket, f"calibrations/{source}", f"calibrations/{source}/current.json")
+
+
+def commissioned() -> dict[str, int]:
+    """Return the generation of the pointer of every source that has been commissioned. Raises StorageError."""
+    names = re.compile(rf"calibrations/({SOURCE_PATTERN})/current\.json")
+    blobs = storage.objects(config.models_bucket(), "calibrations/")
+    return {found[1]: int(blob.generation) for blob in blobs if (found := names.fullmatch(blob.name))}
 
 
 def read_pointer(registry: Registry) -> Pointer:

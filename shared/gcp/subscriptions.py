@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from google.cloud import pubsub_v1  # type: ignore[attr-defined] # ships no types
 from google.cloud.pubsub_v1.subscriber.message import Message  # type: ignore[import-untyped]
 
-from shared import config
 from shared.events import Event, event_of
+from shared.gcp.pubsub import subscription_path
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def listening(subscription: str, handle: Callable[[Event], None], at_a_time: int
     """Call `handle` for every event until left: acknowledged when it returns, delivered again when it raises."""
     with pubsub_v1.SubscriberClient() as client:
         streaming = client.subscribe(
-            client.subscription_path(config.project(), subscription),
+            subscription_path(subscription),
             callback=lambda message: _settle(message, handle),
             flow_control=pubsub_v1.types.FlowControl(max_messages=at_a_time),
         )

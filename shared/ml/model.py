@@ -16,6 +16,7 @@ from ai_edge_litert.interpreter import Interpreter, SignatureRunner
 from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE
 from shared.ml.prediction import PredictedClass
 from shared.ml.release_files import CARD_FILE, GRAPH_FILE
+from shared.ml.site_calibration import SiteCalibration
 
 
 class ModelMismatch(Exception):
@@ -119,20 +120,24 @@ class Model:
             for run in [held.enter_context(self._runner()) for _ in range(min(threads, self._most_threads))]:
                 run(scan=np.zeros((1, SIDE, SIDE, 3), np.float32))
 
-    def predicted_class(self, prediction: Prediction) -> PredictedClass:
-        """Return the predicted class at the card's operating threshold."""
+    def predicted_class(self, prediction: Prediction, site: SiteCalibration | None = None) -> PredictedClass:
+        """Return the predicted class at the card's operating threshold, or at the site's that made the probability."""
         if not prediction.is_brain_mri:
             return "Not a brain MRI"
-        return "Cancer" if prediction.probability >= self.card.threshold else "Non-Cancer"
+        return "Cancer" if prediction.probability >= (site or self.card).threshold else "Non-Cancer"
 
-    def uncertain_reason(self, prediction: Prediction) -> str | None:
-        """Return a sentence that says why the prediction is uncertain, None if it is not or the card cannot tell."""
-        low, high = self.card.uncertain_from, self.card.uncertain_to
+    def uncertain_reason(self, prediction: Prediction, site: SiteCalibration | None = None) -> str | None:
+        """Return a sentence that says why the prediction is uncertain, None if it is not or the card cannot tell.
+
+        `site`: the calibration that made the probability, if it is not the release's own.
+        """
+        low, high = (site or self.card).uncertain_from, (site or self.card).uncertain_to
         if low is None or high is None or not prediction.is_brain_mri or not low <= prediction.probability <= high:
             return None
+        where = f"among the scans that {site.source} was commissioned by" if site else "in its release's test"
         return (
-            f"Scans with a probability between {low:.2f} and {high:.2f} turned out either way too often in its "
-            "release's test. Let a reader decide."
+            f"Scans with a probability between {low:.2f} and {high:.2f} turned out either way too often {where}. "
+            "Let a reader decide."
         )
 
     def _interpreter(self) -> SignatureRunner:

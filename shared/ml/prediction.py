@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
+from shared.ml.site_calibration import RELEASES_OWN
+
 PredictedClass = Literal["Cancer", "Non-Cancer", "Not a brain MRI"]
 
 _DOCUMENTED = {"use_attribute_docstrings": True}
@@ -55,7 +57,7 @@ class PredictionResponse:
     probability: float
     """Calibrated probability of Cancer, 0 to 1."""
     threshold: float
-    """Cancer is predicted at or above this probability."""
+    """Cancer is predicted at or above this probability: the release's, or the commissioned site's."""
     types: dict[str, float]
     """Probability of each tumour type, given that there is a tumour."""
     ood_score: float
@@ -67,6 +69,10 @@ class PredictionResponse:
     """Whether a reader should look before anybody relies on the prediction."""
     uncertain_reason: str | None = None
     """A sentence that says why the prediction is uncertain."""
+    calibration: str = RELEASES_OWN
+    """What made the probability of the network's: `release`, its own, or a commissioned site's, as source/version."""
+    calibration_note: str | None = None
+    """A sentence if the source has a calibration that belongs to another release, and was not used."""
     heat_map: HeatMap | None = None
     """Only if the request says explain=true."""
     embedding: list[float] | None = None

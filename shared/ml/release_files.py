@@ -7,4 +7,7 @@ TEST_FILE = "test_scans.txt"
 REFERENCE_FILE = "reference.npz"
 """Scans of that test as the graph sees them (`shared.ml.drift.Scans`): what later scans are compared with."""
 
+LEARNT_FILE = "learnt_from.csv"
+"""Of a release that was fitted with corrections: scan_id, label, source, basis and weight of what it learnt from."""
+
 RELEASE_FILES = (CARD_FILE, GRAPH_FILE, TEST_FILE, REFERENCE_FILE)

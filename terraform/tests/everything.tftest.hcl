@@ -1,4 +1,5 @@
-# From nothing, with everything switched on: a key too, whose grants must be known in the first plan.
+# From nothing, with everything switched on: a key too, whose grants must be known in the first plan; and a prefix, whose
+# names tests/terraform/test_prefix.py looks through.
 
 mock_provider "google" {
   source = "./tests/mocks"
@@ -15,6 +16,7 @@ variables {
 
 run "everything_switched_on" {
   variables {
+    prefix               = "dev-"
     billing_account      = "012345-6789AB-CDEF01"
     imaging_systems      = ["serviceAccount:mri-3@some-project.iam.gserviceaccount.com"]
     uploaders            = ["user:uploader@example.org"]
@@ -24,7 +26,7 @@ run "everything_switched_on" {
     source_bucket        = "another-bucket"
     label_map            = "glioma=Cancer,ward 3=Unlabelled"
     kms_key              = "projects/some-project/locations/europe-west4/keyRings/a/cryptoKeys/b"
-    repository           = { owner = "someone", name = "scanflow" }
+    repository           = { owner = "someone", name = "scanflow", environment = "dev" }
     max_instances        = { validate_scan = 50, inference = 20 }
     training_gpu         = true
     binary_authorization = true
@@ -65,6 +67,14 @@ run "everything_switched_on" {
   assert {
     condition     = google_cloudbuild_trigger.main["main"].approval_config[0].approval_required
     error_message = "Somebody approves what is deployed."
+  }
+  assert {
+    condition     = google_cloudbuild_trigger.main["main"].substitutions == tomap({ _REGION = "europe-west4", _ALERT_EMAIL = "someone@example.org", _PREFIX = "dev-", _ENVIRONMENT = "dev" })
+    error_message = "The pipeline is told whose names it works on."
+  }
+  assert {
+    condition     = jsondecode(google_monitoring_dashboard.this.dashboard_json).displayName == "[dev] Scanflow"
+    error_message = "A dashboard says which environment it shows."
   }
   assert {
     condition     = !google_cloud_scheduler_job.function["ingest_scans"].paused

@@ -18,6 +18,7 @@ run "a_value_of_another_form_is_refused" {
 
   variables {
     project                  = "Upper_Case"
+    prefix                   = "dev"
     region                   = "europe-west4-a"
     alert_email              = "someone"
     billing_account          = "my account"
@@ -37,13 +38,14 @@ run "a_value_of_another_form_is_refused" {
     perimeter_members        = ["group:a@example.org"]
     images                   = { inference = "inference:latest", dashboard = "dashboard:latest", preprocessing = "preprocessing:latest", training = "training:latest" }
     training_gpu             = true
-    repository               = { owner = "some one", name = "a/b" }
+    repository               = { owner = "some one", name = "a/b", environment = "prod" }
     burnt_in_text            = "loud"
     series_quiet_seconds     = 0
   }
 
   expect_failures = [
     var.project,
+    var.prefix,
     var.region,
     var.alert_email,
     var.billing_account,

@@ -19,10 +19,12 @@ run "a_value_that_does_not_fit_another_is_refused" {
   variables {
     kms_key                 = "projects/p/locations/us-central1/keyRings/a/cryptoKeys/b"
     inference_min_instances = 50
+    prefix                  = "development-" # start-preprocessing would have 31 characters
   }
 
   expect_failures = [
     var.kms_key,
     var.inference_min_instances,
+    var.prefix,
   ]
 }

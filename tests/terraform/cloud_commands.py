@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 CLOUD = Path(os.environ.get("CLOUD", "."))
+PREFIX = os.environ.get("PREFIX", "")
 
 
 def main() -> int:
@@ -47,9 +48,9 @@ def terraform(words: list[str]) -> int:
     if words[0] == "apply":
         images = json.loads(Path(words[1]).read_text()) if len(words) > 1 else read("bucket/images.json")
         cloud = read("cloud.json")
-        for name in cloud["services"]:
-            if images[name] != cloud["state"][name]:
-                roll(cloud["services"][name], images[name])
+        for image in images.keys() & {name.removeprefix(PREFIX) for name in cloud["services"]}:
+            if images[image] != cloud["state"][image]:
+                roll(cloud["services"][PREFIX + image], images[image])
         cloud |= {"state": images, "functions": Path("../functions/main.py").read_text()}
         write("cloud.json", cloud)
         if (CLOUD / "fail-after-apply").exists():

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,25 @@ def _reattached(address: str) -> dict[str, object]:
     """A provider that runs already, as Terraform's debugging interface has it."""
     where = {"Network": "tcp", "String": address}
     return {"Protocol": "grpc", "ProtocolVersion": 5, "Pid": os.getpid(), "Test": True, "Addr": where}
+
+
+Tested = Callable[[str], dict[str, list[dict]]]
+"""Messages of a run of terraform/tests/<file> by type: `test_state` has what was applied, `test_plan` a plan."""
+
+
+@pytest.fixture(scope="session")
+def tested(terraform: Terraform, workspace: Path) -> Tested:
+    """Run a file of terraform/tests/ once a session."""
+
+    @cache
+    def run(file: str) -> dict[str, list[dict]]:
+        done = terraform(workspace, "test", "-json", "-verbose", f"-filter=tests/{file}")
+        messages: dict[str, list[dict]] = {}
+        for message in map(json.loads, done.stdout.splitlines()):
+            messages.setdefault(message["type"], []).append(message)
+        return messages
+
+    return run
 
 
 @pytest.fixture(scope="session")

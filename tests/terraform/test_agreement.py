@@ -20,8 +20,8 @@ FUNCTIONS = sorted(folder.name for folder in (ROOT / "functions").iterdir() if (
 SERVICES = ("inference", "dashboard", "training")
 STEPS = declared()["steps"] | declared()["scheduled"]
 EVENTS = (ScanAccepted, ScanRejected, ScanScored, SeriesSummarised)
-GIVEN_TO_ALL = {"GOOGLE_CLOUD_PROJECT"}
-"""What modules/step sets for every function."""
+GIVEN_TO_ALL = {"GOOGLE_CLOUD_PROJECT", "NAME_PREFIX"}
+"""What Terraform sets for every function and service, whether it reads it or not; a prefix only if there is one."""
 
 
 def test_every_function_is_a_step_and_every_step_a_function():
@@ -157,8 +157,11 @@ def test_the_environments_set_variables_that_there_are():
 
 
 def test_the_dashboard_is_json_of_metrics_that_there_are():
-    text = (TERRAFORM / "dashboard.json").read_text()
-    ours = {block["name"].strip('"') for block in _resources("google_logging_metric").values()}
+    text = (TERRAFORM / "dashboard.json").read_text().replace("${underscored}", "")
+    ours = {
+        block["name"].strip('"').removeprefix("${local.underscored}")
+        for block in _resources("google_logging_metric").values()
+    }
     used = {name.replace("scanflow_", "scanflow/", 1) for name in re.findall(r"user[/_](scanflow[/_]\w+)", text)}
     assert json.loads(text)["mosaicLayout"]["tiles"]
     assert {name.removesuffix("_count") for name in used} == ours
@@ -199,7 +202,7 @@ def _service_environment(name: str) -> set[str]:
     kind = "google_cloud_run_v2_job" if name == "training" else "google_cloud_run_v2_service"
     resource = str(_resources(kind)[name])
     secrets = re.findall(r"""'name': '"?([A-Z_]+)"?', 'value_source'""", resource)
-    return {*re.findall(r"'([A-Z_]+)': '\$\{(?:var|local)\.", resource), *secrets}
+    return {*re.findall(r"\b([A-Z_]+) = (?:var|local)\.", resource), *secrets}
 
 
 def _dead_letter_topics() -> set[str]:

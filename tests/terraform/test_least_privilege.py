@@ -27,6 +27,8 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "copy"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
     ("pubsub", "publish"): {"pubsub.topics.publish"},
     ("pubsub", "publish_messages"): {"pubsub.topics.publish"},
+    ("pubsub", "topic_path"): set(),  # names
+    ("pubsub", "subscription_path"): set(),
     ("pubsub", "release"): {"pubsub.subscriptions.consume"},
     ("pubsub", "pull"): {"pubsub.subscriptions.consume"},
     ("subscriptions", "listening"): {"pubsub.subscriptions.consume"},
@@ -127,7 +129,7 @@ NEEDS: dict[str, dict[str, Permissions]] = {
     },
     "inference": {
         "bucket scans": {"storage.objects.get"},
-        "bucket models": {"storage.objects.get"},
+        "bucket models": {"storage.objects.get", "storage.objects.list"},
     },
     "dashboard": {
         "bucket models": {"storage.objects.get"},
@@ -152,6 +154,9 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "project": {"bigquery.jobs.create", "dataproc.agents.create"},
     },
     "training": {
+        "bucket scans": {"storage.objects.get"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
         "bucket prepared": {"storage.objects.get", "storage.objects.list"},
         "bucket models": {
             "storage.objects.get",

@@ -6,6 +6,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -194,6 +195,20 @@ def test_a_first_release_that_fails_has_only_the_traffic_to_take_back(drill: Dri
     drill.addresses(**{OLD["inference"]: stack.url("inference"), "registry/inference:new": hello})
     assert drill.release() != 0
     _nothing_has_changed(drill)
+
+
+def test_a_prefixed_release_leaves_the_other_environment_of_the_project_alone(
+    drill: Drill, stack: Stack, hello: str
+) -> None:
+    cloud = drill.read()
+    cloud["services"] |= {f"dev-{name}": json.loads(json.dumps(cloud["services"][name])) for name in SERVICES}
+    (drill.cloud / "cloud.json").write_text(json.dumps(cloud))
+    drill.addresses(**{OLD["inference"]: stack.url("inference"), "registry/inference:new": hello})
+    assert drill.release(PREFIX="dev-") != 0
+    named = re.findall(r"gcloud run (?:deploy|services [\w-]+) (\S+)", drill.commands())
+    assert set(named) == {"dev-inference", "dev-dashboard"}
+    assert set(re.findall(r"(?:gs://|bucket=)([\w-]+)", drill.commands())) == {f"{PROJECT}-dev-terraform"}
+    assert drill.shares() == {f"{prefix}{name}": {OLD[name]: 100} for name in SERVICES for prefix in ("", "dev-")}
 
 
 def _nothing_has_changed(drill: Drill) -> None:

@@ -53,11 +53,11 @@ def test_valid(terraform, workspace):
 
 
 @pytest.mark.parametrize("file", sorted(file.name for file in (TERRAFORM / "tests").glob("*.tftest.hcl")))
-def test_plans_and_applies_from_nothing(terraform, workspace, file):
+def test_plans_and_applies_from_nothing(tested, file):
     """Each file begins without a state: what one run left behind would hide what another cannot know in plan."""
     assert (TERRAFORM / "tests" / file).read_text().count("\nrun ") == 1
-    tested = terraform(workspace, "test", "-no-color", f"-filter=tests/{file}")
-    assert "1 passed, 0 failed" in tested.stdout, tested.stdout + tested.stderr
+    messages = tested(file)
+    assert messages["test_summary"][0]["test_summary"]["passed"] == 1, messages.get("diagnostic")
 
 
 @pytest.mark.parametrize("mistake", FINDS)

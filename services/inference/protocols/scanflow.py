@@ -1,8 +1,10 @@
 """Scanflow's own protocol: one file, or many."""
 
+from dataclasses import replace
 from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 
@@ -13,8 +15,12 @@ from services.inference.http.schemas import MANY_FILES, ONE_FILE, PREDICTION_PRO
 from services.inference.predictor import PredictionResult, Predictor, ScanFile
 from services.inference.worker_pool import in_order
 from shared.ml.prediction import PagePredictions, PredictionResponse, answer_of
+from shared.scan import SOURCE_PATTERN
 
 router = APIRouter(tags=["Scanflow"])
+
+Source = Annotated[str, Query(pattern=f"^(?:{SOURCE_PATTERN})?$", examples=["ward-3"])]
+"""Where the scans come from."""
 
 
 @router.post(
@@ -25,14 +31,16 @@ router = APIRouter(tags=["Scanflow"])
     openapi_extra=ONE_FILE,
 )
 async def predict(
-    request: Request, explain: bool = False, embedding: bool = False
+    request: Request, explain: bool = False, embedding: bool = False, source: Source = ""
 ) -> PredictionResponse | PagePredictions:
     """A file in a form, as the raw body, or named by a `gs://` uri; several pages answer `scans`.
 
-    `explain` adds the heat map, `embedding` the network's pooled features.
+    `explain` adds the heat map, `embedding` the network's pooled features. The scans of a `source` that has been
+    commissioned are answered by its own calibration; `calibration` in the answer says which was used.
     """
     respond = partial(PredictionResult.response, with_heat_map=explain, with_embedding=embedding)
-    return answer_of(await predictor_of(request).predict(await file_of(request), respond))
+    file = replace(await file_of(request), source=source)
+    return answer_of(await predictor_of(request).predict(file, respond))
 
 
 @router.post(
@@ -42,13 +50,14 @@ async def predict(
     responses=PREDICTION_PROBLEMS | {200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
     openapi_extra=MANY_FILES,
 )
-async def predict_batch(request: Request, explain: bool = False) -> StreamingResponse:
+async def predict_batch(request: Request, explain: bool = False, source: Source = "") -> StreamingResponse:
     """A line of JSON for each file as soon as it and those before it are done: its `index` and its `result` or `error`.
 
     A `result` is what /v1/predict answers, an `error` is problem details.
     """
     predictor = predictor_of(request)
-    lines = [_line(predictor, index, file, explain) for index, file in enumerate(await files_of(request))]
+    files = [replace(file, source=source) for file in await files_of(request)]
+    lines = [_line(predictor, index, file, explain) for index, file in enumerate(files)]
     return StreamingResponse(in_order(lines, predictor.pool.workers + 1), media_type="application/x-ndjson")
 
 

@@ -1,5 +1,6 @@
 """TensorFlow Serving's REST protocol: tensorflow.org/tfx/serving/api_rest."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -78,10 +79,12 @@ async def model_metadata(request: Request) -> dict[str, Any]:
     return {"model_spec": {"name": MODEL_NAME, "version": card.version}, "metadata": metadata}
 
 
-async def predict_all(predictor: Predictor, instances: Instances, explain: bool = False) -> Predictions:
+async def predict_all(
+    predictor: Predictor, instances: Instances, explain: bool = False, source: str = ""
+) -> Predictions:
     """Return the predictions for all instances, in order. The first that cannot be predicted raises."""
     respond = partial(PredictionResult.response, with_heat_map=explain)
-    work = [predictor.predict(file, respond) for file in instances.files]
+    work = [predictor.predict(replace(file, source=source), respond) for file in instances.files]
     pages = in_order(work, predictor.pool.workers + 1)
     return Predictions(predictions=[answer_of(file) async for file in pages])
 

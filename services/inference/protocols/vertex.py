@@ -3,18 +3,21 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, BeforeValidator, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
 
 from services.inference.http.payloads import Instances, parse_json
 from services.inference.http.requests import model_of, predictor_of
 from services.inference.protocols.tensorflow_serving import Predictions, predict_all
 from services.inference.settings import Settings
+from shared.scan import SOURCE_PATTERN
 
 
 class Parameters(BaseModel):
     """What the caller asks for beside the predictions."""
 
     explain: bool = False
+    source: Annotated[str, Field(pattern=f"^(?:{SOURCE_PATTERN})?$")] = ""
+    """Where the scans come from: a commissioned site's own calibration then makes the answers."""
 
 
 def _none_is_empty(value: Any) -> Any:  # noqa: ANN401 - whatever the body says
@@ -47,4 +50,5 @@ async def _health(request: Request) -> Response:
 
 async def _predict(request: Request) -> Predictions:
     body = parse_json(_INSTANCES, await request.body())
-    return await predict_all(predictor_of(request), body, explain=body.parameters.explain)
+    parameters = body.parameters
+    return await predict_all(predictor_of(request), body, explain=parameters.explain, source=parameters.source)

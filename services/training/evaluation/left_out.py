@@ -30,7 +30,7 @@ def crossvalidate(experiment: Experiment, plan: Schedule) -> pd.DataFrame:
     table = experiment.scans.table
     runs = {}
     for block in present(table):
-        rows = (experiment.split != "test") & ~block.rows(table)
+        rows = experiments.learnable(experiment) & ~block.rows(table)
         folder = experiments.run_folder(experiment, f"block-{block.name}", rows, plan)
         if not (folder / PREDICTIONS_FILE).exists():
             network = experiments.fitted(experiment, f"block-{block.name}", rows, plan)

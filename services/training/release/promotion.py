@@ -26,7 +26,7 @@ from shared.gcp.registry import (
 )
 from shared.gcp.storage import MissingObject
 from shared.ml.model import Card, Model, ModelMismatch, read_release
-from shared.ml.release_files import CARD_FILE, GRAPH_FILE, RELEASE_FILES, TEST_FILE
+from shared.ml.release_files import CARD_FILE, GRAPH_FILE, LEARNT_FILE, RELEASE_FILES, TEST_FILE
 
 DECISION_FILE = "decision.json"
 
@@ -172,7 +172,8 @@ def promote(folder: Path, scans: Scans, groups: np.ndarray) -> str:
     anchor = _anchor(pointer)
     decision = decide(measure(model, scans, groups), measure(anchor, scans, groups) if anchor else None)
     report = {f"report/{path.name}": path.read_bytes() for path in _report_of(version)}
-    files = {name: (folder / name).read_bytes() for name in RELEASE_FILES}
+    named = [*RELEASE_FILES, *([LEARNT_FILE] if (folder / LEARNT_FILE).exists() else [])]
+    files = {name: (folder / name).read_bytes() for name in named}
     add_version(RELEASES, version, files | report | {DECISION_FILE: json.dumps(asdict(decision)).encode()})
     if not decision.promoted:
         _record(version, "kept back", pointer.version, decision)

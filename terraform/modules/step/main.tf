@@ -2,13 +2,14 @@
 # subscription with back-off. What exhausts its attempts lies in the step's dead-letter subscription until somebody replays it.
 
 locals {
-  dashed        = replace(var.name, "_", "-")
+  shown         = var.prefix == "" ? "" : "[${trimsuffix(var.prefix, "-")}] "
+  dashed        = "${var.prefix}${replace(var.name, "_", "-")}"
   subscriptions = { for topic, id in var.topics : topic => "${local.dashed}-on-${topic}" }
 }
 
 resource "google_service_account" "this" {
   account_id   = local.dashed
-  display_name = "Function ${var.name}"
+  display_name = "${local.shown}Function ${var.name}"
 }
 
 resource "google_cloudfunctions2_function" "this" {
@@ -38,7 +39,7 @@ resource "google_cloudfunctions2_function" "this" {
     max_instance_count               = var.step.max_instances
     max_instance_request_concurrency = var.step.concurrency
     timeout_seconds                  = coalesce(var.step.timeout, var.delivery.ack_deadline_seconds)
-    environment_variables = merge(var.step.environment, {
+    environment_variables = merge(var.step.environment, var.prefix == "" ? {} : { NAME_PREFIX = var.prefix }, {
       GOOGLE_CLOUD_PROJECT = var.project
       THREADS              = var.step.concurrency # of the Functions Framework's server: one a request
     })
@@ -141,7 +142,7 @@ resource "google_pubsub_subscription_iam_member" "dead_letters_leave" {
 resource "google_monitoring_alert_policy" "queue" {
   count = length(var.topics) > 0 ? 1 : 0
 
-  display_name          = "${var.name}: messages wait, or exhausted their retries"
+  display_name          = "${local.shown}${var.name}: messages wait, or exhausted their retries"
   combiner              = "OR"
   severity              = "ERROR"
   notification_channels = var.notification_channels

@@ -3,6 +3,13 @@ variable "name" {
   type        = string
 }
 
+variable "prefix" {
+  description = "What the names begin with, as in dev-; nothing where one environment has the project."
+  type        = string
+  default     = ""
+  nullable    = false
+}
+
 variable "step" {
   description = "The step's entry in the map of steps: its environment, and its size where the default does not fit."
   type = object({

@@ -59,6 +59,7 @@ def test_every_parameter_is_taken_as_the_openapi_document_types_it(client: TestC
     assert {parameter["name"]: parameter["schema"]["type"] for parameter in parameters} == {
         "explain": "boolean",
         "embedding": "boolean",
+        "source": "string",
     }
     for value in ("yes", "true", "1", "on"):
         assert "heat_map" in client.post(f"/v1/predict?explain={value}", content=jpeg).json()

@@ -81,7 +81,7 @@ def test_clients_read_the_answer_back(client: TestClient, jpeg: bytes, two_pages
         predictions = parse_predictions(answer)
         assert len(predictions) == pages
         assert [asdict(one) for one in predictions] == [
-            {"uncertain_reason": None} | scan for scan in answer.get("scans", [answer])
+            {"uncertain_reason": None, "calibration_note": None} | scan for scan in answer.get("scans", [answer])
         ]
 
 

@@ -1,0 +1,127 @@
+"""A short fit from the weights of the release in service, with corrections, that keeps the release's scale."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logit
+
+from services.training import experiment as experiments
+from services.training.data.corrections import Corrections
+from services.training.data.scans import TYPES, Scans
+from services.training.evaluation import left_out, measurements
+from services.training.evaluation.left_out import TYPE_LOGITS
+from services.training.experiment import Experiment
+from services.training.finetuning.learning_set import LearningSet, ReadImages, joined
+from services.training.modelling import calibration, export, fitting, ood
+from services.training.modelling.export import Release
+from services.training.modelling.restoring import restored, unfolded
+from services.training.modelling.schedule import Schedule
+from services.training.release.writing import write_release
+from shared.ml.model import Card, Model
+from shared.ml.release_files import LEARNT_FILE
+
+PLAN = Schedule(epochs=4, rate=2e-4)
+"""Some 15,000 draws at a quarter of a fit's rate: enough to take corrections up, little enough to keep the rest."""
+STATISTICS_ON = 512
+"""Scans that the restored normalisations are measured on."""
+FEWEST_TO_SCALE = 20
+"""Scans of validation by which the new logits are brought to the release's scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The release to go on from."""
+
+    model: Model
+    graph: bytes
+
+
+def finetune(
+    experiment: Experiment, corrections: Corrections, read_images: ReadImages, current: Current, plan: Schedule = PLAN
+) -> Card:
+    """Fit, and write the release to the experiment's folder, with what it learnt from beside it; return its card.
+
+    A later call with the same scans, corrections, release and plan resumes. Raises SystemExit for too little data.
+    """
+    folder = experiment.folder
+    watched = experiment.scans.only(experiment.split == "validation")
+    if len(watched) < FEWEST_TO_SCALE or not (experiment.split == "test").any():
+        raise SystemExit(
+            f"A fine-tune needs the release's test and at least {FEWEST_TO_SCALE} scans of validation in the data: "
+            "give the data that the release was trained on, or more."
+        )
+    learning = joined(experiment, corrections, read_images)
+    plan = replace(plan, start=_start(learning.scans, current, folder))
+    run = experiments.run_folder_of(learning.scans, learning.copies, plan, folder / "runs" / "finetune")
+    network = fitting.fit(learning.scans, learning.copies, plan, run)
+    release = inherited(network, current.model, watched)
+    learnt = _learnt(learning, corrections, current.model.card.version)
+    card = write_release(experiment, release, run, learnt)
+    for place in (run, folder / "release"):
+        learning.listed.to_csv(place / LEARNT_FILE, index=False)
+    (run / "learnt_from.json").write_text(json.dumps(learnt, indent=1))
+    return card
+
+
+def _start(scans: Scans, current: Current, folder: Path) -> Path:
+    """Write the release's weights, ready to learn, to a file that is the same for the same release and scans."""
+    path = folder / "start" / f"{current.model.card.version}-{experiments.content_hash(scans)}.weights.h5"
+    if not path.exists():
+        rows = np.random.default_rng(0).permutation(len(scans))[:STATISTICS_ON]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfolded(restored(current.graph), scans.images[rows]).save_weights(path)
+    return path
+
+
+def inherited(network: keras.Model, current: Model, watched: Scans) -> Release:
+    """Return a release of a fine-tuned network on the scale of the one that it came from.
+
+    That one's probabilities were calibrated on sources which its fits never saw; few corrections cannot do this again.
+    So slope and offset are those with which the new logits agree best with the old probabilities on `watched`, and
+    threshold and band of doubt stay.
+    """
+    export.round_to_shipped(network)
+    found = left_out.predictions(network, watched, np.arange(len(watched)))
+    before = np.array([one.probability for one in measurements.predict(current, watched.images)])
+    slope, offset = matched(found["logit"].to_numpy(float), before)
+    known = found[found["type"].isin(TYPES)]
+    classifier, limit = ood.read_fitted()
+    card = current.card
+    return Release(
+        network=network,
+        slope=slope,
+        offset=offset,
+        threshold=card.threshold,
+        doubt=(
+            card.threshold if card.uncertain_from is None else card.uncertain_from,
+            card.threshold if card.uncertain_to is None else card.uncertain_to,
+        ),
+        temperature=calibration.type_temperature(
+            known[TYPE_LOGITS].to_numpy(float), known["type"].map(list(TYPES).index).to_numpy(int)
+        ),
+        ood=classifier,
+        ood_limit=limit,
+    )
+
+
+def matched(logits: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
+    """Return slope and offset with which `sigmoid(slope * logit + offset)` has the least cross-entropy to these."""
+    targets = np.clip(probabilities, 1e-4, 1 - 1e-4)
+
+    def loss(parameters: np.ndarray) -> float:
+        z = parameters[0] * logits + parameters[1]
+        return float(np.mean(np.logaddexp(0, z) - targets * z))
+
+    start = np.polyfit(logits, logit(targets), 1) if np.ptp(logits) > 0 else np.array([1.0, 0.0])
+    slope, offset = minimize(loss, start, method="Nelder-Mead").x
+    return float(slope), float(offset)
+
+
+def _learnt(learning: LearningSet, corrections: Corrections, release: str) -> dict[str, object]:
+    """What the card says of what was learnt: from which release on, and how many scans of which basis."""
+    left = {reason: len(ids) for reason, ids in sorted(corrections.left_out.items())}
+    return {"from_release": release, "scans": learning.summary(), "left_out": left}
