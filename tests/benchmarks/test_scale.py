@@ -15,7 +15,7 @@ from tests.benchmarks.scale.fleet import Fleet, Process, Refused, Size
 from tests.benchmarks.scale.simulation import Scenario, machine, simulate
 from tests.benchmarks.scale.simulation import cloud as in_the_cloud
 
-ACCOUNT = ("account_s", "account_processor_s", "account_rss_mb", "worklist_s")
+ACCOUNT = ("account_s", "account_processor_s", "account_rss_mb", "worklist_s", "worklist_processor_s")
 POLICY = Policy(hop_s=0.01, first_backoff_s=10, longest_backoff_s=600, most_attempts=5, widest=100)
 
 
@@ -150,7 +150,7 @@ def test_a_part_is_written_between_its_marks_and_nothing_else_changes() -> None:
     text = report.PAGE.read_text()
     figures = {f"accounts_{size}_{name}": 12.3 for size in (100_000, 1_000_000) for name in ACCOUNT}
     written = report.page(text, {"accounts": None}, figures | {"accounts_load_before": 0.5})
-    before, _, after = written.partition("| the worklist's query, s | 12.3 | 12.3 |")
+    before, _, after = written.partition("| its memory at most, MB | 12.3 | 12.3 |")
     assert after
     assert text.startswith(before[: before.index("<!-- accounts -->")])
     assert text.endswith(after[after.index("<!-- end -->") :])

@@ -15,7 +15,7 @@ _PEAK_S, _PEAK_WIDTH_S = 1800, 600
 _OUTAGE = (600.0, 2400.0)
 _RAISED = 1000
 """Instances of each service at most, once the quota has been raised."""
-_SETTLED_S = 120
+_SETTLED_S = 60
 """What comes earlier meets a pipeline without instances."""
 _SPARK_CORES = {1: 24, 100: 200, 10_000: 2000}
 """A new project has 24; more is asked for."""
@@ -40,8 +40,8 @@ def questions(processor_ms: Mapping[str, float] | None = None) -> list[Question]
     return [
         Question("1", deployed, Scenario(rate=lambda _: 1, lasts_s=1800), 1),
         Question("100", deployed, Scenario(rate=lambda _: 100, lasts_s=300, slices=2), 100),
-        Question("1000_as_deployed", deployed, Scenario(rate=lambda _: 1000, lasts_s=240, slices=20), 1000),
-        Question("10000", raised, Scenario(rate=lambda _: 10_000, lasts_s=240, slices=100), 10_000),
+        Question("1000_as_deployed", deployed, Scenario(rate=lambda _: 1000, lasts_s=120, slices=10), 1000),
+        Question("10000", raised, Scenario(rate=lambda _: 10_000, lasts_s=150, slices=50), 10_000),
         Question("peak", deployed, peak, sum(map(morning, range(2 * _PEAK_S))) / 2 / _PEAK_S),
         Question("outage", deployed, outage, 20),
     ]
