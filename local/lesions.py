@@ -48,7 +48,7 @@ def draw(volume: np.ndarray, lesion: Lesion) -> np.ndarray:
 
 def _box(shape: tuple[int, ...], lesion: Lesion) -> tuple[slice, ...]:
     """Return the part of the volume that the lesion changes."""
-    reach = int(np.ceil(3 * lesion.radius))
+    reach = int(np.ceil(5 * lesion.radius))  # where nothing is pushed or swollen any more, so no edge shows
     sides = zip(lesion.centre, shape, strict=True)
     return tuple(slice(max(int(c) - reach, 0), min(int(c) + reach + 1, size)) for c, size in sides)
 

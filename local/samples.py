@@ -4,6 +4,7 @@ import importlib.util
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nibabel
@@ -12,12 +13,15 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from local.lesions import Lesion, draw
 from shared.errors import Reason
 from shared.labels import Label
 
 _TEMPLATE = Path("datasets", "data", "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")
 _LEVELS = range(70, 120, 2)
 """Axial slices through the ventricles and above, in millimetres from the template's lowest."""
+_THICKNESS = 3
+"""Voxels in depth that a single slice is drawn as, so that the noise in a lesion is smooth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Sample:
 
 def samples() -> list[Sample]:
     """Return a dozen files that show every way through the pipeline."""
-    healthy, ill = healthy_slices(), lesion_slices()
+    healthy = healthy_slices()
     duplicate = encode(healthy[0], "JPEG")
     return [
         Sample("JPEG", Label.NON_CANCER, duplicate, 1),
@@ -47,10 +51,15 @@ def samples() -> list[Sample]:
         Sample("16-bit TIFF", Label.NON_CANCER, sixteen_bit_tiff(healthy[8]), 1),
         Sample("DICOM", Label.NON_CANCER, dicom(healthy[12]), 1),
         Sample("BMP", Label.UNLABELLED, encode(healthy[16], "BMP"), 1),
-        Sample("JPEG with a drawn lesion", Label.CANCER, encode(ill[0], "JPEG"), 1),
-        Sample("PNG with a drawn lesion", Label.CANCER, encode(ill[6], "PNG"), 1),
-        Sample("multi-page TIFF with drawn lesions", Label.CANCER, multi_page_tiff(ill[9:12]), 3),
-        Sample("corrupt TIFF", Label.CANCER, sixteen_bit_tiff(ill[3])[:-9000], Reason.TRUNCATED),
+        Sample("JPEG with a drawn lesion", Label.CANCER, encode(_with_lesion(0), "JPEG"), 1),
+        Sample("PNG with a drawn lesion", Label.CANCER, encode(_with_lesion(6), "PNG"), 1),
+        Sample(
+            "multi-page TIFF with drawn lesions",
+            Label.CANCER,
+            multi_page_tiff([_with_lesion(place) for place in (9, 10, 11)]),
+            3,
+        ),
+        Sample("corrupt TIFF", Label.CANCER, sixteen_bit_tiff(_with_lesion(3))[:-9000], Reason.TRUNCATED),
         Sample(
             "text named as JPEG", Label.UNLABELLED, b"Dear colleague, please see the scan.\n" * 9, Reason.NOT_AN_IMAGE
         ),
@@ -60,32 +69,33 @@ def samples() -> list[Sample]:
 
 def healthy_slices() -> list[np.ndarray]:
     """Return axial slices of the template, uint8 (233, 197)."""
+    return [np.rot90(_template()[:, :, level]).copy() for level in _LEVELS]
+
+
+@cache
+def _template() -> np.ndarray:
     package = importlib.util.find_spec("nilearn")  # not imported: that takes seconds
     assert package and package.submodule_search_locations  # noqa: S101 - it is among the requirements
     template = nibabel.load(Path(package.submodule_search_locations[0]) / _TEMPLATE)
-    volume = np.asanyarray(template.dataobj)  # type: ignore[attr-defined] # of a NIfTI image
-    return [np.rot90(volume[:, :, level]).copy() for level in _LEVELS]
+    volume: np.ndarray = np.asanyarray(template.dataobj)  # type: ignore[attr-defined] # of a NIfTI image
+    return volume
 
 
-def lesion_slices(seed: int = 7) -> list[np.ndarray]:
-    """Return the same slices, each with one drawn lesion: a bright rim round a darker core in a pale swelling."""
-    rng = np.random.default_rng(seed)
-    return [draw_lesion(pixels, rng) for pixels in healthy_slices()]
+def lesion_slices() -> list[np.ndarray]:
+    """Return the same slices, each with a drawn lesion of its own."""
+    return [_with_lesion(place) for place in range(len(_LEVELS))]
+
+
+@cache
+def _with_lesion(place: int) -> np.ndarray:
+    return draw_lesion(healthy_slices()[place], np.random.default_rng(place))
 
 
 def draw_lesion(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a copy of a slice with a lesion of random place and size inside the brain."""
-    rows, columns = np.indices(pixels.shape)
-    row, column = rng.uniform(0.35, 0.6) * pixels.shape[0], rng.choice([0.33, 0.67]) * pixels.shape[1]
-    tall, wide = rng.uniform(13, 20, size=2)
-    distance = np.hypot((rows - row) / tall, (columns - column) / wide)
-    lesion = 235 * np.exp(-(((distance - 0.8) / 0.2) ** 2)) + 120 * np.exp(-((distance / 0.6) ** 2))
-    swelling = 35 * np.exp(-((distance / 1.8) ** 4))
-    weight = np.clip(1.6 - distance, 0, 1)
-    inside = pixels > 20
-    drawn = pixels * (1 - 0.75 * weight) + lesion * inside + swelling * inside
-    drawn_over: np.ndarray = np.clip(drawn, 0, 255).astype(np.uint8)
-    return drawn_over
+    """Return a copy of a slice with a lesion of random place, size and shape inside the brain."""
+    centre = rng.uniform(0.38, 0.58) * pixels.shape[0], rng.choice([0.34, 0.66]) * pixels.shape[1], _THICKNESS // 2
+    lesion = Lesion(centre=centre, radius=rng.uniform(14, 20), seed=int(rng.integers(1 << 32)))
+    return draw(np.repeat(pixels[..., None], _THICKNESS, axis=2), lesion)[..., _THICKNESS // 2]
 
 
 def encode(pixels: np.ndarray, file_format: str) -> bytes:

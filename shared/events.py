@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from shared import config
 from shared.labels import Label, label_of
-from shared.scan import source_of
+from shared.scan import Placement, placement_of, source_of
 
 Push = Mapping[str, Any]
 """Body of a Pub/Sub push: `{"message": {"data": <base64>, "attributes": {...}, ...}, "subscription": ...}`."""
@@ -27,6 +27,8 @@ class ScanUploaded:
     source: str
     uploaded_at: str
     """RFC 3339 time of the object's creation."""
+    placement: Placement | None = None
+    """Of a slice that its uploader put into a series."""
 
     @property
     def label(self) -> Label:
@@ -53,6 +55,7 @@ class ScanUploaded:
             size=int(resource["size"]),
             source=source_of(resource.get("metadata") or {}),
             uploaded_at=resource["timeCreated"],
+            placement=placement_of(resource.get("metadata") or {}),
         )
 
 
@@ -102,6 +105,8 @@ class ScanAccepted(_Fact):
     """Of the upload in the uploads bucket."""
     study_id: str | None = None
     """Keyed pseudonym of the study that the file belongs to, where it names one."""
+    accession_id: str | None = None
+    """Keyed pseudonym of the accession number, by which a hospital finds the study."""
     series_id: str | None = None
     """Keyed pseudonym of the series; the file's own id for a volume or a stack of pages."""
     slice_position_mm: float | None = None

@@ -2,11 +2,14 @@
 
 import hashlib
 import re
+from dataclasses import dataclass
 
 from shared.labels import Label
 
 SOURCE_PATTERN = r"[a-z0-9][a-z0-9-]{0,31}"
 """What a source may be called: free text could name a patient."""
+_SERIES = re.compile(r"[0-9a-f]{64}")
+_MILLIMETRES = re.compile(r"[0-9]{1,5}(\.[0-9]{1,4})?")
 
 MAX_BYTES = 64 * 2**20
 """A larger upload is rejected unread, unless it is a volume: the largest uncompressed page is 50 MB in grey."""
@@ -53,6 +56,27 @@ def source_of(metadata: dict[str, str]) -> str:
 def is_source(text: str) -> bool:
     """Return whether a source may be called so."""
     return re.fullmatch(SOURCE_PATTERN, text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The series that an uploader put a file into, and where in it the file lies."""
+
+    series_id: str
+    """64 hexadecimal digits that name nobody."""
+    position_mm: float
+
+    def metadata(self) -> dict[str, str]:
+        """Return what the object carries to say so."""
+        return {"series": self.series_id, "slice-position-mm": f"{self.position_mm:g}"}
+
+
+def placement_of(metadata: dict[str, str]) -> Placement | None:
+    """Return the placement that an uploader put on the object; None without one, or where it is malformed."""
+    series_id, position = metadata.get("series", ""), metadata.get("slice-position-mm", "")
+    if not _SERIES.fullmatch(series_id) or not _MILLIMETRES.fullmatch(position):
+        return None
+    return Placement(series_id, float(position))
 
 
 def scan_object(label: Label, scan_id: str, extension: str) -> str:

@@ -10,7 +10,7 @@
 #   state-back     and then images, functions and Terraform's state
 #
 # A step that fails leaves the file `failed`; those after it do nothing until the last two act on it and fail the build.
-# Reads PROJECT_ID, REGION, REGISTRY, BUILD_ID, ENVIRONMENT and PREFIX (dev-, or nothing). Runs from the repository's root, in any image with sh.
+# Reads PROJECT_ID, REGION, ENVIRONMENT, PREFIX (dev-, or nothing) and images.json, the digests to release. Runs from the repository's root, in any image with sh.
 set -eu
 
 services="inference dashboard"
@@ -27,6 +27,10 @@ finish() {
   exit 0
 }
 
+image() { # by its digest: a tag may be moved, and the scan was of this one
+  python3 -c 'import json, sys; print(json.load(open("images.json"))[sys.argv[1]])' "$1"
+}
+
 serving() { # the revision that has all the traffic
   gcloud run services describe "$prefix$1" --region="$REGION" --format=json |
     python3 -c 'import json, sys; print(*[to["revisionName"] for to in json.load(sys.stdin)["status"]["traffic"] if to.get("percent") == 100])'
@@ -38,7 +42,7 @@ candidate() {
     [ -s "$service.revision" ] || { echo "$service: no revision has all the traffic; is a roll-back unfinished?"; exit 1; }
   done
   for service in $services; do
-    gcloud run deploy "$prefix$service" --region="$REGION" --image="$REGISTRY/$service:$BUILD_ID" --no-traffic --tag=candidate --quiet
+    gcloud run deploy "$prefix$service" --region="$REGION" --image="$(image "$service")" --no-traffic --tag=candidate --quiet
   done
   gcloud run services describe "${prefix}inference" --region="$REGION" --format='value(status.url)' > inference.url
   gcloud run services describe "${prefix}inference" --region="$REGION" --format=json |

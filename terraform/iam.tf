@@ -79,8 +79,8 @@ locals {
     gateway             = ["deliver-dicom", "deliver-dicomweb", "deliver-fhir", "deliver-hl7"]
   }
 
-  # accounts that turn Study and Series Instance UIDs into pseudonyms
-  pseudonym_makers = ["validate_scan", "gateway", "dashboard"]
+  # accounts that turn Study and Series Instance UIDs into pseudonyms, beside the steps that name the secret in local.steps
+  pseudonym_makers = ["gateway", "dashboard"]
 
   # accounts that call the inference service
   inference_callers = ["score_scan", "dashboard", "deployer", "gateway"]
@@ -328,7 +328,12 @@ resource "google_secret_manager_secret_iam_member" "pseudonym_key" {
 
   secret_id = local.pseudonym_key
   role      = "roles/secretmanager.secretAccessor"
-  member    = local.members[each.value]
+  member    = google_service_account.this[each.value].member
+}
+
+moved {
+  from = google_secret_manager_secret_iam_member.pseudonym_key["validate_scan"]
+  to   = module.step["validate_scan"].google_secret_manager_secret_iam_member.reads["PSEUDONYM_KEY"]
 }
 
 resource "google_cloud_run_v2_service_iam_member" "inference_callers" {

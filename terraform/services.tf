@@ -12,16 +12,13 @@ locals {
 }
 
 # Images of the services, and those that Cloud Functions builds. All are scanned for known weaknesses, the first by the
-# pipeline, the others as they are pushed.
+# pipeline, the others as they are pushed. What is scanned, recorded and deployed goes by digest, so that tags may be moved: were
+# they immutable, no policy could clean up an image that has one.
 resource "google_artifact_registry_repository" "images" {
   repository_id = "${var.prefix}scanflow"
   location      = var.region
   format        = "DOCKER"
   kms_key_name  = var.kms_key
-
-  docker_config {
-    immutable_tags = true
-  }
 
   vulnerability_scanning_config {
     enablement_config = "DISABLED" # cloudbuild.yaml scans each image itself, and pays once

@@ -1,5 +1,6 @@
 """The cost page is what the prices and the usage come to."""
 
+import re
 from datetime import date
 from types import SimpleNamespace
 
@@ -14,6 +15,15 @@ def test_the_page_is_computed_from_todays_prices_and_usage() -> None:
 
 def test_prices_have_a_date() -> None:
     assert date.fromisoformat(cost.PRICES.date) < date.today()
+
+
+def test_the_page_says_of_when_the_prices_are_and_how_to_renew_them() -> None:
+    page = cost.PAGE.read_text()
+    assert f"Prices of {cost.PRICES.date}" in page
+    assert "## Renew the prices" in page
+    assert {"source", "read", "checked", "date"} <= set(
+        re.findall(r"`(\w+)`", page.partition("## Renew the prices")[2])
+    )
 
 
 def test_every_price_has_a_page_a_date_and_says_whether_it_was_checked() -> None:

@@ -13,23 +13,31 @@ REFRESH_S = 30
 WINDOW = timedelta(days=30)
 """What the list of series looks back on."""
 
+_OF_A_STUDY = """
+WHERE study_id = @study OR study_id IN (SELECT study_id FROM `{dataset}.scans_raw` WHERE accession_id = @study)
+"""
+"""Reads every scan's row, so only where somebody asks for one study."""
+
 
 @st.cache_data(ttl=REFRESH_S, max_entries=100, show_spinner=False)
-def answered(page: int, study_id: str = "") -> list[Row]:
+def answered(page: int, study: str = "") -> list[Row]:
     """Return one page (from 1) of series by their latest answer, newest first; `total` counts all.
 
-    Of one study if its pseudonym is given, however old it is. Raises BigQueryError.
+    Of one study, however old it is, if the pseudonym of its UID or of its accession number is given. Raises
+    BigQueryError.
     """
     sql = """
     WITH latest AS (
       SELECT * FROM {recent series}
       QUALIFY ROW_NUMBER() OVER (PARTITION BY series_id ORDER BY answered_at DESC, recorded_at DESC) = 1
     )
-    SELECT *, COUNT(*) OVER () AS total FROM latest WHERE @study_id IN ('', study_id)
+    SELECT *, COUNT(*) OVER () AS total FROM latest {wanted}
     ORDER BY answered_at DESC, series_id LIMIT @rows OFFSET @skipped
     """
-    since = recent.back(None if study_id else WINDOW)
-    return recent.query(sql, since=since, study_id=study_id, rows=PAGE_ROWS, skipped=(page - 1) * PAGE_ROWS)
+    shown = {"rows": PAGE_ROWS, "skipped": (page - 1) * PAGE_ROWS}
+    if not study:
+        return recent.query(sql.replace("{wanted}", ""), since=recent.back(WINDOW), **shown)
+    return recent.query(sql.replace("{wanted}", _OF_A_STUDY), since=recent.back(None), study=study, **shown)
 
 
 @st.cache_data(ttl=60, max_entries=100, show_spinner=False)

@@ -24,11 +24,11 @@ def main() -> None:
 
 
 def _search() -> None:
-    """Find a study by its Study Instance UID, of which only the pseudonym is kept: the field is emptied at once."""
+    """Find a study by UID or accession number, of which only the pseudonym is kept: the field is emptied at once."""
     field, shown = st.columns([3, 2], vertical_alignment="bottom")
     has_key = "PSEUDONYM_KEY" in os.environ
     field.text_input(
-        "Study Instance UID",
+        "Study Instance UID or accession number",
         key="study uid",
         max_chars=64,
         autocomplete="off",
@@ -42,7 +42,7 @@ def _search() -> None:
 
 
 def _pseudonymise() -> None:
-    uid = st.session_state["study uid"].strip()
+    uid = st.session_state["study uid"].strip().upper()
     st.session_state["study uid"] = ""
     st.session_state["studies page"] = 1
     st.session_state["study wanted"] = pseudonym(config.pseudonym_key(), uid) if uid else None
@@ -70,7 +70,7 @@ def _table() -> list[Row]:
         st.button("Try again", icon=":material/refresh:")
         return []
     if not rows and study:
-        st.info("No series of this study has been answered. Is the UID whole?")
+        st.info("No series of this study has been answered. Is the UID, or the accession number, whole?")
         return []
     if not rows:
         st.info("No series has been answered yet. One stands here half a minute after its last slice was scored.")

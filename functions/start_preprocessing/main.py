@@ -39,6 +39,9 @@ def start_preprocessing(request: flask.Request) -> flask.typing.ResponseReturnVa
     all others are submitted.
     """
     scans = _drain(request.args.get("fewest", _FEWEST_SCANS, type=int))
+    if not dataproc.has_image():  # five batches would fail, and somebody would have to delete them
+        logger.warning("no image for Spark yet", extra={"scans": scans})
+        return {"scans": scans, "submitted": []}
     submitted, failing = [], []
     for manifest in _unfinished():
         try:

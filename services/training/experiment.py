@@ -53,9 +53,14 @@ class Experiment:
     folder: Path
 
 
-def read_experiment(data: str, folder: Path, frozen: frozenset[str] = frozenset()) -> Experiment:
-    """Return scans in groups, split (`frozen`: see `split`), without the excluded ones."""
-    every = read_cached(data, folder / "prepared")
+def read_experiment(
+    data: str, folder: Path, frozen: frozenset[str] = frozenset(), wanted: frozenset[str] = frozenset()
+) -> Experiment:
+    """Return scans in groups, split (`frozen`: see `split`), without the excluded ones.
+
+    Of a bucket that is too large to read whole, the frozen and the wanted scans are among those that are drawn.
+    """
+    every = read_cached(data, folder / "prepared", frozen | wanted)
     groups, same = _grouped(every, folder / "prepared")
     parts = split(every.table, groups, SEED, frozen)
     if data.startswith("gs://"):
@@ -84,7 +89,7 @@ def read_run(folder: Path) -> Experiment:
     Raises SystemExit if the data or the card's test are not the same any more: the test may have been trained on.
     """
     data, known = (folder / DATA_FILE).read_text(), pd.read_csv(folder / SPLIT_FILE, keep_default_na=False)
-    found = read_experiment(data, folder)
+    found = read_experiment(data, folder, wanted=frozenset(known["scan_id"][known["part"] == "test"]))
     parts = dict(zip(zip(known["scan_id"], known["label"], strict=True), known["part"], strict=True))
     keys = list(zip(found.scans.table["scan_id"], found.scans.table["label"], strict=True))
     if not all(key in parts for key in keys) or len(parts) != len(keys) + len(found.excluded):

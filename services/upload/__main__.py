@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.upload.folders import NoLabel, find
-from services.upload.sending import Outcome, send, unverified
+from services.upload.folders import NoLabel, as_series, find
+from services.upload.sending import NOWHERE, Outcome, send, unverified
 from shared.gcp.storage import StorageError
 from shared.labels import LABEL_MAP, Label, parse_label_map
 from shared.scan import source_of
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         files, skipped = find(options.folder, LABEL_MAP | options.label_map)
-        outcomes = send(files, options.bucket, options.source, as_tiff=options.as_tiff)
+        placements = as_series((path for path, _ in files), options.series) if options.series else NOWHERE
+        outcomes = send(files, options.bucket, options.source, as_tiff=options.as_tiff, placements=placements)
         wrong = unverified(options.bucket, outcomes)
     except NoLabel as error:
         return _fail(error, 2)
@@ -62,13 +63,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bucket", required=True, metavar="B", help="name of the uploads bucket")
     parser.add_argument("--label-map", type=_label_map, default={}, metavar="FOLDER=LABEL,...", help=_LABEL_HELP)
     parser.add_argument("--source", type=_source, default="unknown", help="where the scans come from, e.g. kaggle")
+    parser.add_argument("--series", type=_spacing, metavar="MM", help=_SERIES_HELP)
     parser.add_argument("--as-tiff", action="store_true", help=_TIFF_HELP)
     parser.add_argument("--refused", type=Path, metavar="FILE", help="write path and reason of refused files to a CSV")
     parser.add_argument("--sent", type=Path, metavar="FILE", help=_SENT_HELP)
     return parser
 
 
+_LEAST_SPACING_MM, _MOST_SPACING_MM = 0.1, 50.0
+
 _LABEL_HELP = f"labels of more folders, or others for these; a label is {', '.join(Label)}"
+_SERIES_HELP = (
+    "each folder is a series that gets one answer: its pictures, in the order of the numbers in their names, are "
+    "slices so many millimetres apart; DICOM, volumes and files of several pages say so themselves"
+)
 _SENT_HELP = (
     "write path and scan id of every page that is in the bucket to a CSV, by which to find a scan again; it stays on "
     "this machine"
@@ -101,6 +109,16 @@ def _source(text: str) -> str:
     if source_of({"source": text}) != text:
         raise argparse.ArgumentTypeError("lower-case letters, digits and dashes, 32 at most: it is stored and shown")
     return text
+
+
+def _spacing(text: str) -> float:
+    try:
+        spacing = float(text)
+    except ValueError:
+        spacing = 0.0
+    if not _LEAST_SPACING_MM <= spacing <= _MOST_SPACING_MM:
+        raise argparse.ArgumentTypeError("millimetres between slices, 0.1 to 50")
+    return spacing
 
 
 def _report(outcomes: Sequence[Outcome], wrong: int, *, named: bool) -> int:

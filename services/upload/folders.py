@@ -1,9 +1,13 @@
 """Which files to send, and what their folders say of them."""
 
-from collections.abc import Mapping
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 
 from shared.labels import Label, mapped_label
+from shared.scan import Placement
 
 
 class NoLabel(Exception):
@@ -26,6 +30,33 @@ def find(folder: Path, label_map: Mapping[str, Label]) -> tuple[list[tuple[Path,
             f"--label-map FOLDER={Label.CANCER},OTHER={Label.UNLABELLED}, or move them. Nothing was sent."
         )
     return [(file, label) for file, label in zip(files, labels, strict=True) if label], skipped
+
+
+def as_series(files: Iterable[Path], spacing_mm: float) -> dict[Path, Placement]:
+    """Return the place of every file where each folder is a series: its files in the order of their names' numbers.
+
+    A series is known by its slices' bytes, so that the same folder is the same series whatever it is called. A file
+    that cannot be read has no place: sending it tells.
+    """
+    placements: dict[Path, Placement] = {}
+    for _, group in groupby(sorted(files, key=_by_folder), key=lambda path: path.parent):
+        digests = {path: digest for path in group if (digest := _digest(path))}
+        series_id = hashlib.sha256("\n".join(digests.values()).encode()).hexdigest()
+        placements |= {path: Placement(series_id, place * spacing_mm) for place, path in enumerate(digests)}
+    return placements
+
+
+def _by_folder(path: Path) -> tuple[Path, list[tuple[int, str]]]:
+    """Sort key by which `2.png` comes before `10.png`."""
+    return path.parent, [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _files(folder: Path) -> tuple[list[Path], int]:

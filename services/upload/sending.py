@@ -2,11 +2,12 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -16,8 +17,10 @@ from shared.errors import Reason, RejectedScan
 from shared.gcp import storage
 from shared.imaging.decoding import decode_scan
 from shared.labels import Label
-from shared.scan import MAX_BYTES, MAX_VOLUME_BYTES, file_id, scan_id, scan_object
+from shared.scan import MAX_BYTES, MAX_VOLUME_BYTES, Placement, file_id, scan_id, scan_object
 
+NOWHERE: Mapping[Path, Placement] = MappingProxyType({})
+"""The placements of files of which each stands for itself."""
 _WORKERS = 8
 _TYPES = {
     "JPEG": ("jpg", "image/jpeg"),
@@ -46,10 +49,20 @@ class Outcome:
     """Of its pages: by these a person finds the scan again."""
 
 
-def send(files: Sequence[tuple[Path, Label]], bucket: str, source: str, *, as_tiff: bool = False) -> list[Outcome]:
-    """Send every file that decodes and has not arrived yet, with a progress bar. Raises StorageError."""
+def send(
+    files: Sequence[tuple[Path, Label]],
+    bucket: str,
+    source: str,
+    *,
+    as_tiff: bool = False,
+    placements: Mapping[Path, Placement] = NOWHERE,
+) -> list[Outcome]:
+    """Send every file that decodes and has not arrived yet, with a progress bar. Raises StorageError.
+
+    `placements` are those of files that are slices of a series.
+    """
     arrived = _checksums(bucket, {label for _, label in files})
-    one = partial(_send_one, bucket=bucket, source=source, as_tiff=as_tiff, arrived=arrived)
+    one = partial(_send_one, bucket=bucket, source=source, as_tiff=as_tiff, arrived=arrived, placements=placements)
     with ThreadPoolExecutor(_WORKERS) as pool:
         try:
             return list(tqdm(pool.map(one, files), total=len(files), unit="file", disable=None))
@@ -65,7 +78,15 @@ def unverified(bucket: str, outcomes: Sequence[Outcome]) -> int:
     return sum(found.get(name) != md5 for name, md5 in expected.items())
 
 
-def _send_one(file: tuple[Path, Label], *, bucket: str, source: str, as_tiff: bool, arrived: dict[str, str]) -> Outcome:
+def _send_one(  # noqa: PLR0913 - one file, and what holds for all of them
+    file: tuple[Path, Label],
+    *,
+    bucket: str,
+    source: str,
+    as_tiff: bool,
+    arrived: dict[str, str],
+    placements: Mapping[Path, Placement],
+) -> Outcome:
     path, label = file
     try:
         content, file_format, pages = _checked(path, as_tiff)
@@ -80,7 +101,9 @@ def _send_one(file: tuple[Path, Label], *, bucket: str, source: str, as_tiff: bo
     if name in arrived:
         state = "there already"
     else:
-        state = "sent" if storage.create(bucket, name, content, content_type, {"source": source}) else "copies"
+        placement = placements.get(path)
+        metadata = {"source": source} | (placement.metadata() if placement else {})
+        state = "sent" if storage.create(bucket, name, content, content_type, metadata) else "copies"
     ids = tuple(scan_id(whole, page, pages) for page in range(pages))
     return Outcome(path, label, state, name, md5, len(content), ids)
 

@@ -18,6 +18,9 @@ _JOB = "file:///app/services/preprocessing/__main__.py"
 
 _ENVIRONMENT = ("GOOGLE_CLOUD_PROJECT", "PREPARED_BUCKET", "MODELS_BUCKET", "DATASET")
 
+_HELLO = "us-docker.pkg.dev/cloudrun/container/"
+"""Where the images of a first apply come from (terraform/bootstrap.sh), which no batch could run."""
+
 _MAX_ATTEMPTS = 5
 
 
@@ -34,6 +37,11 @@ def client() -> dataproc_v1.BatchControllerClient:
     return dataproc_v1.BatchControllerClient(
         client_options={"api_endpoint": f"{config.region()}-dataproc.googleapis.com:443"}
     )
+
+
+def has_image() -> bool:
+    """Return whether the image of the Spark job is built: until the first build a hello page stands in its place."""
+    return _HELLO not in config.batch_template()
 
 
 def submit(manifest: str) -> bool:

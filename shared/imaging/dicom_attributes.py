@@ -94,6 +94,7 @@ def attributes_of(source: Source, frames: int, mosaic: Mosaic | None) -> Attribu
         slice_positions_mm=_positions(dataset, frames) if mosaic is None else mosaic.positions_mm(first),
         study_uid=uid(dataset, "StudyInstanceUID"),
         series_uid=uid(dataset, "SeriesInstanceUID"),
+        accession_number=word(dataset, "AccessionNumber") or None,
         refusal=_refusal(dataset, first),
     )
 

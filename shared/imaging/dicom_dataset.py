@@ -26,6 +26,7 @@ ERRORS = (BytesLengthException, InvalidDicomError)
 """What pydicom raises beside Python's own exceptions."""
 
 _KEYWORDS = [
+    "AccessionNumber",
     "AcquisitionContrast",
     "AnatomicRegionSequence",
     "BitsAllocated",
@@ -85,7 +86,7 @@ SIEMENS_CREATORS = ((0x0019, 0x0010), (0x0029, 0x0010))
 MOSAIC_IMAGES, CSA_HEADER = BaseTag(0x0019100A), BaseTag(0x00291010)
 _PRIVATE = [BaseTag(group << 16 | element) for group, element in SIEMENS_CREATORS] + [MOSAIC_IMAGES, CSA_HEADER]
 _READ = [BaseTag(tag_for_keyword(keyword) or 0) for keyword in _KEYWORDS] + _PRIVATE
-"""All that is ever read of a file: neither name nor number of a patient even reaches memory."""
+"""All that is ever read of a file: neither a patient's name nor number even reaches memory."""
 
 _PIXELS = {BaseTag(0x7FE00008): "f4", BaseTag(0x7FE00009): "f8", BaseTag(0x7FE00010): ""}
 """Tags of pixel data, with the type of those that are floating point."""

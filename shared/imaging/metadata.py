@@ -26,6 +26,8 @@ class Attributes:
     study_uid: str | None = field(default=None, repr=False)
     """Of DICOM. Leads to a patient: kept out of logs and events, where a keyed pseudonym stands for it."""
     series_uid: str | None = field(default=None, repr=False)
+    accession_number: str | None = field(default=None, repr=False)
+    """The hospital's number of the request that the study answers, in upper case; leads to a patient as well."""
     refusal: Reason | None = None
     """Why the file is not scored: what it says of itself that no brain MRI to be read would say."""
 

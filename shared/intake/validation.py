@@ -52,11 +52,16 @@ def validated(
     decoded, notes = _without_text(decode_scan(content), text)
     file_id = scan.file_id(content)
     md5 = content_md5(content)
-    study_id, series_id = _membership(decoded, file_id, pseudonym_key)
+    study_id, series_id = _membership(upload, decoded, file_id, pseudonym_key)
+    number_said = decoded.attributes.accession_number
+    accession_id = pseudonym(pseudonym_key, number_said) if number_said else None
     for number in range(len(decoded.pages)):
         stored, extension = _stored(decoded, number)
         event = _accepted(upload, decoded, number, scans_bucket, stored, extension, file_id, md5)
-        yield replace(event, study_id=study_id, series_id=series_id, note=notes[number]), stored
+        yield (
+            replace(event, study_id=study_id, accession_id=accession_id, series_id=series_id, note=notes[number]),
+            stored,
+        )
 
 
 def _without_text(decoded: Decoded, text: BurntInText) -> tuple[Decoded, list[Note | None]]:
@@ -96,13 +101,25 @@ def content_md5(content: bytes) -> str:
     return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
-def _membership(decoded: Decoded, file_id: str, key: bytes) -> tuple[str | None, str | None]:
-    """Return study and series id: of a DICOM file its own; a volume, or a stack of pages, is a series itself."""
+def _membership(upload: ScanUploaded, decoded: Decoded, file_id: str, key: bytes) -> tuple[str | None, str | None]:
+    """Return study and series id: of a DICOM file its own; a volume, or a stack of pages, is a series itself.
+
+    A single picture belongs to the series that its uploader put it into.
+    """
     said = decoded.attributes
     study_id = pseudonym(key, said.study_uid) if said.study_uid else None
     if said.series_uid:
         return study_id, pseudonym(key, said.series_uid)
-    return study_id, file_id if len(decoded.pages) > 1 else None
+    if len(decoded.pages) > 1:
+        return study_id, file_id
+    return study_id, upload.placement.series_id if upload.placement else None
+
+
+def _position_mm(upload: ScanUploaded, decoded: Decoded, number: int) -> float | None:
+    """Return where a page lies along the slices' normal; a single picture where its uploader put it."""
+    if upload.placement and not decoded.attributes.series_uid and len(decoded.pages) == 1:
+        return upload.placement.position_mm
+    return decoded.attributes.slice_position_mm(number)
 
 
 def _is_volume(head: bytes) -> bool:
@@ -149,7 +166,7 @@ def _accepted(  # noqa: PLR0913, PLR0917 - what an event says of a page
         accepted_at=now(),
         content_md5=md5,
         generation=upload.generation,
-        slice_position_mm=said.slice_position_mm(number),
+        slice_position_mm=_position_mm(upload, decoded, number),
         modality=said.modality,
         body_part=said.body_part,
         plane=said.plane,

@@ -184,9 +184,16 @@ def tables() -> str:
         _table("a reader", [f"{scans:,} scans a month" for scans in SCANS], readers),
         per_refresh(),
         _table("a month, without a scan", ["dev", "prod"], standing),
-        f"A build costs {build():.2f}. Prices of {PRICES.date}.",
+        f"A build costs {build():.2f}. {_age()}",
     ]
     return "\n\n".join(parts)
+
+
+def _age() -> str:
+    """Return of when the prices are, and whether somebody has compared them with their pages."""
+    sections = [section for section in vars(PRICES).values() if isinstance(section, SimpleNamespace)]
+    checked = sum(section.checked for section in sections)
+    return f"Prices of {PRICES.date}; {checked} of {len(sections)} sections were compared with Google's pages."
 
 
 def _table(corner: str, columns: list[str], rows: Table) -> str:

@@ -12,7 +12,7 @@ from local.stack.system import BUCKETS, Stack
 from shared import config
 from shared.gcp import bigquery, storage
 from shared.pseudonyms import pseudonym
-from tests.dashboard.conftest import NOW, words
+from tests.dashboard.conftest import NOW, record_scan, words
 
 Page = Callable[..., AppTest]
 
@@ -90,6 +90,14 @@ def test_a_study_is_found_by_its_uid_of_which_nothing_is_kept(
     assert uid not in kept
     app = next(button for button in app.button if "show all again" in button.label).click().run()
     assert three_slices[:12] in set(app.dataframe[0].value["Series"])
+
+
+def test_a_study_is_found_by_its_accession_number(page: Page, three_slices: str) -> None:
+    number = f"ACC-{uuid.uuid4().hex[:8]}"
+    record_scan("ward-3", study_id="5" * 64, accession_id=pseudonym(config.pseudonym_key(), number.upper()))
+    app = page("studies").text_input[0].set_value(number).run()
+    assert not app.exception
+    assert list(app.dataframe[0].value["Series"]) == [three_slices[:12]]
 
 
 def test_a_uid_that_no_study_has_is_said(page: Page) -> None:

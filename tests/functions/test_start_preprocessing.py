@@ -108,6 +108,19 @@ def test_a_manifest_that_five_batches_could_not_finish_is_reported(
     assert start_preprocessing.post("/?fewest=1").status_code == 200
 
 
+def test_before_the_first_build_manifests_wait_and_no_batch_fails_for_them(
+    start_preprocessing: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = f"{uuid.uuid4().hex[:8]}-prepared"
+    make_buckets({"prepared": bucket})
+    monkeypatch.setenv("PREPARED_BUCKET", bucket)
+    template = {"runtimeConfig": {"containerImage": "us-docker.pkg.dev/cloudrun/container/hello"}}
+    monkeypatch.setenv("BATCH_TEMPLATE", json.dumps(template))
+    storage.create(bucket, manifests.manifest_object("early"), b"", "application/jsonl")
+    assert start_preprocessing.post("/").json["submitted"] == []
+    assert batch_state("early", 1) is None
+
+
 def driver(manifest: str) -> psutil.Process:
     """The running job of a manifest."""
     (process,) = [

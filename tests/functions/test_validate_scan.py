@@ -144,6 +144,7 @@ def test_slice_carries_its_study_series_and_place_and_nobodys_name(cloud: Cloud,
     key = config.pseudonym_key()
     assert {event["study_id"] for event in events} == {pseudonym(key, header.StudyInstanceUID)}
     assert {event["series_id"] for event in events} == {pseudonym(key, header.SeriesInstanceUID)}
+    assert {event["accession_id"] for event in events} == {pseudonym(key, header.AccessionNumber.upper())}
     assert {event["plane"] for event in events} == {"axial"}
     assert events[1]["slice_position_mm"] - events[0]["slice_position_mm"] == pytest.approx(3)
     told = json.dumps(events)

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import tomllib
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,7 @@ import hcl2
 import pytest
 
 from local.stack.provision import dead_letter_topic
-from local.stack.terraform_config import TERRAFORM, declared, schema
+from local.stack.terraform_config import TERRAFORM, declared, schema, seconds
 from shared.events import DeadLetter, ScanAccepted, ScanRejected, ScanScored, SeriesSummarised
 from tests.terraform.code import deployable
 from tests.terraform.tools import ROOT
@@ -71,6 +72,32 @@ def test_every_topic_is_published_and_read():
 def test_every_dead_letter_is_recorded_but_those_of_the_recorder():
     recorder = declared()["steps"]["record_dead_letter"]
     assert set(recorder["topics"]) == _dead_letter_topics() - {dead_letter_topic("record_dead_letter")}
+
+
+def test_a_scheduled_step_never_overlaps_itself():
+    """Two at once would list and copy the same, or publish twice."""
+    every = {"* * * * *": 60, "*/15 * * * *": 900, "0 * * * *": 3600, "20 */3 * * *": 3 * 3600}
+    for name, step in declared()["scheduled"].items():
+        assert step["max_instances"] == 1, name
+        overlapping = step["timeout"] > every.get(step["schedule"], 24 * 3600)
+        assert not overlapping or step["concurrency"] == 1, name
+
+
+def test_the_dashboard_takes_no_larger_file_than_cloud_run_lets_through():
+    """HTTP/1 requests have 32 MiB at most: https://cloud.google.com/run/quotas."""
+    settings = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text())
+    assert settings["server"]["maxUploadSize"] <= 32
+
+
+def test_a_message_outlives_two_hours_of_trouble_and_the_alert_comes_long_before():
+    delivery = declared()["delivery"]
+    least, most = seconds(delivery["minimum_backoff"]), seconds(delivery["maximum_backoff"])
+    waits = [min(least * 2**gap, most) for gap in range(delivery["max_delivery_attempts"] - 1)]
+    assert sum(waits) > 2 * 3600
+    module = (TERRAFORM / "modules" / "step" / "main.tf").read_text()
+    condition = module.partition("The oldest message has waited")[2].partition("aggregations")[0]
+    age, lasting = re.search(r'threshold_value = (\d+)\s+duration\s+= "(\d+)s"', condition).groups()
+    assert int(age) + int(lasting) < 300
 
 
 def test_every_pull_subscription_is_drained():

@@ -78,6 +78,22 @@ def test_cloud_build_pushes_the_images_itself_and_signs_where_they_come_from():
     assert not any("docker push" in step["script"] for step in build()["steps"])
 
 
+def test_what_is_scanned_recorded_and_deployed_goes_by_digest():
+    """A tag can be moved between two steps."""
+    by_tag = [step["id"] for step in build()["steps"] if ":$BUILD_ID" in step["script"]]
+    assert by_tag == ["digests"]
+    steps = [step["id"] for step in build()["steps"]]
+    assert steps.index("images") + 1 == steps.index("digests") < steps.index("scan")
+    assert "$BUILD_ID" not in (ROOT / "terraform/deploy.sh").read_text()
+
+
+def test_old_images_can_be_cleaned_up():
+    """No policy deletes an image with a tag from a repository whose tags are immutable."""
+    text = (ROOT / "terraform/services.tf").read_text()
+    assert "cleanup_policies" in text
+    assert "immutable_tags" not in text
+
+
 def test_images_are_not_built_by_the_account_that_deploys():
     assert "image-builder@" in build("terraform/images.yaml")["serviceAccount"]
     assert "deployer@" in build()["serviceAccount"]

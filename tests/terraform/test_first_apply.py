@@ -14,6 +14,8 @@ from tests.terraform.tools import ROOT
 
 WAIT = "time_sleep.apis"
 BOOTSTRAP = TERRAFORM / "bootstrap.sh"
+GUIDE = ROOT / "docs" / "operations" / "first-apply.md"
+NAMED = r"`(module\.step\.)?([a-z0-9_]+\.[a-z0-9_]+)`"
 API = {
     "google_access_context_manager_": "accesscontextmanager",
     "google_artifact_registry_": "artifactregistry",
@@ -89,6 +91,32 @@ def test_every_resource_waits_for_its_api(graph):
     assert early == [], early
 
 
+def walk() -> list[set[str]]:
+    """Resources of each row of the guide's walk, as the graph names them."""
+    rows = re.findall(r"^\| \d+ \| ([^|]*)", GUIDE.read_text(), re.M)
+    return [
+        {f"{module}google_{name}".replace("google_time_", "time_") for module, name in re.findall(NAMED, row)}
+        for row in rows
+    ]
+
+
+def test_the_guide_walks_through_every_resource_once_and_none_before_what_it_waits_for(graph):
+    rows = [row & graph.keys() for row in walk()]
+    steps = {name: number for number, row in enumerate(rows) for name in row}
+    made = {*resources(graph), "time_sleep.apis", "time_sleep.builder"}
+    assert made - steps.keys() == set(), "the guide says nothing of these"
+    assert len(steps) == sum(map(len, rows)), "one stands there twice"
+    early = {(name, other) for name in made for other in waits_for(graph, name) & made if steps[other] > steps[name]}
+    assert early == set(), "the first waits for the second, which the guide has later"
+
+
+def test_the_guide_names_proofs_that_there_are():
+    proofs = set(re.findall(r"`(\w+\.py|\w+\.tftest\.hcl)`", GUIDE.read_text()))
+    there = {file.name for folder in (TERRAFORM / "tests", ROOT / "tests" / "terraform") for file in folder.iterdir()}
+    assert proofs
+    assert proofs <= there
+
+
 def test_the_wait_is_for_the_apis(graph):
     assert "google_project_service.this" in waits_for(graph, WAIT)
 
@@ -127,6 +155,13 @@ def test_the_builds_wait_for_the_builders_rights(graph):
     assert "time_sleep.builder" in before
     rights = {"google_project_iam_member.function_builder", "google_project_iam_member.function_builder_sources"}
     assert rights <= waits_for(graph, "time_sleep.builder")
+
+
+def test_whoever_is_given_a_secret_may_read_it_before(graph):
+    """Cloud Run refuses a revision whose account may not read a secret that it is given."""
+    grants = "google_secret_manager_secret_iam_member"
+    assert f"module.step.{grants}.reads" in waits_for(graph, "module.step.google_cloudfunctions2_function.this")
+    assert f"{grants}.pseudonym_key" in waits_for(graph, "google_cloud_run_v2_service.dashboard")
 
 
 def test_an_agent_is_made_before_it_is_given_anything():

@@ -44,6 +44,7 @@ CALLS: dict[tuple[str, str], Permissions] = {
     },
     ("bigquery", "stream"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("bigquery", "query"): {"bigquery.jobs.create", "bigquery.tables.getData"},
+    ("dataproc", "has_image"): set(),
     ("dataproc", "submit"): {"dataproc.batches.create", "dataproc.batches.get", "iam.serviceAccounts.actAs"},
     ("auth", "session"): {"run.routes.invoke"},
 }

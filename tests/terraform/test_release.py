@@ -63,8 +63,6 @@ class Drill:
             "CLOUD": str(self.cloud),
             "PROJECT_ID": PROJECT,
             "REGION": "europe-west4",
-            "REGISTRY": "registry",
-            "BUILD_ID": "new",
             "ENVIRONMENT": "prod",
             "PYTHONPATH": str(ROOT),
         }
@@ -126,7 +124,7 @@ def drill(stack: Stack, hello: str, tmp_path: Path) -> Drill:
     (folder / "images.json").write_text(json.dumps(NEW))
     (folder / "terraform/plan").write_text(json.dumps(NEW))
     good = stack.url("inference")
-    made.addresses(**dict.fromkeys((OLD["inference"], NEW["inference"], "registry/inference:new"), good))
+    made.addresses(**dict.fromkeys((OLD["inference"], NEW["inference"]), good))
     return made
 
 
@@ -147,11 +145,12 @@ def test_a_good_release_takes_all_traffic_and_is_remembered(drill: Drill) -> Non
     assert drill.shares() == {name: {NEW[name]: 100} for name in SERVICES}
     assert drill.read()["functions"] == "new"
     assert json.loads((drill.cloud / "bucket/images.json").read_text()) == NEW
+    assert f"run deploy inference --region=europe-west4 --image={NEW['inference']} " in drill.commands()
     assert "update-traffic inference --region=europe-west4 --to-tags=candidate=10" in drill.commands()
 
 
 def test_a_candidate_that_does_not_answer_gets_no_traffic(drill: Drill, stack: Stack, hello: str) -> None:
-    drill.addresses(**{OLD["inference"]: stack.url("inference"), "registry/inference:new": hello})
+    drill.addresses(**{OLD["inference"]: stack.url("inference"), NEW["inference"]: hello})
     assert drill.release() != 0
     assert "--to-tags" not in drill.commands()
     assert "terraform apply -input=false plan" not in drill.commands()
@@ -183,7 +182,7 @@ def test_a_pipeline_that_no_scan_comes_through_is_taken_back(drill: Drill) -> No
 
 def test_a_second_release_after_a_failed_one_starts_from_what_serves(drill: Drill, stack: Stack, hello: str) -> None:
     """A candidate that failed is the latest revision: the way back must not lead to it."""
-    drill.addresses(**{OLD["inference"]: stack.url("inference"), "registry/inference:new": hello})
+    drill.addresses(**{OLD["inference"]: stack.url("inference"), NEW["inference"]: hello})
     drill.release()
     (drill.folder / "failed").unlink()
     drill.release()
@@ -192,7 +191,7 @@ def test_a_second_release_after_a_failed_one_starts_from_what_serves(drill: Dril
 
 def test_a_first_release_that_fails_has_only_the_traffic_to_take_back(drill: Drill, stack: Stack, hello: str) -> None:
     (drill.cloud / "bucket/deployed.tgz").unlink()
-    drill.addresses(**{OLD["inference"]: stack.url("inference"), "registry/inference:new": hello})
+    drill.addresses(**{OLD["inference"]: stack.url("inference"), NEW["inference"]: hello})
     assert drill.release() != 0
     _nothing_has_changed(drill)
 
@@ -203,7 +202,7 @@ def test_a_prefixed_release_leaves_the_other_environment_of_the_project_alone(
     cloud = drill.read()
     cloud["services"] |= {f"dev-{name}": json.loads(json.dumps(cloud["services"][name])) for name in SERVICES}
     (drill.cloud / "cloud.json").write_text(json.dumps(cloud))
-    drill.addresses(**{OLD["inference"]: stack.url("inference"), "registry/inference:new": hello})
+    drill.addresses(**{OLD["inference"]: stack.url("inference"), NEW["inference"]: hello})
     assert drill.release(PREFIX="dev-") != 0
     named = re.findall(r"gcloud run (?:deploy|services [\w-]+) (\S+)", drill.commands())
     assert set(named) == {"dev-inference", "dev-dashboard"}

@@ -71,8 +71,8 @@ def test_a_modules_readme_lists_its_inputs_and_outputs(module):
     assert tables(module) in (module / "README.md").read_text(), stale
 
 
-def test_the_steps_example_applies(terraform, workspace):
+def test_the_steps_example_applies_and_other_forms_are_refused(terraform, workspace):
     module = workspace / "modules" / "step"
     assert terraform(module, "init", "-backend=false", "-no-color").returncode == 0
-    tested = terraform(module, "test", "-no-color")
-    assert "1 passed, 0 failed" in tested.stdout, tested.stdout + tested.stderr
+    done = terraform(module, "test", "-no-color")
+    assert "4 passed, 0 failed" in done.stdout, done.stdout + done.stderr

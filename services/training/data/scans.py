@@ -22,13 +22,16 @@ from shared.imaging import decoding
 from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE, crop_box, prepare
 from shared.labels import LABEL_MAP, Label, label_folder
 from shared.ml import dataset
-from shared.scan import file_id, scan_id
+from shared.scan import file_id, file_id_of, scan_id
 
 TYPES = ("glioma", "meningioma", "pituitary")
 """Tumour types; a folder of one of these names tells it."""
 
 _TABLE_FORMAT = "5"
 """Changes with the columns of a scans' table, so that an older cache is not read."""
+
+_MOST_BYTES = 9 << 30
+"""Of Parquet that is learnt from, some 300,000 scans: the training job has 32 GiB, its files included, and 12 hours."""
 
 Row = tuple[dict[str, Any], np.ndarray]
 
@@ -68,12 +71,13 @@ def as_bytes(tensor: np.ndarray) -> np.ndarray:
     return np.rint(tensor[..., 0] * 255).astype(np.uint8)
 
 
-def read(data: str) -> Scans:
+def read(data: str, wanted: frozenset[str] = frozenset()) -> Scans:
     """Return the scans of a folder of images, or of a prepared bucket (`gs://BUCKET`). Exact duplicates count once.
 
-    Raises SystemExit if there is no labelled scan.
+    A bucket that holds more than a training can take is sampled: file by file, by the hash that is its id, so that a
+    later call draws the same; `wanted` scans are always among them. Raises SystemExit if there is no labelled scan.
     """
-    rows = _bucket_rows(data.removeprefix("gs://")) if data.startswith("gs://") else _folder_rows(Path(data))
+    rows = _bucket_rows(data.removeprefix("gs://"), wanted) if data.startswith("gs://") else _folder_rows(Path(data))
     if not rows:
         raise SystemExit(f"No labelled scan in {data}. Its folders must be called {', '.join(LABEL_MAP)}.")
     table = pd.DataFrame([row for row, _ in rows])
@@ -84,12 +88,13 @@ def read(data: str) -> Scans:
     return Scans(table, images).only(order)
 
 
-def read_cached(data: str, cache: Path) -> Scans:
+def read_cached(data: str, cache: Path, wanted: frozenset[str] = frozenset()) -> Scans:
     """Return `read`'s scans, kept in the folder `cache` for as long as data and preprocessing stay the same."""
-    key = digest([PREPROCESSING_VERSION, _TABLE_FORMAT, *_listing(data)])
+    drawn = sorted(wanted) if data.startswith("gs://") else []
+    key = digest([PREPROCESSING_VERSION, _TABLE_FORMAT, *_listing(data), *drawn])
     table, images = cache / f"{key}.csv", cache / f"{key}.npy"
     if not images.exists():
-        scans = read(data)
+        scans = read(data, wanted)
         cache.mkdir(parents=True, exist_ok=True)
         scans.table.to_csv(table, index=False)
         np.save(images, scans.images)
@@ -170,9 +175,20 @@ def _dicom_person(content: bytes) -> dict[str, str]:
     return {"person": persons.hashed(known), "person_from": "told"} if known else {}
 
 
-def _bucket_rows(bucket: str) -> list[Row]:
-    parts = [blob.name for blob in storage.objects(bucket, dataset.FOLDER)]
-    return [row for part in tqdm(parts, desc="Reading Parquet") for row in parquet_rows(storage.read(bucket, part))]
+def _bucket_rows(bucket: str, wanted: frozenset[str]) -> list[Row]:
+    parts = list(storage.objects(bucket, dataset.FOLDER))
+    share = min(1.0, _MOST_BYTES / max(1, sum(part.size for part in parts)))
+    return [
+        (known, image)
+        for part in tqdm(parts, desc="Reading Parquet")
+        for known, image in parquet_rows(storage.read(bucket, part.name))
+        if known["scan_id"] in wanted or _place(known["scan_id"]) < share
+    ]
+
+
+def _place(scan: str) -> float:
+    """Return where a scan's file stands among all, from 0 to 1: the same for every page of it."""
+    return int(hashlib.sha256(file_id_of(scan).encode()).hexdigest()[:8], 16) / 16**8
 
 
 def parquet_rows(content: bytes) -> list[Row]:

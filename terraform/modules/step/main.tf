@@ -54,6 +54,18 @@ resource "google_cloudfunctions2_function" "this" {
       }
     }
   }
+
+  depends_on = [google_secret_manager_secret_iam_member.reads]
+}
+
+# A revision that is given a secret which its account may not read does not start: the right comes first.
+resource "google_secret_manager_secret_iam_member" "reads" {
+  for_each = var.step.secrets
+
+  project   = var.project
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.this.member
 }
 
 # The function is called by its own account, for Pub/Sub as for Cloud Scheduler, and by nobody else.

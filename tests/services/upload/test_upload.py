@@ -234,6 +234,29 @@ def test_as_tiff_keeps_every_page_and_leaves_tiffs_alone(bucket, tmp_path):
     assert pages == [1, 2]
 
 
+def test_folders_are_series_in_the_order_of_their_numbers(bucket, tmp_path):
+    names = ["a/10.png", "a/2.png", "b/1.png"]
+    paths = [scan(tmp_path / "Cancer" / name, seed, "PNG") for seed, name in enumerate(names)]
+    assert upload(tmp_path, "--series", "2.5") == 0
+    stored = {blob.name: blob.metadata for blob in objects(bucket).values()}
+    ten, two, other = (stored[expected_name("Cancer", path, "png")] for path in paths)
+    assert [two["slice-position-mm"], ten["slice-position-mm"], other["slice-position-mm"]] == ["0", "2.5", "0"]
+    assert two["series"] == ten["series"] != other["series"]
+
+
+def test_a_folder_is_the_same_series_under_another_name(bucket, tmp_path):
+    path = scan(tmp_path / "Hypatia/Cancer/1.png", 1, "PNG")
+    assert upload(tmp_path / "Hypatia", "--series", "5") == 0
+    (first,) = objects(bucket).values()
+    bucket.delete_blobs(list(objects(bucket).values()))
+    shutil.move(tmp_path / "Hypatia", tmp_path / "Theano")
+    path = tmp_path / "Theano/Cancer/1.png"
+    path.rename(path.with_name("slice 1.png"))
+    assert upload(tmp_path / "Theano", "--series", "5") == 0
+    (second,) = objects(bucket).values()
+    assert first.metadata == second.metadata
+
+
 def test_a_missing_bucket_is_an_error_that_says_what_to_do(server, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server)
     storage.client.cache_clear()
@@ -245,7 +268,14 @@ def test_a_missing_bucket_is_an_error_that_says_what_to_do(server, monkeypatch, 
 
 @pytest.mark.parametrize(
     "options",
-    [["--label-map", "glioma=Ill"], ["--label-map", "glioma"], ["--source", "Dr. Hypatia"], ["--bucket"]],
+    [
+        ["--label-map", "glioma=Ill"],
+        ["--label-map", "glioma"],
+        ["--source", "Dr. Hypatia"],
+        ["--bucket"],
+        ["--series", "0"],
+        ["--series", "x"],
+    ],
 )
 def test_wrong_arguments_are_told(options, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:

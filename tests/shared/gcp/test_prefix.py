@@ -22,17 +22,24 @@ STEP = "our_step"
 NAMES = ("our-topic", "our-step-on-our-topic", "our-step-dead-letter", "our-step-replay")
 
 
-@pytest.fixture
-def prefixed(stack: Stack) -> Iterator[str]:
-    """A step with the prefix and the same step without, in one project; a dataset of the first. Return its prefix."""
-    prefix = f"d{uuid.uuid4().hex[:6]}-"
+@pytest.fixture(scope="module", autouse=True)
+def dataset(stack: Stack) -> Iterator[None]:
+    """A dataset of our own."""
+    name = f"test_{uuid.uuid4().hex[:8]}"
+    make_tables(PROJECT, name)
     with pytest.MonkeyPatch.context() as patch:
-        provision()
-        patch.setenv("NAME_PREFIX", prefix)
-        provision()
-        patch.setenv("DATASET", f"{prefix.replace('-', '_')}scanflow")
-        make_tables(PROJECT, f"{prefix.replace('-', '_')}scanflow")
-        yield prefix
+        patch.setenv("DATASET", name)
+        yield
+
+
+@pytest.fixture
+def prefixed(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A step with a prefix of its own and the same step without, in one project. Return the prefix."""
+    prefix = f"d{uuid.uuid4().hex[:6]}-"
+    provision()
+    monkeypatch.setenv("NAME_PREFIX", prefix)
+    provision()
+    return prefix
 
 
 def provision() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shared.imaging.preprocessing import prepare
+from shared.imaging.preprocessing import crop_box, grey, head_box, prepare, resized, stacked, stretched
 from tests.support.heads import head
 
 
@@ -76,3 +76,49 @@ def test_the_head_keeps_its_shape():
     filled = prepare(head(300, 150))[..., 0] > 0
     rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
     assert np.ptp(rows) / np.ptp(columns) == pytest.approx(2, rel=0.1)
+
+
+def test_grey_runs_from_the_first_to_the_995th_of_a_thousand_pixels() -> None:
+    image = np.full((100, 100), 60, np.uint8)
+    image.flat[:50], image.flat[50:250] = 0, 20  # 0.5% outliers, and the 1st percentile
+    image.flat[-250:-49], image.flat[-49:] = 220, 255  # up to the 99.5th percentile, and 0.49% outliers
+    found = stretched(image)
+    assert [int(found[image == level][0]) for level in (0, 20, 60, 220, 255)] == [0, 0, 51, 255, 255]
+
+
+def test_noise_of_a_few_grey_levels_is_not_blown_up() -> None:
+    image = np.tile(np.array([100, 104], np.uint8), (40, 20))
+    assert set(stretched(image).ravel()) == {0, 64}
+
+
+def test_colour_is_weighed_as_rec_601_says() -> None:
+    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    assert grey(colours).ravel().tolist() == [76, 150, 29]
+
+
+def test_crop_box_is_the_square_that_is_shown() -> None:
+    """Of a head that is narrower than high, and of one that is wider, each off the middle."""
+    for shape in ((300, 200), (200, 300)):
+        placed = np.zeros((500, 520), np.uint8)
+        placed[40 : 40 + shape[0], 150 : 150 + shape[1]] = head(*shape)
+        left, top, side = crop_box(placed)
+        square = np.zeros((side, side), np.uint8)
+        rows, columns = slice(max(top, 0), top + side), slice(max(left, 0), left + side)
+        shown = placed[rows, columns]
+        square[max(-top, 0) : max(-top, 0) + shown.shape[0], max(-left, 0) : max(-left, 0) + shown.shape[1]] = shown
+        assert likeness(stacked(stretched(resized(square))), prepare(placed)) > 0.999
+
+
+def test_ruler_of_the_pages_length_is_no_head() -> None:
+    page = np.zeros((400, 400), np.uint8)
+    page[190:200] = 200
+    assert head_box(page) == (slice(0, 400), slice(0, 400))
+
+
+def test_dim_scalp_belongs_to_the_head() -> None:
+    page = np.zeros((256, 256), np.uint8)
+    cv2.circle(page, (128, 128), 100, 45, -1)
+    cv2.circle(page, (128, 128), 84, 200, -1)
+    rows, columns = head_box(page)
+    assert rows.stop - rows.start > 190
+    assert columns.stop - columns.start > 190

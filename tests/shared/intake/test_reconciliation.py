@@ -3,11 +3,12 @@
 import random
 import tracemalloc
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from shared.intake import reconciliation
-from shared.intake.reconciliation import Entry, State, missing, sorted_stream, upload_key, upload_states
+from shared.intake.reconciliation import Check, Entry, State, missing, sorted_stream, upload_key, upload_states
 
 OLD, NOW = "2026-01-01T00:00:00+00:00", "2026-06-01T00:00:00+00:00"
 
@@ -98,3 +99,30 @@ def test_memory_does_not_grow_with_the_number_of_uploads(monkeypatch: pytest.Mon
         return highest
 
     assert peak(40_000) < 1.5 * peak(10_000)
+
+
+def test_file_recorded_twice_was_withdrawn_once() -> None:
+    assert states([], [record(1), record(1), record(1, content="other")]) == [(1, State.WITHDRAWN)] * 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"states": Counter([State.LOST])},
+        {"states": Counter([State.INCOMPLETE])},
+        {"states": Counter([State.CONTRADICTED])},
+        {"source_files": 2, "uncopied_files": 1},
+        {"scans": 2, "unstored": 1},
+        {"rehashed": 2, "mismatched": 1},
+    ],
+    ids=lambda wrong: list(wrong)[-1],
+)
+def test_check_fails_for_anything_that_is_wrong(wrong: dict[str, Any]) -> None:
+    assert Check(label="Cancer", states=Counter([State.ACCEPTED, State.REJECTED, State.WITHDRAWN])).passed
+    assert not Check(label="Cancer", **wrong).passed
+
+
+def test_row_counts_what_has_had_its_time_and_was_not_withdrawn() -> None:
+    every = Check(label="Cancer", states=Counter(State))
+    assert every.row()["uploaded_files"] == len(State) - 2
+    assert every.row()["recorded_files"] == 2

@@ -1,14 +1,18 @@
 """What becomes of a file with text burnt into it, in each mode."""
 
+import io
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shared.errors import Note, Reason, RejectedScan
 from shared.events import ScanUploaded
 from shared.imaging.decoding import decode
 from shared.intake.validation import BurntInText, validated
+from shared.scan import Placement, file_id, placement_of
 from tests.support.annotations import Annotation, annotated
 from tests.support.heads import encoded, head
 
@@ -56,3 +60,27 @@ def test_file_with_text_on_one_of_its_pages_is_quarantined_before_any_page_is_st
     with pytest.raises(RejectedScan) as rejected:
         next(validated(_UPLOAD, encoded(_PAGE, "PNG"), "scans", bytes(32), BurntInText.QUARANTINE))
     assert rejected.value.reason is Reason.BURNT_IN_TEXT
+
+
+def test_single_picture_lies_where_its_uploader_put_it() -> None:
+    placed = replace(_UPLOAD, placement=Placement("a" * 64, 12.5))
+    ((event, _),) = validated(placed, encoded(_CLEAN, "PNG"), "scans", bytes(32), BurntInText.OFF)
+    assert (event.series_id, event.slice_position_mm) == ("a" * 64, 12.5)
+
+
+def test_what_says_itself_where_it_belongs_is_not_moved() -> None:
+    placed = replace(_UPLOAD, placement=Placement("a" * 64, 12.5))
+    made = io.BytesIO()
+    Image.fromarray(_CLEAN).save(made, "TIFF", save_all=True, append_images=[Image.fromarray(_CLEAN[::-1])])
+    pages = list(validated(placed, made.getvalue(), "scans", bytes(32), BurntInText.OFF))
+    assert {(event.series_id, event.slice_position_mm) for event, _ in pages} == {(file_id(made.getvalue()), None)}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{}, {"series": "Hypatia", "slice-position-mm": "1"}, {"series": "a" * 64}]
+    + [{"series": "a" * 64, "slice-position-mm": position} for position in ("", "nan", "1e9", "Hypatia", "-1")],
+)
+def test_placement_that_could_name_somebody_is_none(metadata: dict[str, str]) -> None:
+    assert placement_of(metadata) is None
+    assert placement_of(Placement("b" * 64, 0.5).metadata()) == Placement("b" * 64, 0.5)
