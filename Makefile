@@ -12,11 +12,13 @@ EPOCHS ?=
 ONCE ?=
 SCAN ?=
 REASON ?=
+SHADOW ?=
 SOURCE ?=
 SIZES ?=
 RUNS ?=
 SEEDS ?=
 UPLOADS ?=
+PART ?=
 PART ?=
 MINUTES ?=
 # $(call folder,usage): stop with status 2 and a sentence unless DATA names a folder (or a bucket, which is not looked at).
@@ -80,6 +82,11 @@ commission: $(UV) ## Fit a new site's calibration on 25 to 200 of its labelled s
 	$(call folder,make commission DATA=folder SOURCE=ward-3)
 	@$(RUN) --group training python -m services.training.commissioning --data "$(DATA)" --source "$(SOURCE)"
 
+finetune: $(UV) ## Fit on from the release in service with readers' corrections: DATA=folder [EPOCHS=n] [SHADOW=1]
+	$(call folder,make finetune DATA=folder)
+	@$(RUN) --group training python -m services.training finetune --data "$(DATA)" \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SHADOW),--shadow)
+
 preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	$(call folder,make preprocess DATA=folder)
 	@$(RUN) --group local python -m local.preprocess --data "$(DATA)" $(if $(LIMIT),--limit $(LIMIT))
@@ -112,6 +119,9 @@ bench-dashboard: $(UV) ## Measure the dashboard's pages
 
 bench-drift: $(UV) ## Measure what drift is found in replayed streams, and what is taken for it: [DATA=folder]
 	@$(RUN) --group dev python -m tests.benchmarks.drift $(if $(DATA),--data "$(DATA)")
+
+bench-loop: $(UV) ## Measure what the loop promotes, how fast it comes back, what corrections bring: [PART=sabotages|rollback|corrections] [DATA=folder]
+	@$(RUN) --group dev python -m tests.benchmarks.loop $(if $(PART),--part $(PART)) $(if $(DATA),--data "$(DATA)")
 
 bench-hospital: $(UV) ## Measure the gateway: stored instances per second, seconds to the report, what a kill loses
 	@$(RUN) --group dev python -m tests.benchmarks.hospital

@@ -5,6 +5,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit import config
 
+from dashboard import page_times
+
 FOLDER = Path(__file__).parent
 NOTICE = "**For research use. Not a medical device.** No answer on these pages may guide the care of a patient."
 
@@ -17,6 +19,7 @@ page = st.navigation(
     [
         st.Page("views/read.py", title="Read a scan", icon=":material/radiology:", default=True),
         st.Page("views/worklist.py", title="Worklist", icon=":material/list_alt:"),
+        st.Page("views/review.py", title="Review", icon=":material/rule:"),
         st.Page("views/studies.py", title="Studies", icon=":material/stacks:"),
         st.Page("views/model.py", title="Model", icon=":material/model_training:"),
         st.Page("views/data.py", title="Data", icon=":material/dataset:"),
@@ -27,4 +30,5 @@ page = st.navigation(
 )
 st.title(page.title)
 st.caption(f":material/science: {NOTICE}")
-page.run()
+with page_times.timed(page.title):
+    page.run()
