@@ -102,7 +102,7 @@ chaos: $(UV) ## Kill, freeze and cut off everything, then account for every uplo
 	@$(RUN) --group dev python -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(UPLOADS),--uploads $(UPLOADS))
 
 scale: $(UV) ## Find the knees, the scaling law, a burst, a soak, and simulate the cloud: [PART=name] [DATA=folder] [MINUTES=of the soak]
-	@STREAMLIT_LOGGER_LEVEL=error $(RUN) --group dev python -m tests.benchmarks.scale --draw $(if $(PART),--part $(PART)) $(if $(DATA),--data "$(DATA)") \
+	@STREAMLIT_LOGGER_LEVEL=error $(RUN) --group dev python -m tests.benchmarks.scale --write $(if $(PART),--part $(PART)) $(if $(DATA),--data "$(DATA)") \
 		$(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(UV) ## Measure scans a second and latency from the bucket to the prediction: [DATA=folder]
