@@ -18,6 +18,7 @@ RUNS ?=
 SEEDS ?=
 UPLOADS ?=
 PART ?=
+PART ?=
 MINUTES ?=
 # $(call folder,usage): stop with status 2 and a sentence unless DATA names a folder (or a bucket, which is not looked at).
 folder = @case "$(DATA)" in \
@@ -112,6 +113,9 @@ bench-dashboard: $(UV) ## Measure the dashboard's pages
 
 bench-drift: $(UV) ## Measure what drift is found in replayed streams, and what is taken for it: [DATA=folder]
 	@$(RUN) --group dev python -m tests.benchmarks.drift $(if $(DATA),--data "$(DATA)")
+
+bench-loop: $(UV) ## Measure what the loop promotes, how fast it comes back, what corrections bring: [PART=sabotages|rollback|corrections] [DATA=folder]
+	@$(RUN) --group dev python -m tests.benchmarks.loop $(if $(PART),--part $(PART)) $(if $(DATA),--data "$(DATA)")
 
 bench-hospital: $(UV) ## Measure the gateway: stored instances per second, seconds to the report, what a kill loses
 	@$(RUN) --group dev python -m tests.benchmarks.hospital

@@ -5,6 +5,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit import config
 
+from dashboard import page_times
+
 FOLDER = Path(__file__).parent
 NOTICE = "**For research use. Not a medical device.** No answer on these pages may guide the care of a patient."
 
@@ -27,4 +29,5 @@ page = st.navigation(
 )
 st.title(page.title)
 st.caption(f":material/science: {NOTICE}")
-page.run()
+with page_times.timed(page.title):
+    page.run()

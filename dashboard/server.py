@@ -7,6 +7,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
+from dashboard import page_times
+
 PAGES = ("/", "/worklist", "/studies", "/model", "/data", "/drift", "/operations")
 
 # A page opened by its address would first look for the server under that address, and log the two misses as errors.
@@ -28,4 +30,5 @@ async def shell(_: Request) -> HTMLResponse:
     return HTMLResponse(_SHELL, headers={"Cache-Control": "no-cache"})
 
 
+page_times.configure()
 app = st.App("app.py", routes=[Route(path, shell) for path in PAGES])

@@ -183,6 +183,8 @@ class ScanScored(_Fact):
     """The scans bucket."""
     name: str = ""
     """Object name in it."""
+    role: str = "champion"
+    """Whose answer it is, a value of shared.ml.prediction.Role; shadow answers are not announced."""
     embedding: list[float] | None = None
     """The network's pooled features, so that nobody runs it again for them; None from a publisher of before."""
 

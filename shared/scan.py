@@ -11,6 +11,9 @@ SOURCE_PATTERN = r"[a-z0-9][a-z0-9-]{0,31}"
 _SERIES = re.compile(r"[0-9a-f]{64}")
 _MILLIMETRES = re.compile(r"[0-9]{1,5}(\.[0-9]{1,4})?")
 
+SYNTHETIC = "synthetic"
+"""Source of the scans that check_pipeline sends: views leave them out, and nobody else may call itself so."""
+
 MAX_BYTES = 64 * 2**20
 """A larger upload is rejected unread, unless it is a volume: the largest uncompressed page is 50 MB in grey."""
 

@@ -1,11 +1,17 @@
 # Every table is append-only and named <view>_raw; the view over it keeps one row a key, the one that was said last
 # (said_at), because delivery is at least once and in no order. Columns are in schemas/<view>.json. The local stack makes the same tables and views from these declarations.
+# Of a column below, a view keeps the rows that meet its condition: all that people, statistics, series and training read.
 
 locals {
   dataset = "${local.underscored}scanflow"
 
   # Tables that are asked for their last hours every minute: small partitions, and none older than is ever asked for.
   hourly_tables = ["series_slices", "slice_scores"]
+
+  kept_rows = {
+    source = "IFNULL(source, '') != 'synthetic'"       # scans that check_pipeline sends itself
+    role   = "IFNULL(role, 'champion') != 'challenger'" # answers in shadow, which nobody was given
+  }
 
   tables = {
     scans                = { key = ["scan_id", "label"], said_at = "uploaded_at", cluster = ["label", "scan_id"] }
@@ -25,6 +31,11 @@ locals {
     series               = { key = ["series_id", "revision"], said_at = "answered_at", cluster = ["series_id"] }
     erasures             = { key = ["erasure_id"], said_at = "recorded_at", cluster = ["file_id"] }
   }
+}
+
+locals {
+  columns = { for name in keys(local.tables) : name => jsondecode(file("${path.module}/schemas/${name}.json"))[*].name }
+  kept    = { for name, columns in local.columns : name => join(" AND ", concat(["TRUE"], [for column, condition in local.kept_rows : condition if contains(columns, column)])) }
 }
 
 resource "google_bigquery_dataset" "this" {
@@ -76,6 +87,7 @@ resource "google_bigquery_table" "view" {
       table   = each.key
       key     = join(", ", each.value.key)
       said_at = each.value.said_at
+      kept    = local.kept[each.key]
     })
   }
 

@@ -109,6 +109,16 @@ locals {
         DATASET        = local.dataset
       }
     }
+    check_pipeline = {
+      schedule      = "7/15 * * * *"
+      timeout       = 180
+      max_instances = 1
+      environment = {
+        UPLOADS_BUCKET = local.buckets.uploads
+        MODELS_BUCKET  = local.buckets.models
+        DATASET        = local.dataset
+      }
+    }
     check_drift = {
       schedule      = "20 */3 * * *"
       timeout       = 300

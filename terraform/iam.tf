@@ -34,6 +34,7 @@ locals {
     verify_ingestion    = { uploads = ["read"], scans = ["read"] }
     reconcile           = { uploads = ["read"] }
     check_drift         = { models = ["read"] }
+    check_pipeline      = { uploads = ["read", "create"], models = ["read"] }
     start_preprocessing = { prepared = ["read", "create"] }
     inference           = { scans = ["read"], models = ["read"] }
     dashboard           = { models = ["read"] }
@@ -54,6 +55,7 @@ locals {
     record_dead_letter = ["dead_letters"]
     dashboard          = ["feedback"]
     training           = ["release_decisions"]
+    inference          = ["release_decisions"]
   }
 
   # account -> tables it loads files into
@@ -62,7 +64,10 @@ locals {
   }
 
   # accounts that query the dataset
-  queries = ["verify_ingestion", "reconcile", "summarise_series", "check_drift", "dashboard", "training", "deployer"]
+  queries = ["verify_ingestion", "reconcile", "summarise_series", "check_drift", "check_pipeline", "dashboard", "deployer", "training"]
+
+  # accounts that may write the releases' pointer, and no other object: inference takes a challenger out that left its band
+  pointer_writers = ["inference"]
 
   # account -> topics it publishes to
   publishes = {
@@ -158,6 +163,19 @@ resource "google_storage_bucket_iam_member" "accounts" {
   bucket = google_storage_bucket.this[each.value.bucket].name
   role   = local.object_roles[each.value.right]
   member = local.members[each.value.account]
+}
+
+resource "google_storage_bucket_iam_member" "pointer_writers" {
+  for_each = toset(local.pointer_writers)
+
+  bucket = google_storage_bucket.this["models"].name
+  role   = google_project_iam_custom_role.object_creator.id
+  member = local.members[each.value]
+
+  condition {
+    title      = "The pointer alone"
+    expression = "resource.name == \"projects/_/buckets/${local.buckets.models}/objects/current.json\""
+  }
 }
 
 resource "google_storage_bucket_iam_member" "source" {

@@ -75,6 +75,82 @@ resource "google_logging_metric" "rejected" {
   }
 }
 
+resource "google_logging_metric" "synthetic_answered" {
+  name            = "${local.underscored}scanflow/synthetic_answered"
+  description     = "Seconds from the upload of a known file to its right answer"
+  filter          = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.step["check_pipeline"].function}\" AND jsonPayload.message=\"synthetic scan answered\""
+  value_extractor = "EXTRACT(jsonPayload.seconds)"
+  label_extractors = {
+    sample = "EXTRACT(jsonPayload.sample)"
+  }
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "DISTRIBUTION"
+    unit        = "s"
+    labels {
+      key        = "sample"
+      value_type = "STRING"
+    }
+  }
+}
+
+resource "google_logging_metric" "synthetic_missed" {
+  name        = "${local.underscored}scanflow/synthetic_missed"
+  description = "Known files that were not answered in time, or wrongly"
+  filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.step["check_pipeline"].function}\" AND jsonPayload.message=\"synthetic scan missed\""
+  label_extractors = {
+    sample = "EXTRACT(jsonPayload.sample)"
+  }
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+    labels {
+      key        = "sample"
+      value_type = "STRING"
+    }
+  }
+}
+
+resource "google_logging_metric" "page_drawn" {
+  name            = "${local.underscored}scanflow/page_drawn"
+  description     = "Seconds that a page of the dashboard takes to draw"
+  filter          = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloud_run_v2_service.dashboard.name}\" AND jsonPayload.message=\"page drawn\""
+  value_extractor = "EXTRACT(jsonPayload.seconds)"
+  label_extractors = {
+    page = "EXTRACT(jsonPayload.page)"
+  }
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "DISTRIBUTION"
+    unit        = "s"
+    labels {
+      key        = "page"
+      value_type = "STRING"
+    }
+  }
+}
+
+resource "google_logging_metric" "page_failed" {
+  name        = "${local.underscored}scanflow/page_failed"
+  description = "Pages of the dashboard that ended in an error"
+  filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloud_run_v2_service.dashboard.name}\" AND jsonPayload.message=\"page failed\""
+  label_extractors = {
+    page = "EXTRACT(jsonPayload.page)"
+  }
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+    labels {
+      key        = "page"
+      value_type = "STRING"
+    }
+  }
+}
+
 # Objectives, each with a fast and a slow burn alert: a fiftieth of a month's allowance gone in an hour, or a twentieth
 # in six, as Google's SRE workbook has it.
 
@@ -183,6 +259,88 @@ resource "google_monitoring_alert_policy" "burn" {
   documentation {
     mime_type = "text/markdown"
     content   = "Open the dashboard Scanflow: the first row shows which step holds scans up."
+  }
+}
+
+resource "google_monitoring_alert_policy" "synthetic" {
+  display_name          = "${local.shown}A known file is not answered as it must be"
+  combiner              = "OR"
+  severity              = "CRITICAL"
+  notification_channels = local.notification_channels
+
+  conditions {
+    display_name = "A head, a lesion or a cat was missed"
+    condition_threshold {
+      filter          = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.synthetic_missed.name}\" resource.type=\"cloud_run_revision\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+
+      aggregations {
+        alignment_period   = "60s"
+        per_series_aligner = "ALIGN_SUM"
+      }
+    }
+  }
+
+  conditions {
+    display_name = "No known file was answered for an hour"
+    condition_absent {
+      filter   = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.synthetic_answered.name}\" resource.type=\"cloud_run_revision\""
+      duration = "3600s"
+
+      aggregations {
+        alignment_period   = "60s"
+        per_series_aligner = "ALIGN_COUNT"
+      }
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "check_pipeline sends three known files through the bucket every quarter of an hour; its log names the file and the fault. No answer: open the dashboard Scanflow, whose first row shows which step holds scans up. A wrong answer: `python -m services.training rollback`."
+  }
+}
+
+resource "google_monitoring_alert_policy" "pages" {
+  display_name          = "${local.shown}Pages of the dashboard fail or are slow"
+  combiner              = "OR"
+  severity              = "WARNING"
+  notification_channels = local.notification_channels
+
+  conditions {
+    display_name = "A page ended in an error"
+    condition_threshold {
+      filter          = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.page_failed.name}\" resource.type=\"cloud_run_revision\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+
+      aggregations {
+        alignment_period   = "300s"
+        per_series_aligner = "ALIGN_SUM"
+      }
+    }
+  }
+
+  conditions {
+    display_name = "A twentieth of the draws of a page take over 5 s"
+    condition_threshold {
+      filter          = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.page_drawn.name}\" resource.type=\"cloud_run_revision\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 5
+      duration        = "600s"
+
+      aggregations {
+        alignment_period   = "600s"
+        per_series_aligner = "ALIGN_PERCENTILE_95"
+      }
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "The dashboard's log has an entry `page failed` with the page and the kind of error, and the traceback beside it. Slow pages: BigQuery or inference answers late."
   }
 }
 

@@ -100,6 +100,7 @@ resource "google_cloud_run_v2_service" "inference" {
           GOOGLE_CLOUD_PROJECT = var.project
           SCANS_BUCKET         = local.buckets.scans
           MODELS_BUCKET        = local.buckets.models
+          DATASET              = local.dataset
         })
         content {
           name  = env.key
@@ -303,6 +304,15 @@ resource "google_storage_bucket_object" "release" {
   name            = "releases/${local.release}/${each.value}"
   source          = "${local.release_folder}/${each.value}"
   deletion_policy = "ABANDON"
+}
+
+# The known files that check_pipeline sends through the bucket.
+resource "google_storage_bucket_object" "synthetic" {
+  for_each = toset(["head.jpg", "lesion.png", "cat.jpg"])
+
+  bucket = google_storage_bucket.this["models"].name
+  name   = "synthetic/${each.value}"
+  source = "${path.module}/../dashboard/samples/${each.value}"
 }
 
 resource "google_storage_bucket_object" "current" {

@@ -1,7 +1,8 @@
 """Queries on what was recorded lately: BigQuery bills the days that a query reads, and a view reads all of them.
 
-A view keeps one row a key by a window function, below which BigQuery pushes no condition on another column. So the
-condition on `recorded_at`, by which the tables are partitioned, stands inside, and the same choice of rows around it.
+A view leaves out what nobody was given, and keeps one row a key by a window function, below which BigQuery pushes no
+condition on another column. So the condition on `recorded_at`, by which the tables are partitioned, stands inside, and
+the same choice of rows around it.
 """
 
 import re
@@ -10,6 +11,16 @@ from datetime import UTC, datetime, timedelta
 from shared.gcp import bigquery
 from shared.gcp.bigquery import Row
 
+_SENT = "IFNULL(source, '') != 'synthetic'"
+"""Scans that check_pipeline did not send itself."""
+KEPT = {
+    "scans": _SENT,
+    "rejections": _SENT,
+    "predictions": f"{_SENT} AND IFNULL(role, 'champion') != 'challenger'",
+    "features": _SENT,
+    "series": _SENT,
+}
+"""Of each view, which rows it keeps; all of the others'."""
 KEYS = {
     "scans": ("scan_id, label", "uploaded_at"),
     "rejections": ("file_id, label", "uploaded_at"),
@@ -28,7 +39,7 @@ EVER = datetime(2000, 1, 1, tzinfo=UTC)
 """Before the first row."""
 
 _LATEST = """(
-  SELECT * FROM `{{dataset}}.{table}_raw` WHERE recorded_at >= @since
+  SELECT * FROM `{{dataset}}.{table}_raw` WHERE recorded_at >= @since AND {kept}
   QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {said_at} DESC, recorded_at DESC) = 1)"""
 
 
@@ -52,4 +63,4 @@ def back(span: timedelta | None) -> datetime:
 
 def _latest(table: str) -> str:
     key, said_at = KEYS[table]
-    return _LATEST.format(table=table, key=key, said_at=said_at)
+    return _LATEST.format(table=table, key=key, said_at=said_at, kept=KEPT.get(table, "TRUE"))

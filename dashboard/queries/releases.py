@@ -31,14 +31,19 @@ def versions() -> list[Row]:
 
 @st.cache_data(ttl=600, max_entries=20, show_spinner=False)
 def compared(one: str, other: str) -> list[Row]:
-    """Scans that two versions have both scored, by their predictions: `one`, `other`, `scans`, `moved`.
+    """Scans that two versions have both scored, one perhaps in shadow: `one`, `other`, `scans`, `moved`.
 
     Raises BigQueryError.
     """
     sql = """
+    WITH said AS (
+      SELECT scan_id, model_version, prediction, probability FROM `{dataset}.predictions_raw`
+      WHERE recorded_at >= @since AND IFNULL(source, '') != 'synthetic'
+      QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id, model_version ORDER BY predicted_at DESC, recorded_at DESC) = 1
+    )
     SELECT a.prediction AS one, b.prediction AS other, COUNT(*) AS scans,
       AVG(ABS(a.probability - b.probability)) AS moved
-    FROM {recent predictions} AS a JOIN {recent predictions} AS b USING (scan_id)
+    FROM said AS a JOIN said AS b USING (scan_id)
     WHERE a.model_version = @one AND b.model_version = @other
     GROUP BY 1, 2 ORDER BY 1, 2
     """

@@ -91,8 +91,8 @@ def worklist_sql(sort: str, status: str | None, filters: Mapping[str, str], page
 @st.cache_data(ttl=300, show_spinner=False)
 def sources(window: str) -> list[str]:
     """Return every source that has sent a scan in the time looked back on, at most 200. Raises BigQueryError."""
-    sql = "SELECT DISTINCT source FROM `{dataset}.scans_raw` WHERE recorded_at >= @since ORDER BY source LIMIT 200"
-    return [row["source"] for row in query(sql, since=recent.back(WINDOWS[window]))]
+    sql = "SELECT DISTINCT source FROM {recent scans} ORDER BY source LIMIT 200"
+    return [row["source"] for row in recent.query(sql, since=recent.back(WINDOWS[window]))]
 
 
 def scan(scan_id: str) -> Row | None:

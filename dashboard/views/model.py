@@ -27,7 +27,14 @@ NAMED = {
 """Groups of the report that are always open: title, and what they are."""
 GALLERIES = ("Heat maps", "Failures")
 NO_REPORT = "The served release has no report."
-OUTCOMES = {"promoted": "Promoted", "kept back": "Kept back", "rolled back to": "Rolled back to"}
+OUTCOMES = {
+    "in shadow": "In shadow",
+    "canary": "Answers a share",
+    "promoted": "Promoted",
+    "kept back": "Kept back",
+    "withdrawn": "Withdrawn",
+    "rolled back to": "Rolled back to",
+}
 
 
 def main() -> None:
@@ -191,7 +198,7 @@ def _decisions(decisions: list[Row]) -> None:
     if not decisions:
         st.caption(
             "No release has been decided on yet: what is served came with the code. "
-            "`python -m services.training promote` applies the promotion criteria and records the decision."
+            "`python -m services.training shadow` applies the promotion criteria and records the decision."
         )
         return
     decided = {

@@ -12,6 +12,7 @@ from shared.events import ScanAccepted, event_of, set_aside
 from shared.gcp import dataproc, logs, pubsub, storage
 from shared.gcp.pubsub import Pulled
 from shared.ml import manifests
+from shared.scan import SYNTHETIC
 
 logs.configure()
 logger = logging.getLogger(__name__)
@@ -66,11 +67,15 @@ def _drain(fewest: int) -> int:
 
 
 def _write_manifest(pulled: list[Pulled]) -> int:
-    """Write the manifest of the scans among these messages, and set aside what is no scan. Return how many scans."""
+    """Write the manifest of the scans among these messages, and set aside what is no scan. Return how many scans.
+
+    Synthetic scans are passed over: nobody shall learn from them.
+    """
     scans: list[ScanAccepted] = []
     for message in pulled:
         try:
-            scans.append(_scan(message))
+            scan = _scan(message)
+            scans += [] if scan.source == SYNTHETIC else [scan]
         except (KeyError, TypeError, ValueError) as error:  # the message's fault: it will never be a scan
             attributes = set_aside(_SUBSCRIPTION, message.published_at, message.attempts, f"no scan: {error!r:.80}")
             pubsub.publish_messages([(_DEAD_LETTERS, message.data, {**message.attributes, **attributes})])

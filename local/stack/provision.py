@@ -24,12 +24,14 @@ _FASTER = 10
 """How much sooner a retry comes here than in the cloud, where ten seconds to ten minutes lie between two attempts."""
 
 RELEASE = ROOT / "services" / "inference" / "release"
+SAMPLES = ROOT / "dashboard" / "samples"
 
 
 def provision(project: str, buckets: Mapping[str, str], urls: Mapping[str, str]) -> None:
     """Make whatever is missing; push subscriptions are pointed at `urls` (function -> address) each time."""
     make_buckets(buckets)
     make_release(buckets["models"], RELEASE)
+    make_samples(buckets["models"])
     _topics(urls)
     make_tables(project, declared()["dataset"])
 
@@ -49,6 +51,12 @@ def make_release(bucket: str, folder: Path) -> None:
         storage.create(bucket, RELEASES.object(version, file), content, "application/octet-stream")
     pointer = json.dumps({"version": version, "previous": None}).encode()
     storage.create(bucket, RELEASES.pointer, pointer, "application/json")
+
+
+def make_samples(bucket: str) -> None:
+    """Store the known files that check_pipeline sends."""
+    for file in ("head.jpg", "lesion.png", "cat.jpg"):
+        storage.create(bucket, f"synthetic/{file}", (SAMPLES / file).read_bytes(), "application/octet-stream")
 
 
 def _topics(urls: Mapping[str, str]) -> None:

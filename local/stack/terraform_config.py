@@ -54,7 +54,13 @@ def view(table: str, dataset: str) -> str:
     settings = declared()["tables"][table]
     key, said_at = ", ".join(settings["key"]), settings["said_at"]
     template = Template((TERRAFORM / "views" / "latest.sql").read_text())
-    return template.substitute(dataset=dataset, table=table, key=key, said_at=said_at)
+    return template.substitute(dataset=dataset, table=table, key=key, said_at=said_at, kept=kept(table))
+
+
+def kept(table: str) -> str:
+    """Return the condition on the rows of a table that its view keeps."""
+    columns = {column["name"] for column in schema(table)}
+    return " AND ".join(["TRUE", *(rule for column, rule in declared()["kept_rows"].items() if column in columns)])
 
 
 def seconds(duration: str) -> int:

@@ -36,16 +36,20 @@ class Result:
     @cached_property
     def objects(self) -> list[Dataset]:
         """Return the structured report and the heat map images."""
-        heat_maps = [_heat_map(one) for one in self.answer.suspicious]
+        heat_maps = [_heat_map(one, self.answer.series_id) for one in self.answer.suspicious]
         report = structured_report(self.answer, self.headers)
         return [report, *heat_map_images(self.answer, self.headers, heat_maps)]
 
 
-def _heat_map(one: ScoredSlice) -> HeatMap:
-    """Ask the inference service to explain a slice. Raises requests.RequestException."""
+def _heat_map(one: ScoredSlice, series_id: str) -> HeatMap:
+    """Ask the inference service to explain a slice, by the release that answers the series.
+
+    Raises requests.RequestException.
+    """
     url = config.inference_url()
     uri = f"gs://{config.scans_bucket()}/{one.name}"
-    response = _session(url).post(f"{url}/v1/predict?explain=true", json={"uri": uri}, timeout=_TIMEOUT_S)
+    asked = {"explain": "true", "unit": series_id}
+    response = _session(url).post(f"{url}/v1/predict", params=asked, json={"uri": uri}, timeout=_TIMEOUT_S)
     response.raise_for_status()
     (prediction,) = parse_predictions(response.json())
     if prediction.heat_map is None:

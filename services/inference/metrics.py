@@ -16,3 +16,6 @@ BODY_BYTES = Gauge("scanflow_body_bytes", "Bytes of request bodies held in memor
 MODEL = Gauge("scanflow_model", "1 for the release being served", ["version"])
 SITES = Gauge("scanflow_site_calibrations", "Sources that are answered by a calibration of their own")
 REFUSED_RELEASES = Counter("scanflow_refused_releases", "Releases not served: card, graph and code do not match")
+CHALLENGER = Counter("scanflow_challenger", "Scans compared with the challenger, by outcome", ["outcome"])
+CHALLENGER_SHARE = Gauge("scanflow_challenger_share", "Share of the scans that the challenger answers", ["version"])
+WITHDRAWN = Counter("scanflow_withdrawn_challengers", "Challengers that left their band")

@@ -10,21 +10,32 @@ from time import perf_counter
 
 import numpy as np
 
+from services.inference.challenger import Answer, Challenger, answering
 from services.inference.explanation import explain
 from services.inference.metrics import PREDICTIONS, STAGES
 from services.inference.served_models import ServedModels
 from services.inference.settings import Settings
 from services.inference.site_calibrations import OWN, Chosen, SiteCalibrations
-from services.inference.worker_pool import WorkerPool
+from services.inference.worker_pool import Overloaded, WorkerPool
 from shared.imaging.decoding import decode_scan
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import Model, Prediction
-from shared.ml.prediction import PredictedClass, PredictionResponse
-from shared.scan import MAX_BYTES, file_id, scan_id
+from shared.ml.prediction import PredictedClass, PredictionResponse, Role
+from shared.scan import MAX_BYTES, file_id, file_id_of, scan_id
 
 _SCAN_OBJECT = re.compile(r"(?:[A-Za-z-]+/)?([0-9a-f]{64}(?:-\d{4,})?)\.(?:png|jpg|jpeg)")
 
+_LOOK_S = 1.0
+"""How soon the pointer drops a challenger that was withdrawn here."""
+
 logger = logging.getLogger(__name__)
+
+
+Run = Callable[[np.ndarray], Answer]
+Choice = Callable[[str], Run]
+"""What answers the scans of a file, from the file's id."""
+Site = Callable[[str], Chosen]
+"""The calibration for the file's source, from the version of the release that answers."""
 
 
 class BucketNotAllowed(Exception):
@@ -51,6 +62,8 @@ class ScanFile:
     uri: str = ""
     source: str = ""
     """Where the scan comes from: a commissioned site's own calibration then makes the answer."""
+    unit: str = ""
+    """The series that it is a slice of, all of which one release answers; the file itself if empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,9 @@ class PredictionResult:
     prediction: Prediction
     model: Model
     timings_ms: dict[str, float] = field(default_factory=dict)
+    role: Role = "champion"
+    challenger_version: str | None = None
+    """Release that would answer this page in shadow."""
     chosen: Chosen = OWN
     """The calibration that made the probability."""
 
@@ -84,6 +100,8 @@ class PredictionResult:
             ood_score=self.prediction.ood_score,
             model_version=self.model.card.version,
             timings_ms=self.timings_ms,
+            role=self.role,
+            challenger_version=self.challenger_version,
             uncertain=reason is not None,
             uncertain_reason=reason,
             calibration=self.chosen.name,
@@ -98,7 +116,7 @@ class Predictor:
 
     def __init__(self, settings: Settings) -> None:
         """Nothing is loaded before `start`."""
-        self.models = ServedModels(settings.workers)
+        self.models = ServedModels(settings.workers, records=bool(settings.dataset))
         self.sites = SiteCalibrations()
         self.pool = WorkerPool(settings.workers, settings.queue_seconds)
         self._settings = settings
@@ -120,15 +138,32 @@ class Predictor:
     async def predict[T](self, file: ScanFile, then: Callable[[PredictionResult], T]) -> list[T]:
         """Return what `then` makes, in a worker's thread, of the result for every page of a file, in order.
 
-        Several pages are shared among the workers. Raises RejectedScan, Overloaded, NotReady, and BucketNotAllowed,
-        NoSuchScan or ScansUnavailable for a uri.
+        Several pages are shared among the workers. The champion answers, or the challenger if the file's unit is in
+        its share. Raises RejectedScan, Overloaded, NotReady, and
+        BucketNotAllowed, NoSuchScan or ScansUnavailable for a uri.
         """
-        first, others = await self._predict_first(file, self.models.current, then)
+        choose = partial(answering, self.models.current, self.models.challenger)
+        first, others = await self._predict_first(file, lambda name: choose(file.unit or file_id_of(name)), then)
         return [first, *await self.pool.run_all(others)] if others else [first]
+
+    async def challenge(self, file: ScanFile) -> PredictionResult | None:
+        """Return what the challenger says of a file of one page, having compared it with the champion's answer.
+
+        None if there is no challenger, if it fails, or if no worker is idle. Raises what `predict_page` raises.
+        """
+        challenger, champion = self.models.challenger, self.models.current
+        if challenger is None or not self.pool.is_idle:
+            return None
+        content, known_id = await self._read(file)
+        site = partial(self.sites.of, file.source)
+        try:
+            return await self.pool.run_idle(partial(_challenge, content, known_id, champion, challenger, site))
+        except Overloaded:
+            return None
 
     async def predict_page(self, file: ScanFile, model: Model) -> PredictionResult:
         """Return the result for a file of one page. Raises SeveralPages, and what `predict` raises."""
-        result, others = await self._predict_first(file, model, lambda result: result)
+        result, others = await self._predict_first(file, lambda _: answering(model, None, ""), lambda result: result)
         if others:
             raise SeveralPages
         return result
@@ -138,17 +173,21 @@ class Predictor:
         return await self.pool.run(partial(_predict_tensor, tensor, model))
 
     async def _predict_first[T](
-        self, file: ScanFile, model: Model, then: Callable[[PredictionResult], T]
+        self, file: ScanFile, choose: Choice, then: Callable[[PredictionResult], T]
     ) -> tuple[T, list[Callable[[], T]]]:
         content, known_id = await self._read(file)
-        chosen = self.sites.of(file.source, model.card.version)
-        return await self.pool.run(partial(_predict_first, content, known_id, (model, chosen), then))
+        site = partial(self.sites.of, file.source)
+        return await self.pool.run(partial(_predict_first, content, known_id, choose, site, then))
 
     async def _follow(self) -> None:
+        following = self._settings.model_poll_seconds
+        due = perf_counter() + following
         while True:
-            await asyncio.sleep(self._settings.model_poll_seconds)
-            await asyncio.to_thread(self.models.refresh)
-            await asyncio.to_thread(self.sites.refresh)
+            await asyncio.sleep(min(_LOOK_S, following))
+            if self.models.withdrawn or perf_counter() >= due:
+                await asyncio.to_thread(self.models.refresh)
+                await asyncio.to_thread(self.sites.refresh)
+                due = perf_counter() + following
 
     async def _read(self, file: ScanFile) -> tuple[bytes, str]:
         """Return the file's bytes, and the scan's id if its object's name tells it."""
@@ -175,12 +214,8 @@ def _read_scan(bucket: str, name: str) -> bytes:
         raise ScansUnavailable from None
 
 
-_By = tuple[Model, Chosen]
-"""The release and the calibration that answer."""
-
-
 def _predict_first[T](
-    content: bytes, known_id: str, by: _By, then: Callable[[PredictionResult], T]
+    content: bytes, known_id: str, choose: Choice, site: Site, then: Callable[[PredictionResult], T]
 ) -> tuple[T, list[Callable[[], T]]]:
     """Decode a file and predict its first page; return that, and the jobs that predict its other pages.
 
@@ -190,25 +225,43 @@ def _predict_first[T](
     pages = decode_scan(content).pages
     seconds = _observed("decode", start) / len(pages)
     whole = known_id or file_id(content)
+    run = choose(whole)
 
     def predict(page: int) -> T:
-        return then(_predict_page(scan_id(whole, page, len(pages)), pages[page], by, seconds))
+        return then(_predict_page(scan_id(whole, page, len(pages)), pages[page], run, site, seconds))
 
     return predict(0), [partial(predict, page) for page in range(1, len(pages))]
 
 
-def _predict_page(name: str, page: np.ndarray, by: _By, decode_seconds: float) -> PredictionResult:
-    model, chosen = by
+def _challenge(
+    content: bytes, known_id: str, champion: Model, challenger: Challenger, site: Site
+) -> PredictionResult | None:
+    pages = decode_scan(content).pages
+    if len(pages) > 1:
+        raise SeveralPages
+    answer = challenger.in_shadow(champion, prepare(pages[0]))
+    return _result(known_id or file_id(content), pages[0], answer, site, {}) if answer else None
+
+
+def _predict_page(name: str, page: np.ndarray, run: Run, site: Site, decode_seconds: float) -> PredictionResult:
     start = perf_counter()
     tensor = prepare(page)
     prepare_seconds = _observed("prepare", start)
     start = perf_counter()
-    prediction = model.predict(tensor)
+    answer = run(tensor)
     seconds = {"decode": decode_seconds, "prepare": prepare_seconds, "network": _observed("network", start)}
+    timings = {stage: _milliseconds(each) for stage, each in seconds.items()}
+    return _counted(_result(name, page, answer, site, timings))
+
+
+def _result(name: str, page: np.ndarray, answer: Answer, site: Site, timings_ms: dict[str, float]) -> PredictionResult:
+    """Return the result of a page, its probability calibrated for the site if the answering release has that."""
+    chosen, prediction = site(answer.model.card.version), answer.prediction
     if chosen.calibration:
         prediction = replace(prediction, probability=chosen.calibration.probability(prediction.probability))
-    timings = {stage: _milliseconds(each) for stage, each in seconds.items()}
-    return _counted(PredictionResult(name, page, prediction, model, timings, chosen))
+    return PredictionResult(
+        name, page, prediction, answer.model, timings_ms, answer.role, answer.challenger_version, chosen
+    )
 
 
 def _predict_tensor(tensor: np.ndarray, model: Model) -> PredictionResult:

@@ -22,6 +22,8 @@ class Settings:
     """The only bucket that a uri may name; none if empty."""
     models_bucket: str = field(default_factory=lambda: os.environ.get("MODELS_BUCKET", ""))
     """Where `current.json` is watched; the bundled release is served if empty."""
+    dataset: str = field(default_factory=lambda: os.environ.get("DATASET", ""))
+    """Where the withdrawal of a challenger is recorded; nowhere if empty."""
     model_poll_seconds: float = field(default_factory=lambda: _number("MODEL_POLL_SECONDS", 30))
     workers: int = field(default_factory=lambda: int(_number("WORKERS", os.process_cpu_count() or 1)))
     """Threads that decode and predict, one per core."""

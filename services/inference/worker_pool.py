@@ -35,6 +35,8 @@ class WorkerPool:
         self.workers = workers
         self._queue_seconds = queue_seconds
         self._threads = ThreadPoolExecutor(workers, "worker")
+        self._idle_thread = ThreadPoolExecutor(1, "idle")
+        self._idle_thread_works = False
         self._pending = 0
         self._job_seconds = 0.005
 
@@ -45,6 +47,24 @@ class WorkerPool:
         return waiting > _ALWAYS_WAITING * self.workers and (
             waiting * self._job_seconds / self.workers > self._queue_seconds
         )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a worker has nothing to do, and no idle job runs."""
+        return self._pending < self.workers and not self._idle_thread_works
+
+    async def run_idle[T](self, job: Callable[[], T]) -> T:
+        """Return what the job returns, or raise what it raises; one at a time, in a thread that no other job waits for.
+
+        Raises Overloaded unless a worker has nothing to do now.
+        """
+        if not self.is_idle:
+            raise Overloaded
+        self._idle_thread_works = True
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._idle_thread, job)
+        finally:
+            self._idle_thread_works = False
 
     async def run[T](self, job: Callable[[], T]) -> T:
         """Return what the job returns, or raise what it raises. Raises Overloaded if no thread can take it in time."""
@@ -60,6 +80,7 @@ class WorkerPool:
     def close(self) -> None:
         """Finish what is running and end the threads."""
         self._threads.shutdown(cancel_futures=True)
+        self._idle_thread.shutdown(cancel_futures=True)
 
     async def _submit[T](self, job: Callable[[], T], patience: float) -> T:
         self._pending += 1

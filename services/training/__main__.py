@@ -14,7 +14,7 @@ from services.training.evaluation import checks, leaderboard, left_out, measurem
 from services.training.finetuning.finetune import PLAN, Current, finetune
 from services.training.modelling import export, ood
 from services.training.modelling.schedule import Schedule
-from services.training.release import build, promotion
+from services.training.release import build, promotion, rollout
 from services.training.release.writing import write_release
 from shared.gcp.environment import settle_environment
 from shared.gcp.registry import RELEASES, current_model, read_file
@@ -30,7 +30,10 @@ LEADERBOARD = Path("docs/leaderboard.md")
 def main() -> None:
     """Run one command. Each resumes if an earlier run of it was killed."""
     arguments = _parser().parse_args()
-    arguments.command(arguments)
+    try:
+        arguments.command(arguments)
+    except promotion.Refused as refused:
+        raise SystemExit(str(refused)) from refused
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -71,8 +74,8 @@ def learn_corrections(arguments: argparse.Namespace) -> None:
     plan = replace(PLAN, epochs=arguments.epochs, rate=arguments.rate)
     card = finetune(experiment, corrections, read_images, current, plan)
     print(f"Version {card.version}, from {model.card.version}; it learnt from {card.metrics['learnt_from']['scans']}.")
-    if arguments.promote:
-        promote(argparse.Namespace(release=arguments.folder / "release", data=arguments.data))
+    if arguments.shadow:
+        shadow(argparse.Namespace(release=arguments.folder / "release", data=arguments.data))
 
 
 def crossvalidate(arguments: argparse.Namespace) -> None:
@@ -122,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     on = commands.add_parser("finetune", help="fit on from the release in service with readers' corrections")
     on.add_argument("--epochs", type=int, default=PLAN.epochs)
     on.add_argument("--rate", type=float, default=PLAN.rate, help="the highest learning rate")
-    on.add_argument("--promote", action="store_true", help="promote it then, if it meets the promotion criteria")
+    on.add_argument("--shadow", action="store_true", help="let it answer in shadow then, if it may")
     on.set_defaults(command=learn_corrections)
     page = commands.add_parser("report", help="measure and draw the last training run, and ship it")
     page.set_defaults(command=write_report)
@@ -132,21 +135,38 @@ def _parser() -> argparse.ArgumentParser:
     for command in (one, blocks, on, page, ranking):
         command.add_argument("--data", required=command is not page, help="folder of labelled scans, or gs://BUCKET")
         command.add_argument("--folder", type=Path, default=FOLDER, help="where the run is kept")
-    up = commands.add_parser("promote", help="put a release into the models bucket, if it meets the promotion criteria")
-    up.add_argument("--release", type=Path, default=FOLDER / "release")
-    up.add_argument("--data", help="folder or gs://BUCKET with the frozen test's scans; default: the last training's")
-    up.set_defaults(command=promote)
-    commands.add_parser("rollback", help="make the previous version current again").set_defaults(
-        command=lambda _: print(promotion.rollback())
+    beside = commands.add_parser("shadow", help="let a release that meets the offline criteria answer in shadow")
+    beside.add_argument("--release", type=Path, default=FOLDER / "release")
+    beside.add_argument(
+        "--data", help="folder or gs://BUCKET with the frozen test's scans; default: the last training's"
     )
+    beside.set_defaults(command=shadow)
+    some = commands.add_parser("canary", help="let the challenger answer a share of the scans, if live scans allow")
+    some.add_argument("--share", type=_share, default=0.05, help="of the scans, between 0 and 1 (default: %(default)s)")
+    some.set_defaults(command=lambda arguments: print(rollout.canary(arguments.share)))
+    up = commands.add_parser("promote", help="make the challenger current after its canary")
+    up.set_defaults(command=lambda _: print(rollout.promote()))
+    back = commands.add_parser("rollback", help="withdraw the challenger; without one, go back to the previous version")
+    back.set_defaults(command=lambda _: print(rollout.rollback()))
     return parser
 
 
-def promote(arguments: argparse.Namespace) -> None:
-    """Promote a release if both graphs, run on the frozen test, say that it is no worse."""
+def shadow(arguments: argparse.Namespace) -> None:
+    """Put a release into shadow if both graphs, run on the frozen test, say that it is no worse."""
     folder = arguments.release.parent
     data = arguments.data or (folder / experiments.DATA_FILE).read_text()
-    print(promotion.promote(arguments.release, *experiments.frozen_scans(data, folder, arguments.release)))
+    print(rollout.shadow(arguments.release, *experiments.frozen_scans(data, folder, arguments.release)))
+
+
+def _share(text: str) -> float:
+    """Return the share that an argument gives. Raises ArgumentTypeError unless it is between 0 and 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share of the scans: give a number between 0 and 1")
+    return share
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from services.upload.folders import NoLabel, as_series, find
 from services.upload.sending import NOWHERE, Outcome, send, unverified
 from shared.gcp.storage import StorageError
 from shared.labels import LABEL_MAP, Label, parse_label_map
-from shared.scan import source_of
+from shared.scan import SYNTHETIC, source_of
 
 _ABOUT = """
 Send a folder of brain MRI scans to the uploads bucket.
@@ -106,6 +106,8 @@ def _label_map(text: str) -> dict[str, Label]:
 
 
 def _source(text: str) -> str:
+    if text == SYNTHETIC:
+        raise argparse.ArgumentTypeError(f"{text} is the name of scans that nobody counts: take another")
     if source_of({"source": text}) != text:
         raise argparse.ArgumentTypeError("lower-case letters, digits and dashes, 32 at most: it is stored and shown")
     return text

@@ -11,6 +11,7 @@ from shared.gcp import bigquery, storage
 from shared.gcp.storage import Blob
 from shared.intake.reconciliation import UNDONE, Check, Entry, State, missing, sorted_stream, upload_key, upload_states
 from shared.labels import Label, label_of, parse_label_map
+from shared.scan import SYNTHETIC, source_of
 
 _SAMPLE = 20
 """Uploads of each label that are read and hashed again."""
@@ -19,11 +20,13 @@ _SOURCE_GRACE_S = 3600
 _RECORDS = """
 SELECT generation, label, IFNULL(content_md5, '') AS content,
   IF(COUNT(DISTINCT page) >= MAX(pages), 'accepted', 'incomplete') AS state
-FROM {dataset}.scans_raw WHERE generation IS NOT NULL AND uploaded_at < @started GROUP BY generation, label, content
+FROM {dataset}.scans_raw
+WHERE generation IS NOT NULL AND uploaded_at < @started AND source != 'synthetic' GROUP BY generation, label, content
 UNION ALL
 SELECT DISTINCT generation, label, IFNULL(content_md5, ''), 'rejected'
-FROM {dataset}.rejections_raw WHERE uploaded_at < @started
+FROM {dataset}.rejections_raw WHERE uploaded_at < @started AND source != 'synthetic'
 """
+"""Without the scans that check_pipeline sends over and over, and looks after itself."""
 _OBJECTS = "SELECT DISTINCT object_name FROM {dataset}.scans_raw WHERE accepted_at < @before"
 _KNOWN_HASHES = """
 SELECT file_id AS hash FROM {dataset}.rejections_raw WHERE label = @label AND file_id IN UNNEST(@hashes)
@@ -85,6 +88,8 @@ def _states(before: datetime, samples: dict[Label, _Sample]) -> Iterator[tuple[E
 
 def _uploads(samples: dict[Label, _Sample], before: datetime) -> Iterator[Entry]:
     for blob in storage.objects(config.uploads_bucket()):
+        if source_of(blob.metadata or {}) == SYNTHETIC:
+            continue
         label = label_of(blob.name)
         if blob.time_created < before:
             samples[label].offer(blob)

@@ -26,7 +26,8 @@ WHERE accepted_at < @before AND scan_id NOT IN (DONE) AND scan_id NOT IN (
 LIMIT @most
 """
 _SCORED = """
-SELECT scan_id FROM {dataset}.predictions_raw WHERE scan_id IN (SELECT scan_id FROM {dataset}.features_raw)
+SELECT scan_id FROM {dataset}.predictions_raw
+WHERE IFNULL(role, 'champion') != 'challenger' AND scan_id IN (SELECT scan_id FROM {dataset}.features_raw)
 """
 """A score drives write_features, so that a scan without features is scored again."""
 

@@ -2,6 +2,7 @@
 
 Released models and PCA bases are kept alike: the files of a version under `<folder>/<version>/`, and a pointer
 `{"version": ..., "previous": ...}` that moves only over the generation that was read: of two writers one is refused.
+The releases' pointer also names the challenger and its share, so that who answers whom changes in one write.
 """
 
 import json
@@ -54,6 +55,10 @@ class Pointer:
     previous: str | None
     generation: int
     """Of the pointer's object; 0 before the first version."""
+    challenger: str | None = None
+    """Version that answers beside the current one, if there is one."""
+    share: float = 0.0
+    """Of the scans that the challenger answers, 0 to 1; 0 while it answers in shadow."""
 
 
 RELEASES = Registry(config.models_bucket, "releases", "current.json")
@@ -78,7 +83,13 @@ def read_pointer(registry: Registry) -> Pointer:
     if blob is None:
         return Pointer(None, None, 0)
     content = json.loads(storage.read(registry.bucket(), registry.pointer, blob.generation))
-    return Pointer(content["version"], content.get("previous"), blob.generation)
+    return Pointer(
+        content["version"],
+        content.get("previous"),
+        blob.generation,
+        content.get("challenger"),
+        float(content.get("share", 0)),
+    )
 
 
 def current_version(registry: Registry) -> str | None:
@@ -98,13 +109,25 @@ def add_version(registry: Registry, version: str, files: Mapping[str, bytes]) ->
 
 
 def move_pointer(registry: Registry, version: str, seen: Pointer) -> None:
-    """Make a version current in place of the one `seen`, which becomes the previous one.
+    """Make a version current in place of the one `seen`, which becomes the previous one; no challenger is left.
 
     Raises PointerMoved if the pointer is no longer as seen, StorageError.
     """
-    content = json.dumps({"version": version, "previous": seen.version}).encode()
+    _replace_pointer(registry, {"version": version, "previous": seen.version}, seen)
+
+
+def set_challenger(registry: Registry, challenger: str | None, share: float, seen: Pointer) -> None:
+    """Let a version answer beside the current one: in shadow (share 0) or a share of the scans; None: nobody does.
+
+    Raises PointerMoved if the pointer is no longer as seen, StorageError.
+    """
+    beside = {"challenger": challenger, "share": share} if challenger else {}
+    _replace_pointer(registry, {"version": seen.version, "previous": seen.previous} | beside, seen)
+
+
+def _replace_pointer(registry: Registry, content: Mapping[str, object], seen: Pointer) -> None:
     bucket, name = registry.bucket(), registry.pointer
-    if not storage.replace(bucket, name, content, "application/json", generation=seen.generation):
+    if not storage.replace(bucket, name, json.dumps(content).encode(), "application/json", generation=seen.generation):
         raise PointerMoved("Another writer moved the pointer: look at what is current, then try again.")
     _version.cache_clear()
 

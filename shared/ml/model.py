@@ -18,6 +18,9 @@ from shared.ml.prediction import PredictedClass
 from shared.ml.release_files import CARD_FILE, GRAPH_FILE
 from shared.ml.site_calibration import SiteCalibration
 
+FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What json, a card's fields and LiteRT raise on a bad release."""
+
 
 class ModelMismatch(Exception):
     """The graph is not the one that its card describes, or needs another preprocessing: do not serve it."""
@@ -97,7 +100,7 @@ class Model:
         self._idle = [self._interpreter()]
         names = self._idle[0].get_output_details()
         self._ood_output = "ood_score" if "ood_score" in names else "novelty"  # the name in releases before 2026-11-27
-        self._most_threads = os.cpu_count() or 1
+        self._most_threads = (os.cpu_count() or 1) + 1  # a comparison in an idle moment holds up no worker
         self._cores = threading.Semaphore(self._most_threads)
 
     def predict(self, tensor: np.ndarray) -> Prediction:

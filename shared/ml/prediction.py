@@ -12,6 +12,9 @@ from shared.ml.site_calibration import RELEASES_OWN
 
 PredictedClass = Literal["Cancer", "Non-Cancer", "Not a brain MRI"]
 
+Role = Literal["champion", "canary", "challenger"]
+"""Whose answer it is: the current release's, the challenger's given out in its place, or the challenger's in shadow."""
+
 _DOCUMENTED = {"use_attribute_docstrings": True}
 """Tells pydantic to take a field's description in the OpenAPI document from the docstring below it."""
 
@@ -65,6 +68,11 @@ class PredictionResponse:
     model_version: str
     timings_ms: dict[str, float]
     """Milliseconds that decode, prepare and network took."""
+    role: Role = "champion"
+    """champion: the current release; canary: the challenger, which answers a share of the scans in its place;
+    challenger: the challenger in shadow, whose answer nobody is given."""
+    challenger_version: str | None = None
+    """Release that would answer this scan in shadow, if it is asked at /v1/challenger."""
     uncertain: bool = False
     """Whether a reader should look before anybody relies on the prediction."""
     uncertain_reason: str | None = None

@@ -6,7 +6,7 @@ import pytest
 
 from dashboard.queries import recent
 from local.stack.system import Stack
-from local.stack.terraform_config import declared
+from local.stack.terraform_config import declared, kept
 from shared.gcp import bigquery
 from tests.dashboard.conftest import NOW, record_prediction, record_scan
 
@@ -15,6 +15,7 @@ from tests.dashboard.conftest import NOW, record_prediction, record_scan
 def test_a_table_has_the_key_and_the_order_that_terraform_gives_its_view(table: str) -> None:
     settings = declared()["tables"][table]
     assert recent.KEYS[table] == (", ".join(settings["key"]), settings["said_at"])
+    assert kept(table) == " AND ".join(["TRUE", *([recent.KEPT[table]] if table in recent.KEPT else [])])
 
 
 @pytest.mark.parametrize("table", ["scans", "predictions"])

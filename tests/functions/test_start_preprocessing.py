@@ -51,7 +51,8 @@ def start_preprocessing(prepared: str) -> FlaskClient:
 def scans(prepared: str) -> list[ScanAccepted]:
     """Six accepted scans, one of them announced twice."""
     events = [stored_scan(BUCKETS["scans"], encode(picture, "PNG")) for picture in healthy_slices()[12:18]]
-    pubsub.publish([*events, events[0]])
+    synthetic = stored_scan(BUCKETS["scans"], encode(healthy_slices()[18], "PNG"), source="synthetic")
+    pubsub.publish([synthetic, *events, events[0]])
     return events
 
 
@@ -63,6 +64,7 @@ def test_a_batch_that_is_killed_is_submitted_again_and_finishes(
     listed = manifests.parse(storage.read(prepared, manifests.manifest_object(manifest)))
     assert {event.scan_id for event in listed} >= {event.scan_id for event in scans}
     assert len(listed) == len({(event.label, event.scan_id) for event in listed})
+    assert "synthetic" not in {event.source for event in listed}
 
     # While the batch is under way, nobody starts another.
     assert start_preprocessing.post("/?fewest=1").json["submitted"] == []

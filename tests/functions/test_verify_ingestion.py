@@ -66,6 +66,14 @@ def test_complete_pipeline_passes_and_is_recorded(cloud: Cloud, verify_ingestion
         assert rows[label]["passed"]
 
 
+def test_what_check_pipeline_sends_is_not_counted(cloud: Cloud, verify_ingestion: FlaskClient) -> None:
+    cloud.upload("Unlabelled/synthetic/head.jpg", b"sent again and again", {"source": "synthetic"})
+    response = verify_ingestion.post("/?grace_s=0")
+    blob(cloud, "uploads", "Unlabelled/synthetic/head.jpg").delete()
+    assert response.status_code == 200, response.text
+    assert sum(check["uploaded_files"] for check in response.json["checks"]) == len(samples())
+
+
 def test_uploads_still_under_way_are_left_to_the_next_check(cloud: Cloud, verify_ingestion: FlaskClient) -> None:
     cloud.upload("Cancer/just-now", b"not validated yet")
     status = verify_ingestion.post("/").status_code

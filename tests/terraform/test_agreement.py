@@ -197,7 +197,7 @@ def test_the_dashboard_is_json_of_metrics_that_there_are():
 def test_the_logs_that_are_counted_are_written():
     """A metric counts entries by their message and fields; each must be one that the function logs."""
     for metric in _resources("google_logging_metric").values():
-        steps = re.findall(r"module\.step\[\\?\"(\w+)", metric["filter"])
+        steps = re.findall(r"(?:module\.step\[\\?\"|google_cloud_run_v2_service\.)(\w+)", metric["filter"])
         messages = re.findall(r"jsonPayload\.message=\\*\"([\w ]+)", metric["filter"])
         wanted = set(re.findall(r"jsonPayload\.(\w+)\)", json.dumps(metric)))
         first, *others = [_logged(*pair) for pair in zip(steps, messages, strict=True)]

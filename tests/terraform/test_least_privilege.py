@@ -121,6 +121,12 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "dataset": {"bigquery.tables.getData"},
         "project": {"bigquery.jobs.create"},
     },
+    "check_pipeline": {
+        "bucket uploads": {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
+        "bucket models": {"storage.objects.get"},
+        "dataset": {"bigquery.tables.getData"},
+        "project": {"bigquery.jobs.create"},
+    },
     "start_preprocessing": {
         "topic preprocessing-dead-letter": {"pubsub.topics.publish"},
         "bucket prepared": {"storage.objects.list", "storage.objects.create", "storage.objects.delete"},
@@ -130,7 +136,13 @@ NEEDS: dict[str, dict[str, Permissions]] = {
     },
     "inference": {
         "bucket scans": {"storage.objects.get"},
-        "bucket models": {"storage.objects.get", "storage.objects.list"},
+        "bucket models": {
+            "storage.objects.get",
+            "storage.objects.list",
+            "storage.objects.create",
+            "storage.objects.delete",
+        },
+        "table release_decisions": {"bigquery.tables.updateData"},
     },
     "dashboard": {
         "bucket models": {"storage.objects.get"},
@@ -238,6 +250,8 @@ def _grants(account: str) -> dict[str, Permissions]:
     for bucket, rights in local["bucket_access"].get(account, {}).items():
         for right in rights:
             give(f"bucket {bucket}", local["object_roles"][right])
+    if account in local["pointer_writers"]:
+        give("bucket models", _role("google_storage_bucket_iam_member", "pointer_writers"))
     for table in local["table_appends"].get(account, []):
         give(f"table {table}", _role("google_bigquery_table_iam_member", "appends"))
     for table in local["table_loads"].get(account, []):
@@ -333,6 +347,12 @@ def test_reading_rights_never_write():
         for where, granted in _grants(account).items():
             if where.startswith("bucket") and needs[where] <= ROLES["roles/storage.objectViewer"]:
                 assert granted <= ROLES["roles/storage.objectViewer"], f"{account}, {where}"
+
+
+def test_who_writes_the_pointer_writes_nothing_else():
+    condition = _members()["google_storage_bucket_iam_member", "pointer_writers"]["condition"]
+    assert "objects/current.json" in str(condition)
+    assert declared()["bucket_access"]["inference"]["models"] == ["read"]
 
 
 def test_every_account_with_code_is_listed():

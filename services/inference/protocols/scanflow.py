@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 
@@ -31,16 +31,34 @@ Source = Annotated[str, Query(pattern=f"^(?:{SOURCE_PATTERN})?$", examples=["war
     openapi_extra=ONE_FILE,
 )
 async def predict(
-    request: Request, explain: bool = False, embedding: bool = False, source: Source = ""
+    request: Request, explain: bool = False, embedding: bool = False, source: Source = "", unit: str = ""
 ) -> PredictionResponse | PagePredictions:
     """A file in a form, as the raw body, or named by a `gs://` uri; several pages answer `scans`.
 
     `explain` adds the heat map, `embedding` the network's pooled features. The scans of a `source` that has been
-    commissioned are answered by its own calibration; `calibration` in the answer says which was used.
+    commissioned are answered by its own calibration; `calibration` in the answer says which was used. Files of one
+    `unit`, such as a series, are answered by the same release while a challenger answers a share of the scans.
     """
     respond = partial(PredictionResult.response, with_heat_map=explain, with_embedding=embedding)
-    file = replace(await file_of(request), source=source)
+    file = replace(await file_of(request), source=source, unit=unit)
     return answer_of(await predictor_of(request).predict(file, respond))
+
+
+@router.post(
+    "/v1/challenger",
+    summary="Ask the challenger in shadow",
+    response_model=PredictionResponse,
+    response_model_exclude_none=True,
+    responses=PREDICTION_PROBLEMS | {204: {"description": "No challenger, or no idle moment for it"}},
+    openapi_extra=ONE_FILE,
+)
+async def challenge(request: Request, source: Source = "") -> Response | PredictionResponse:
+    """What the challenger says of a file of one page; nobody is given this answer.
+
+    To be asked after an answer that names a `challenger_version`. It runs only while a worker is idle.
+    """
+    result = await predictor_of(request).challenge(replace(await file_of(request), source=source))
+    return result.response() if result else Response(status_code=204)
 
 
 @router.post(

@@ -1,31 +1,20 @@
-"""Promotion of a release: both graphs are run again on the frozen test, and what is measured decides, not the cards."""
+"""The offline criteria: both graphs are run again on the frozen test, and what is measured decides, not the cards."""
 
 import json
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from services.training.data import ood_images
 from services.training.data.scans import Scans
 from services.training.evaluation import measurements, metrics
 from services.training.evaluation.metrics import Figures
-from shared.clock import now
-from shared.gcp import bigquery
-from shared.gcp.registry import (
-    RELEASES,
-    Pointer,
-    PointerMoved,
-    add_version,
-    move_pointer,
-    read_file,
-    read_pointer,
-)
+from shared.gcp.registry import RELEASES, Pointer, add_version, read_file, read_pointer
 from shared.gcp.storage import MissingObject
-from shared.ml.model import Card, Model, ModelMismatch, read_release
+from shared.ml.model import FAILURES, Card, Model, ModelMismatch, read_release
 from shared.ml.release_files import CARD_FILE, GRAPH_FILE, LEARNT_FILE, RELEASE_FILES, TEST_FILE
 
 DECISION_FILE = "decision.json"
@@ -103,7 +92,7 @@ def figures(predictions: pd.DataFrame) -> Figures:
         "sensitivity": float(np.mean(called[tumour] == "Cancer")),
         "specificity": float(np.mean(called[~tumour] == "Non-Cancer")),
         "brain_mri_accepted": float(np.mean(called != "Not a brain MRI")),
-        "auc_roc": metrics.figures(label, probability, 0.5)["auc_roc"] if both else float("nan"),
+        "auc_roc": float(roc_auc_score(label, probability)) if both else float("nan"),
         # Both classes alike: as many of each would be measured on another day.
         "log_likelihood": float((likelihood[tumour].mean() + likelihood[~tumour].mean()) / 2),
         "type_accuracy": float(right[known].mean()) if known.any() else 1.0,
@@ -159,29 +148,27 @@ def _worse(candidate: pd.DataFrame, anchor: pd.DataFrame, mine: Figures, theirs:
     return found
 
 
-def promote(folder: Path, scans: Scans, groups: np.ndarray) -> str:
-    """Put a release into the models bucket and make it current; return its version.
+def judged(folder: Path, scans: Scans, groups: np.ndarray) -> Decision:
+    """Store a release in the models bucket and return what the criteria say of it; the pointer is left as it is.
 
-    `scans` are the frozen test's. Raises Refused with the reasons if the criteria are not met, or if another promotion
-    came first; the decision is stored either way, in full beside the release and as a row of `release_decisions`.
+    `scans` are the frozen test's. The decision is kept beside the release. Raises Refused if it was tested on other
+    scans than the current release, or does not run.
     """
-    model, pointer = read_release(folder), read_pointer(RELEASES)
-    version = model.card.version
+    pointer = read_pointer(RELEASES)
     if pointer.version:
         _same_test(folder, pointer.version)
-    anchor = _anchor(pointer)
-    decision = decide(measure(model, scans, groups), measure(anchor, scans, groups) if anchor else None)
+    try:
+        model = read_release(folder)
+        candidate = measure(model, scans, groups)
+    except (ModelMismatch, *FAILURES) as error:
+        raise Refused(f"The release does not run: {error}") from error
+    version, anchor = model.card.version, _anchor(pointer)
+    decision = decide(candidate, measure(anchor, scans, groups) if anchor else None)
     report = {f"report/{path.name}": path.read_bytes() for path in _report_of(version)}
     named = [*RELEASE_FILES, *([LEARNT_FILE] if (folder / LEARNT_FILE).exists() else [])]
     files = {name: (folder / name).read_bytes() for name in named}
     add_version(RELEASES, version, files | report | {DECISION_FILE: json.dumps(asdict(decision)).encode()})
-    if not decision.promoted:
-        _record(version, "kept back", pointer.version, decision)
-        raise Refused(f"Version {version} stays a candidate: {' '.join(decision.reasons)}")
-    if pointer.version != version:
-        _move(version, pointer)
-    _record(version, "promoted", pointer.version, decision)
-    return version
+    return decision
 
 
 def frozen_test() -> frozenset[str]:
@@ -190,16 +177,6 @@ def frozen_test() -> frozenset[str]:
     if pointer.version is None:
         return frozenset()
     return frozenset(read_file(RELEASES, pointer.version, TEST_FILE).decode().split())
-
-
-def rollback() -> str:
-    """Make the previous version current again; return its version. Raises Refused if there is none."""
-    pointer = read_pointer(RELEASES)
-    if not pointer.previous:
-        raise Refused("There is no previous version to go back to.")
-    _move(pointer.previous, pointer)
-    _record(pointer.previous, "rolled back to", pointer.version)
-    return pointer.previous
 
 
 def _same_test(folder: Path, current: str) -> None:
@@ -230,23 +207,3 @@ def _report_of(version: str) -> list[Path]:
     if not written.exists() or json.loads(written.read_text())["model_version"] != version:
         return []
     return sorted(path for path in reports.iterdir() if path.is_file())
-
-
-def _move(version: str, seen: Pointer) -> None:
-    try:
-        move_pointer(RELEASES, version, seen)
-    except PointerMoved as moved:
-        raise Refused(str(moved)) from moved
-
-
-def _record(version: str, outcome: str, before: str | None, decision: Decision | None = None) -> None:
-    row: dict[str, Any] = {
-        "decision_id": str(uuid.uuid4()),
-        "version": version,
-        "outcome": outcome,
-        "before": before,
-        "reasons": decision.reasons if decision else [],
-        "figures": json.dumps(decision.figures) if decision else None,
-        "decided_at": now(),
-    }
-    bigquery.append("release_decisions", row, key=row["decision_id"])

