@@ -110,7 +110,7 @@ locals {
       }
     }
     check_pipeline = {
-      schedule      = "7/15 * * * *"
+      schedule      = "7-59/15 * * * *"
       timeout       = 180
       max_instances = 1
       environment = {

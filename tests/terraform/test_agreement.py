@@ -5,11 +5,13 @@ import json
 import re
 import tomllib
 from dataclasses import fields
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import hcl2
 import pytest
+from cronsim import CronSim
 
 from local.stack.provision import dead_letter_topic
 from local.stack.terraform_config import TERRAFORM, declared, schema, seconds
@@ -76,11 +78,17 @@ def test_every_dead_letter_is_recorded_but_those_of_the_recorder():
 
 def test_a_scheduled_step_never_overlaps_itself():
     """Two at once would list and copy the same, or publish twice."""
-    every = {"* * * * *": 60, "*/15 * * * *": 900, "0 * * * *": 3600, "20 */3 * * *": 3 * 3600}
     for name, step in declared()["scheduled"].items():
+        calls = CronSim(step["schedule"], datetime(2026, 1, 1, tzinfo=UTC))
+        first, second = next(calls), next(calls)
         assert step["max_instances"] == 1, name
-        overlapping = step["timeout"] > every.get(step["schedule"], 24 * 3600)
-        assert not overlapping or step["concurrency"] == 1, name
+        assert step["timeout"] <= (second - first).total_seconds() or step["concurrency"] == 1, name
+
+
+def test_a_schedule_is_written_as_cloud_scheduler_reads_it():
+    """Steps go with `*` or a range, as in 7-59/15: https://cloud.google.com/scheduler/docs/configuring/cron-job-schedules."""
+    for name, step in declared()["scheduled"].items():
+        assert re.fullmatch(r"((\*|\d+-\d+)(/\d+)?|\d+)( ((\*|\d+-\d+)(/\d+)?|\d+)){4}", step["schedule"]), name
 
 
 def test_the_dashboard_takes_no_larger_file_than_cloud_run_lets_through():
