@@ -12,6 +12,7 @@ EPOCHS ?=
 ONCE ?=
 SCAN ?=
 REASON ?=
+SHADOW ?=
 SOURCE ?=
 SIZES ?=
 RUNS ?=
@@ -81,6 +82,11 @@ commission: $(UV) ## Fit a new site's calibration on 25 to 200 of its labelled s
 	$(call folder,make commission DATA=folder SOURCE=ward-3)
 	@$(RUN) --group training python -m services.training.commissioning --data "$(DATA)" --source "$(SOURCE)"
 
+finetune: $(UV) ## Fit on from the release in service with readers' corrections: DATA=folder [EPOCHS=n] [SHADOW=1]
+	$(call folder,make finetune DATA=folder)
+	@$(RUN) --group training python -m services.training finetune --data "$(DATA)" \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SHADOW),--shadow)
+
 preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	$(call folder,make preprocess DATA=folder)
 	@$(RUN) --group local python -m local.preprocess --data "$(DATA)" $(if $(LIMIT),--limit $(LIMIT))
@@ -96,7 +102,7 @@ chaos: $(UV) ## Kill, freeze and cut off everything, then account for every uplo
 	@$(RUN) --group dev python -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(UPLOADS),--uploads $(UPLOADS))
 
 scale: $(UV) ## Find the knees, the scaling law, a burst, a soak, and simulate the cloud: [PART=name] [DATA=folder] [MINUTES=of the soak]
-	@STREAMLIT_LOGGER_LEVEL=error $(RUN) --group dev python -m tests.benchmarks.scale --draw $(if $(PART),--part $(PART)) $(if $(DATA),--data "$(DATA)") \
+	@STREAMLIT_LOGGER_LEVEL=error $(RUN) --group dev python -m tests.benchmarks.scale --write $(if $(PART),--part $(PART)) $(if $(DATA),--data "$(DATA)") \
 		$(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(UV) ## Measure scans a second and latency from the bucket to the prediction: [DATA=folder]

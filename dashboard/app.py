@@ -19,6 +19,7 @@ page = st.navigation(
     [
         st.Page("views/read.py", title="Read a scan", icon=":material/radiology:", default=True),
         st.Page("views/worklist.py", title="Worklist", icon=":material/list_alt:"),
+        st.Page("views/review.py", title="Review", icon=":material/rule:"),
         st.Page("views/studies.py", title="Studies", icon=":material/stacks:"),
         st.Page("views/model.py", title="Model", icon=":material/model_training:"),
         st.Page("views/data.py", title="Data", icon=":material/dataset:"),

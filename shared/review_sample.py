@@ -11,11 +11,12 @@ from shared.scan import file_id_of
 
 SAMPLE_SHARE = 0.05
 """One scan in twenty: 200 scans a day make 300 to read in a month."""
-_SALT = "scanflow review sample 1/"
+SALT = "scanflow review sample 1/"
 """Makes it independent of every other choice that is made by a hash of the id; another one is another sample."""
+BELOW = f"{int(SAMPLE_SHARE * 2**64):016x}"
+"""The sample's files are those whose salted SHA-256 begins, in hexadecimal, below this: SQL asks the same."""
 
 
 def in_review_sample(scan_id: str) -> bool:
     """Return whether a scan is one of those that measure."""
-    digest = hashlib.sha256((_SALT + file_id_of(scan_id)).encode()).digest()
-    return int.from_bytes(digest[:8]) < SAMPLE_SHARE * 2**64
+    return hashlib.sha256((SALT + file_id_of(scan_id)).encode()).hexdigest()[:16] < BELOW

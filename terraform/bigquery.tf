@@ -9,7 +9,7 @@ locals {
   hourly_tables = ["series_slices", "slice_scores"]
 
   kept_rows = {
-    source = "IFNULL(source, '') != 'synthetic'"       # scans that check_pipeline sends itself
+    source = "IFNULL(source, '') != 'synthetic'"        # scans that check_pipeline sends itself
     role   = "IFNULL(role, 'champion') != 'challenger'" # answers in shadow, which nobody was given
   }
 

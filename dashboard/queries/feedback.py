@@ -28,6 +28,10 @@ def reader_id(reader: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"reader {reader}"))
 
 
+CANNOT_TELL = "Cannot tell"
+"""What a reader says who sees no answer in the picture: neither agreement nor disagreement."""
+
+
 def give_feedback(reader: str, result: PredictionResponse, seen: str, reason: str) -> None:
     """Store what a reader sees in a scan; the same reader's next feedback on it replaces this one.
 
@@ -67,6 +71,6 @@ def disagreements() -> list[Row]:
     """
     sql = """
     SELECT given_at, scan_id, prediction, probability, reading, reason, model_version FROM `{dataset}.feedback`
-    WHERE NOT agrees ORDER BY given_at DESC LIMIT 1000
+    WHERE NOT agrees AND reading != 'Cannot tell' ORDER BY given_at DESC LIMIT 1000
     """
     return list(query(sql))

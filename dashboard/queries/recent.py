@@ -14,11 +14,8 @@ from shared.gcp.bigquery import Row
 _SENT = "IFNULL(source, '') != 'synthetic'"
 """Scans that check_pipeline did not send itself."""
 KEPT = {
-    "scans": _SENT,
-    "rejections": _SENT,
+    **dict.fromkeys(("scans", "rejections", "features", "cnn_features", "preprocessing_errors", "series"), _SENT),
     "predictions": f"{_SENT} AND IFNULL(role, 'champion') != 'challenger'",
-    "features": _SENT,
-    "series": _SENT,
 }
 """Of each view, which rows it keeps; all of the others'."""
 KEYS = {

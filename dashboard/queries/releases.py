@@ -16,7 +16,7 @@ def versions() -> list[Row]:
     """Models that have scored scans lately, newest first, and what readers said of them. Raises BigQueryError."""
     sql = """
     WITH heard AS (
-      SELECT model_version, COUNT(*) AS feedback, COUNTIF(agrees) AS agreed
+      SELECT model_version, COUNTIF(reading != 'Cannot tell') AS feedback, COUNTIF(agrees) AS agreed
       FROM `{dataset}.feedback` GROUP BY model_version
     )
     SELECT model_version, MIN(predicted_at) AS first_at, MAX(predicted_at) AS last_at, COUNT(*) AS scans,

@@ -52,7 +52,8 @@ WITH scored AS (
   SELECT scan_id, prediction, probability, threshold, predicted_at FROM {recent predictions}
   QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id ORDER BY predicted_at DESC) = 1
 ), heard AS (
-  SELECT scan_id, COUNTIF(agrees) AS agreed, COUNTIF(NOT agrees) AS disagreed FROM {recent feedback} GROUP BY scan_id
+  SELECT scan_id, COUNTIF(agrees) AS agreed, COUNTIF(NOT agrees AND reading != 'Cannot tell') AS disagreed
+  FROM {recent feedback} GROUP BY scan_id
 ), arrived AS (
   SELECT scan_id, label, source, uploaded_at, CAST(NULL AS STRING) AS reason FROM {recent scans}
   UNION ALL SELECT file_id, label, source, uploaded_at, reason FROM {recent rejections}
@@ -130,7 +131,9 @@ def trail(scan_id: str, since: datetime = recent.EVER) -> list[Row]:
     FROM {recent preprocessing_errors} WHERE scan_id = @scan_id
     UNION ALL SELECT exhausted_at, 'Out of retries', CONCAT(subscription, ', after ', attempts, ' attempts')
     FROM {recent dead_letters} WHERE scan_id = @scan_id
-    UNION ALL SELECT given_at, IF(agrees, 'A reader agreed', 'A reader disagreed'), reading
+    UNION ALL SELECT given_at,
+      IF(agrees, 'A reader agreed', IF(reading = 'Cannot tell', 'A reader could not tell', 'A reader disagreed')),
+      reading
     FROM {recent feedback} WHERE scan_id = @scan_id
     ORDER BY at, step DESC LIMIT 100
     """

@@ -2,16 +2,18 @@
 
 import json
 from itertools import pairwise
+from math import isnan
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import evaluation_report, inference_client, metric_charts
+from dashboard import evaluation_report, inference_client, live_figures, metric_charts
 from dashboard.components import asking, draw, table, tabs
 from dashboard.evaluation_report import EvaluationReport
-from dashboard.queries import releases
+from dashboard.queries import releases, review
 from shared.gcp.bigquery import Row
+from shared.ml.intervals import Share
 
 SPLITS = {
     "validation": "Validation",
@@ -53,6 +55,7 @@ def main() -> None:
         "part",
         {
             "Figures": lambda: _figures(report),
+            "In service": lambda: _in_service(served.get("version", "")),
             "Threshold": lambda: _threshold(report, served.get("threshold", 0.5)),
             "Heat maps": lambda: _heat_maps(report),
             "Versions": lambda: _versions(releases.decisions(), releases.versions()),
@@ -101,6 +104,36 @@ def _figures(report: EvaluationReport | None) -> None:
         if name not in (*SPLITS, *NAMED) and isinstance(group, dict) and group:
             with st.expander(name.replace("_", " ").capitalize()):
                 table(metric_charts.listed(group), "Of")
+
+
+def _in_service(version: str) -> None:
+    """What readers of the random sample say of the release's answers, by source."""
+    st.markdown("## On the random sample that readers read")
+    figures = live_figures.by_source(review.sample_readings(version)) if version else {}
+    if not figures:
+        st.info(
+            "Nobody has read a scan of the random sample that this release answered in the last 30 days. They wait on "
+            "the page Review.",
+            icon=":material/rule:",
+        )
+        return
+    columns = {
+        "Scans": [str(each.scans) for each in figures.values()],
+        "Sensitivity": [_interval(each.sensitivity) for each in figures.values()],
+        "Specificity": [_interval(each.specificity) for each in figures.values()],
+        "Readers agree with it": [_interval(each.agreement) for each in figures.values()],
+        "Readers agree with each other": [_interval(each.readers_agree) for each in figures.values()],
+        "Undecided": [str(each.conflicts) for each in figures.values()],
+    }
+    table(pd.DataFrame(columns, index=list(figures)), "Source")
+    st.caption(
+        "In brackets: 95% interval (Wilson's; slices of one series count as one observation). A refusal is an error. "
+        "Scans of which readers disagree are undecided, and nobody who cannot tell is counted."
+    )
+
+
+def _interval(share: Share) -> str:
+    return "none read" if isnan(share.value) else f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
 
 
 def _split(curves: dict[str, Any], key: str) -> str:

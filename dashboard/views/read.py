@@ -26,7 +26,7 @@ SAMPLES = {
     "A cat": "cat.jpg",
 }
 BADGES = {"Cancer": ("red", ":material/error:"), "Non-Cancer": ("green", ":material/check_circle:")}
-SEEN = (*PREDICTIONS, "Cannot tell")
+SEEN = (*PREDICTIONS, feedback.CANNOT_TELL)
 
 Read = tuple[Upload, list[PredictionResponse]]
 
@@ -288,13 +288,20 @@ def _known_feedback(place: st.delta_generator.DeltaGenerator, result: Prediction
     mine = feedback.feedback_id(session.reader(), result.scan_id, result.model_version)
     own = next((row for row in rows if row["feedback_id"] == mine), None)
     if own:
-        said = "agreed" if own["agrees"] else f"disagreed, and see {own['reading']}"
+        disagreed = (
+            "could not tell" if own["reading"] == feedback.CANNOT_TELL else f"disagreed, and see {own['reading']}"
+        )
+        said = "agreed" if own["agrees"] else disagreed
         reason = f": {plain(own['reason'])}" if own["reason"] else "."
         place.info(f"On {own['given_at']:%Y-%m-%d %H:%M} UTC you {said}{reason}", icon=":material/history:")
     others = [row for row in rows if row is not own]
     if others:
-        agreed = sum(row["agrees"] for row in others)
-        place.caption(f"Other readers: {agreed} agreed, {len(others) - agreed} disagreed.")
+        agreed, unsure = (
+            sum(row["agrees"] for row in others),
+            sum(row["reading"] == feedback.CANNOT_TELL for row in others),
+        )
+        could_not = f", {unsure} could not tell" if unsure else ""
+        place.caption(f"Other readers: {agreed} agreed, {len(others) - agreed - unsure} disagreed{could_not}.")
     return own
 
 

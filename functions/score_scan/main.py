@@ -49,10 +49,13 @@ def _record(event: ScanAccepted, answer: dict[str, Any], predicted_at: str) -> N
         "source": event.source,
         "role": answer.get("role", "champion"),
         "calibration": answer.get("calibration"),
+        "uncertain": answer.get("uncertain"),
         "uploaded_at": event.uploaded_at,
         "predicted_at": predicted_at,
     }
-    bigquery.append("predictions", row, key=f"{event.scan_id}/{row['model_version']}/{row['role']}")
+    # BigQuery drops a second row of the same key for a minute: every upload of the same bytes has a row of its own.
+    key = f"{event.scan_id}/{row['model_version']}/{row['role']}/{event.generation}"
+    bigquery.append("predictions", row, key=key)
 
 
 def _ask_challenger(event: ScanAccepted) -> None:

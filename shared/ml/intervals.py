@@ -1,6 +1,7 @@
 """Intervals of shares, for reports and for the dashboard alike."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _Z = 1.959964
@@ -27,3 +28,9 @@ def wilson(right: float, of: float, independent: float | None = None) -> Share:
     half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n * n))
     low, high = ((middle + sign * half) / (1 + _Z**2 / n) for sign in (-1, 1))
     return Share(share, max(low, 0.0), min(high, 1.0))
+
+
+def effective(sizes: Iterable[float]) -> float:
+    """Return Kish's effective number of groups of these sizes: as many as there are if all are alike."""
+    known = list(sizes)
+    return sum(known) ** 2 / sum(size**2 for size in known) if known else 0.0

@@ -20,7 +20,9 @@ from tests.benchmarks.loop_sabotages import Candidate, Learnt, candidate_folder,
 RELEASE = Path("services/inference/release")
 SITE = "open-ms"
 """Plays the site of which nothing is in the frozen test: only live scans can tell what happens there."""
-LEARNT_SCANS, LIVE_SCANS, SITE_SHARE = 1500, 400, 0.25
+TEST_SCANS = 400
+"""Of the frozen test, in whole groups, so that twenty candidates take minutes."""
+LEARNT_SCANS, LIVE_SCANS, SITE_SHARE = 1000, 300, 0.25
 READ_SHARE = 0.3
 """Of the live scans that a reader looks at; readers are right here."""
 SHARE = 0.3
@@ -62,6 +64,7 @@ def _world(data: Path, folder: Path) -> tuple[World, Learnt]:
     frozen = frozenset((RELEASE / "test_scans.txt").read_text().split())
     experiment = experiments.read_experiment(str(data.resolve()), folder, frozen)
     tested = (experiment.split == "test") & (experiment.scans.table["source"] != SITE).to_numpy()
+    tested &= _some_groups(experiment.groups, tested, rng)
     test, groups = experiment.scans.only(tested), experiment.groups[tested]
     site = np.flatnonzero((experiment.scans.table["source"] == SITE).to_numpy())
     home = rng.permutation(np.flatnonzero((experiment.split == "train") & ~_at(experiment.scans, SITE)))
@@ -73,6 +76,13 @@ def _world(data: Path, folder: Path) -> tuple[World, Learnt]:
     print(f"{len(test)} scans of the frozen test, {len(live)} live ones, {len(of_site)} of them of {SITE}", flush=True)
     world = World(champion, anchor, test, groups, live, rng.random(len(live)) < READ_SHARE)
     return world, _learnt(champion, experiment.scans.only(learnt_rows))
+
+
+def _some_groups(groups: np.ndarray, among: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the mask of whole groups, drawn at random, with about TEST_SCANS scans of those marked."""
+    names, sizes = np.unique(groups[among], return_counts=True)
+    order = rng.permutation(len(names))
+    return np.isin(groups, names[order][np.cumsum(sizes[order]) <= TEST_SCANS])
 
 
 def _at(scans: Scans, source: str) -> np.ndarray:

@@ -105,7 +105,10 @@ def _promoted(url: str, bucket: gcs.Bucket, version: str) -> tuple[float, Load]:
 
 
 def _withdrawn(version: str) -> bool:
-    return registry.read_pointer(RELEASES).challenger != version
+    try:
+        return registry.read_pointer(RELEASES).challenger != version
+    except storage.MissingObject:  # written over between its two reads; this stand-in keeps no version of before
+        return False
 
 
 def _quiet(load: Load, version: str) -> None:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import simpy
 
-from tests.benchmarks.scale import cloud, law, spark
+from tests.benchmarks.scale import cloud, law, report, spark
+from tests.benchmarks.scale.__main__ import PARTS
 from tests.benchmarks.scale.delivery import Policy, Subscription
 from tests.benchmarks.scale.fleet import Fleet, Process, Refused, Size
 from tests.benchmarks.scale.simulation import Scenario, machine, simulate
 from tests.benchmarks.scale.simulation import cloud as in_the_cloud
 
+ACCOUNT = ("account_s", "account_processor_s", "account_rss_mb", "worklist_s", "worklist_processor_s")
 POLICY = Policy(hop_s=0.01, first_backoff_s=10, longest_backoff_s=600, most_attempts=5, widest=100)
 
 
@@ -142,3 +144,18 @@ def test_spark_keeps_up_only_with_cores_for_an_hour_of_scans() -> None:
     assert spark.prepare(1000, cores=200).lag_s < 3600
     behind = [spark.prepare(10_000, cores=24, hours=hours).lag_s for hours in (2, 4)]
     assert behind[1] > behind[0] > 3600
+
+
+def test_a_part_is_written_between_its_marks_and_nothing_else_changes() -> None:
+    text = report.PAGE.read_text()
+    figures = {f"accounts_{size}_{name}": 12.3 for size in (100_000, 1_000_000) for name in ACCOUNT}
+    written = report.page(text, {"accounts": None}, figures | {"accounts_load_before": 0.5})
+    before, _, after = written.partition("| its memory at most, MB | 12.3 | 12.3 |")
+    assert after
+    assert text.startswith(before[: before.index("<!-- accounts -->")])
+    assert text.endswith(after[after.index("<!-- end -->") :])
+
+
+def test_every_part_has_its_place_on_the_page() -> None:
+    text = report.PAGE.read_text()
+    assert [part for part in PARTS if f"<!-- {part} -->\n" not in text] == []

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local.stack.terraform_config import ROOT
+from tests.chaos.clock import NoClock, check
 from tests.chaos.drill import Result, drill
 
 RESULT = ROOT / ".local" / "bench" / "chaos.json"
@@ -28,14 +29,19 @@ def main() -> int:
     parser.add_argument("--uploads", type=int, default=200, help="files in each drill (default: %(default)s)")
     parser.add_argument("--keep", type=Path, help="folder that keeps the state and the logs of each drill")
     arguments = parser.parse_args()
-    console, results = Console(), []
+    console, results, jumps = Console(), list[Result](), True
+    try:
+        check()
+    except NoClock as reason:
+        console.print(str(reason))
+        jumps = False
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
             directory = arguments.keep / str(seed) if arguments.keep else Path(folder)
-            results.append(drill(directory, seed, arguments.uploads))
+            results.append(drill(directory, seed, arguments.uploads, jumps))
         console.print(_table(results[-1:]))
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(summary(results), indent=2) + "\n")
+        RESULT.parent.mkdir(parents=True, exist_ok=True)
+        RESULT.write_text(json.dumps(summary(results), indent=2) + "\n")
     console.print(_table(results))
     return 0 if all(_is_clean(result) for result in results) else 1
 
@@ -43,7 +49,7 @@ def main() -> int:
 def summary(results: Sequence[Result]) -> dict[str, int]:
     """Return the figures of all drills together."""
     accounts = [result.account for result in results]
-    counts = {"kills": 0, "freezes": 0, "faults": 0, "restarts": 0}
+    counts = dict.fromkeys(("kills", "freezes", "faults", "full_disks", "jumps", "restarts"), 0)
     for result in results:
         counts = {name: counts[name] + result.disturbances[name] for name in counts}
     return {

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -19,11 +19,14 @@ from local.stack.system import BUCKETS, Options, Stack, running
 from shared.gcp import storage
 from shared.gcp.storage import StorageError
 from tests.chaos.accounting import Account, File, account
+from tests.chaos.clock import Clock
 from tests.chaos.disturbance import Disturbance
 from tests.chaos.proxy import Proxy
 
 _AT_A_TIME = 4
 _UPLOADED_WITHIN_S = 600
+_AT_LEAST = 8
+"""Things that go wrong in each half of a drill, however soon its files are uploaded: they are under way longer."""
 _QUIET_S = 45
 """Without another file that ends: what has not ended by then is not coming by itself."""
 _ENDED_WITHIN_S = 900
@@ -41,8 +44,8 @@ class Result:
     account: Account
 
 
-def drill(directory: Path, seed: int, uploads: int) -> Result:
-    """Run one drill with its state under `directory`.
+def drill(directory: Path, seed: int, uploads: int, jumps: bool = False) -> Result:
+    """Run one drill with its state under `directory`; `jumps`: whether clocks jump too. Raises NoClock.
 
     Half of the files are uploaded, everything is stopped and started on the same state, and the other half follows,
     all the while disturbed. Then the system is left alone, and asked at most once to reconcile.
@@ -51,8 +54,10 @@ def drill(directory: Path, seed: int, uploads: int) -> Result:
     files = drawn_files(random, uploads)
     half = len(files) // 2
     done: Counter[str] = Counter()
+    directory.mkdir(parents=True, exist_ok=True)
+    clock = Clock(directory) if jumps else None
     for part in (files[:half], files[half:]):
-        with _disturbed(directory, random, done):
+        with _disturbed(directory, random, clock, done):
             upload(part)
         done["restarts"] += 1
     with running(directory) as stack:
@@ -64,7 +69,7 @@ def drill(directory: Path, seed: int, uploads: int) -> Result:
 
 
 @contextmanager
-def _disturbed(directory: Path, random: Random, done: Counter[str]) -> Iterator[None]:
+def _disturbed(directory: Path, random: Random, clock: Clock | None, done: Counter[str]) -> Iterator[None]:
     proxies: dict[str, Proxy] = {}
 
     def front(name: str, port: int) -> int:
@@ -72,13 +77,15 @@ def _disturbed(directory: Path, random: Random, done: Counter[str]) -> Iterator[
         return proxies[name].port
 
     unreliable = ("--duplicate", "0.1", "--late", "0.1", "--thin-pulls", "--seed", str(random.randrange(1 << 30)))
-    with running(directory, Options(pubsub=unreliable, front=front)) as stack:
-        disturbance = Disturbance(stack.supervisor, proxies, random)
+    told = clock.told() if clock else nullcontext()
+    with told, running(directory, Options(pubsub=unreliable, front=front)) as stack:
+        disturbance = Disturbance(stack.supervisor, proxies, clock, random)
         disturbance.start()
         try:
             yield
+            disturbance.end(_AT_LEAST)
         finally:
-            disturbance.end()
+            disturbance.end(0)
             done.update(disturbance.done)
     for proxy in proxies.values():
         proxy.close()

@@ -20,6 +20,7 @@ FOLDER = ROOT / "docs" / "screenshots"
 PAGES = {
     "read": "?sample=Drawn+lesion",
     "worklist": "worklist",
+    "review": "review",
     "studies": "studies",
     "model": "model",
     "data": "data",

@@ -26,7 +26,7 @@ from tests.dashboard.conftest import (
 )
 
 Page = Callable[..., AppTest]
-VIEWS = ("read", "worklist", "studies", "model", "data", "drift", "operations")
+VIEWS = ("read", "worklist", "review", "studies", "model", "data", "drift", "operations")
 
 
 @pytest.mark.parametrize("view", VIEWS)

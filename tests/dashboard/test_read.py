@@ -167,7 +167,7 @@ def test_feedback_is_stored_shown_again_and_changed(page: Page, lesion: bytes) -
     assert [row["agrees"] for row in rows] == [False]
     assert rows[0]["reading"] == "Cannot tell"
     app = app.run()
-    assert "you disagreed, and see Cannot tell" in app.info[0].value
+    assert "you could not tell" in app.info[0].value
     assert "The ring is drawn" in app.info[0].value
     agreement(app).set_value("Agree").run()
     app = press(app, "Send")

@@ -44,7 +44,8 @@ class Broker:
         self._queues: dict[str, Queue] = {}
         self._fan_out: dict[str, list[Queue]] = {}
         self._pushes: dict[str, Push] = {}
-        self._ids = itertools.count(time.time_ns() // 1000)  # an earlier process has used fewer than one a microsecond
+        # An earlier process has used fewer than one a microsecond; its clock may have been ahead of ours.
+        self._ids = itertools.count(max(time.time_ns() // 1000, store.last_message() + 1))
         self._restore()
 
     def create_topic(self, topic: Proto) -> Proto:

@@ -53,6 +53,10 @@ class Store:
             "SELECT failures, message FROM deliveries WHERE subscription = ? ORDER BY message_id", (subscription,)
         )
 
+    def last_message(self) -> int:
+        """The highest number of a message that is still to be acknowledged; 0 if there is none."""
+        return int(self._db.execute("SELECT IFNULL(MAX(message_id), 0) FROM deliveries").fetchone()[0])
+
     def add(self, subscription: str, message_id: int, message: bytes) -> None:
         """Owe a message to a subscription."""
         self._write("INSERT INTO deliveries VALUES (?, ?, 0, ?)", subscription, message_id, message)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from services.training.evaluation import metrics
-from shared.ml.intervals import wilson
+from shared.ml.intervals import effective, wilson
 from shared.ml.model import Card
 
 Figures = dict[str, Any]
@@ -63,5 +63,5 @@ def _share(name: str, rows: pd.DataFrame, among: np.ndarray, right: np.ndarray) 
     sizes = rows.loc[among, "group"].value_counts().to_numpy(float)
     if not len(sizes):
         return {}
-    share = wilson(float(np.sum(right[among])), float(np.sum(among)), float(sizes.sum() ** 2 / np.square(sizes).sum()))
+    share = wilson(float(np.sum(right[among])), float(np.sum(among)), effective(sizes.tolist()))
     return {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}

@@ -99,7 +99,7 @@ def sentences(calibration: SiteCalibration, card: Card) -> list[str]:
         f"The release calls a scan Cancer from {card.threshold:.3f} on, with {band}. For {calibration.source} it is "
         f"{calibration.threshold:.3f}, with doubt from {calibration.uncertain_from:.2f} to "
         f"{calibration.uncertain_to:.2f}, of the site's own probability: sigmoid({calibration.slope:.3f} x logit of "
-        f"the release's + {calibration.offset:.3f}), which assumes that half of the scans show a tumour.",
+        f"the release's {calibration.offset:+.3f}), which assumes that half of the scans show a tumour.",
         "The threshold leaves 95% of the healthy scans below itself, or all of them where fewer than 20 healthy "
         "persons are known. Nine tenths of either kind of scan lie on their own side of the band's far end; where the "
         "scans are too few to tell, the band reaches to the end of the scale.",
@@ -115,11 +115,11 @@ def _table(page: Figure, place: tuple[float, float, float, float], title: str, c
     axes.axis("off")
     axes.set_title(title, loc="left", fontsize=11, weight="bold")
     drawn = axes.table(
-        cells.to_numpy(str).tolist(),
-        rowLabels=[*cells.index],
-        colLabels=[*cells.columns],
+        [[name, *row] for name, row in zip(cells.index, cells.to_numpy(str).tolist(), strict=True)],
+        colLabels=["", *cells.columns],
+        colWidths=[0.24, *[0.76 / cells.shape[1]] * cells.shape[1]],
         cellLoc="center",
-        bbox=Bbox.from_bounds(0.22, 0, 0.78, 1),
+        bbox=Bbox.from_bounds(0, 0, 1, 1),
     )
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(7.5)

@@ -11,7 +11,7 @@ from services.training.data.scans import Scans
 from shared.errors import RejectedScan
 from shared.imaging import decoding
 from shared.labels import LABEL_MAP, Label, mapped_label
-from shared.scan import file_id, file_id_of, is_source
+from shared.scan import file_id, file_id_of, is_source, page_of
 
 FEWEST = 25
 """Labelled scans below which nothing that is fitted would mean anything."""
@@ -51,6 +51,7 @@ def read_site(folder: Path, source: str) -> SiteScans:
         raise CannotCommission(f"DATA holds no labelled scan. {_folders()}")
     check_scans(found)
     found.table["sequence"] = _sequences(found, labelled)
+    _join_pages(found)
     return SiteScans(
         source=source,
         scans=found,
@@ -99,6 +100,13 @@ def _folders() -> str:
 
 def _either(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _join_pages(scans: Scans) -> None:
+    """Make the pages of a file, of which nothing says whose they are, one person's."""
+    table = scans.table
+    paged = table["scan_id"].map(lambda name: page_of(name) is not None) & (table["person"] == "")
+    table.loc[paged, "person"] = table.loc[paged, "scan_id"].map(file_id_of)
 
 
 def _sequences(scans: Scans, files: list[Path]) -> list[str]:

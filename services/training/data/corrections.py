@@ -16,7 +16,7 @@ from shared.imaging import decoding
 from shared.imaging.preprocessing import prepare
 from shared.labels import Label
 from shared.review_sample import in_review_sample
-from shared.scan import file_id_of, page_of
+from shared.scan import SYNTHETIC, file_id_of, page_of
 
 WEIGHTS = {"corrected": 4, "confirmed": 2, "folder": 1}
 """How often a scan stands in the list that is drawn from: a reader who corrected the answer says what the release
@@ -52,10 +52,11 @@ def read_corrections(most_of_folders: int = MOST_OF_FOLDERS) -> Corrections:
     """
     labelled = f"""
     SELECT scan_id, label, source, object_name, accepted_at FROM `{{dataset}}.scans`
-    WHERE label != 'Unlabelled' ORDER BY accepted_at DESC LIMIT {int(most_of_folders)}
+    WHERE label != 'Unlabelled' AND source != @synthetic ORDER BY accepted_at DESC LIMIT {int(most_of_folders)}
     """  # noqa: S608 - a whole number
     return decided(
-        map(dict, bigquery.stream(said)), [*map(dict, bigquery.stream(heard)), *map(dict, bigquery.stream(labelled))]
+        map(dict, bigquery.stream(said)),
+        [*map(dict, bigquery.stream(heard)), *map(dict, bigquery.stream(labelled, synthetic=SYNTHETIC))],
     )
 
 

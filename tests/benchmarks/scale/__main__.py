@@ -1,7 +1,8 @@
 """How far the system goes, and what stops it: `make scale`, or a part of it with PART=.
 
 Parts that are done are kept under `.local/bench/scale/`, so that a later run goes on; a part that is named is measured
-again. All figures go to `.local/bench/scale.json`; `--draw` makes the figures of docs/scalability.md from them.
+again. All figures go to `.local/bench/scale.json`; `--write` writes the tables of docs/scalability.md and draws its
+figures from them.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local.stack.terraform_config import ROOT
-from tests.benchmarks.scale import accounts, burst, cloud, drawing, local_check, pipeline, rest, soak, workers
+from tests.benchmarks.scale import accounts, burst, cloud, drawing, local_check, pipeline, report, rest, soak, workers
 
 FOLDER = ROOT / ".local" / "bench" / "scale"
 RESULT = ROOT / ".local" / "bench" / "scale.json"
@@ -26,23 +27,27 @@ RESULT = ROOT / ".local" / "bench" / "scale.json"
 def main() -> int:
     """Measure what is asked for, print a table and write JSON."""
     parser = argparse.ArgumentParser(prog="make scale", description=__doc__)
-    parser.add_argument("--part", choices=PARTS, help="measure this part alone, again if it is done")
+    parser.add_argument(
+        "--part", nargs="+", choices=PARTS, metavar="PART", help="measure these parts alone, again if they are done"
+    )
     parser.add_argument("--data", type=Path, help="folder of real JPEGs; samples are drawn otherwise")
     parser.add_argument("--seconds", type=float, default=15, help="of each rate (default: %(default)s)")
     parser.add_argument("--rates", type=float, nargs="+", default=[5, 10, 15, 20, 25, 30, 40, 60], help="of uploads")
     parser.add_argument("--scans", type=int, default=5000, help="of the burst (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=30, help="of the soak (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=8, help="scans per second of the soak (default: %(default)s)")
-    parser.add_argument("--draw", action="store_true", help="draw the figures of docs/scalability.md")
+    parser.add_argument("--write", action="store_true", help="write the tables and draw the figures of the page")
     arguments = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in [arguments.part] if arguments.part else PARTS:
+    for name in arguments.part or PARTS:
         if arguments.part or not (FOLDER / f"{name}.json").exists():
             _measure(name, arguments)
     figures = merged()
     RESULT.write_text(json.dumps(figures, indent=2) + "\n")
-    if arguments.draw:
-        drawing.draw({name: json.loads(file.read_text())["series"] for name, file in _files().items()}, figures)
+    if arguments.write:
+        series = {name: json.loads(file.read_text())["series"] for name, file in _files().items()}
+        drawing.draw(series, figures)
+        report.write(series, figures)
     Console().print(_table(figures))
     return 0
 

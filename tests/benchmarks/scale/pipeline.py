@@ -1,5 +1,6 @@
 """The pipeline through its knee and beyond: constant rates of uploads, queues and processor time of every step."""
 
+import json
 import statistics
 import tempfile
 import time
@@ -21,10 +22,8 @@ Figures = dict[str, float | str]
 _PATIENCE_S = 300
 _STAND_INS = ("storage", "pubsub", "bigquery")
 _ROWS = """
-SELECT scans.uploaded_at, scans.accepted_at, scans.recorded_at, scored.recorded_at AS scored_at,
-  featured.recorded_at AS featured_at
-FROM {dataset}.scans AS scans LEFT JOIN {dataset}.predictions AS scored USING (scan_id)
-LEFT JOIN {dataset}.features AS featured USING (scan_id)
+SELECT scan_id, scans.uploaded_at, scans.accepted_at, scans.recorded_at, featured.recorded_at AS featured_at
+FROM {dataset}.scans AS scans LEFT JOIN {dataset}.features AS featured USING (scan_id)
 WHERE scans.uploaded_at >= @since
 """
 _QUEUES = {
@@ -33,7 +32,8 @@ _QUEUES = {
     "score_scan": ("accepted_at", "scored_at"),
     "write_features": ("scored_at", "featured_at"),
 }
-"""Of each step, from when to when a scan waits for it or is in its hands."""
+"""Of each step, from when to when a scan waits for it or is in its hands; `scored_at` is when its row was stored and
+the next step called, as score_scan logs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class Level:
 
     offered: float
     served: float
-    """Scans per second whose answer was recorded in the second half of the time in which uploads came."""
+    """Scans per second whose answer was stored in the second half of the time in which uploads came."""
     p50_s: float
-    """From the upload until the answer is recorded."""
+    """From the upload until the answer's row is stored."""
     p95_s: float
     queues: Mapping[str, int]
     """Scans that each step had not done when the last upload came."""
@@ -56,7 +56,7 @@ def measure(rates: Sequence[float], seconds: float, data: Path | None) -> tuple[
     """Return figures and a level for each rate, on a system of its own."""
     images = jpegs(data)
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
-        alone_s = alone(images)
+        alone_s = alone(stack, images)
         levels = []
         for rate in rates:
             levels.append(level(stack, images, rate, seconds))
@@ -82,7 +82,7 @@ def figures(levels: Sequence[Level]) -> Figures:
     }
 
 
-def alone(images: Sequence[bytes], scans: int = 12) -> Figures:
+def alone(stack: Stack, images: Sequence[bytes], scans: int = 12) -> Figures:
     """Return median seconds of scans that come one at a time: of each step and of the whole."""
     files = numbered(images)
     upload(next(files))  # pays for every lazy client
@@ -91,7 +91,7 @@ def alone(images: Sequence[bytes], scans: int = 12) -> Figures:
     for number in range(scans):
         upload(next(files))
         await_features(number + 1, since=began)
-    times = rows(began)
+    times = rows(stack, began)
     hops = {
         f"alone_{step}_s": statistics.median((row[until] - row[start]).total_seconds() for row in times)
         for step, (start, until) in _QUEUES.items()
@@ -108,7 +108,7 @@ def level(stack: Stack, images: Sequence[bytes], rate: float, seconds: float) ->
     ended = datetime.now(UTC)
     await_features(sent, since=began)
     after = processor_times(stack)
-    times = rows(began)
+    times = rows(stack, began)
     assert len(times) == sent, f"{sent} uploads became {len(times)} scans"
     took = np.array([(row["scored_at"] - row["uploaded_at"]).total_seconds() for row in times])
     middle = began + (ended - began) / 2
@@ -130,16 +130,22 @@ def processor_times(stack: Stack) -> dict[str, float]:
     return {name: processor_seconds(process) for name, process in stack.supervisor.processes().items()}
 
 
-def rows(since: datetime) -> list[bigquery.Row]:
+def rows(stack: Stack, since: datetime) -> list[bigquery.Row]:
     """Return the times of every scan uploaded since."""
-    return list(bigquery.stream(_ROWS, since=since))
+    scored: dict[str, datetime] = {}
+    for line in (stack.supervisor.logs / "score_scan.log").read_text().splitlines():
+        if '"scored"' in line:
+            entry = json.loads(line)
+            scored.setdefault(entry["scan_id"], datetime.fromisoformat(entry["time"]))
+    return [row | {"scored_at": scored[row["scan_id"]]} for row in map(dict, bigquery.stream(_ROWS, since=since))]
 
 
 def await_features(scans: int, since: datetime | None = None) -> None:
     """Wait until so many scans have features: the last thing that becomes of one. Raises TimeoutError."""
     sql = "SELECT COUNT(DISTINCT scan_id) AS n FROM {dataset}.features_raw WHERE recorded_at >= @since"
     deadline = time.monotonic() + _PATIENCE_S
+    time.sleep(0.5)
     while (found := bigquery.query(sql, since=since or datetime(2000, 1, 1, tzinfo=UTC))[0]["n"]) < scans:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{found} of {scans} scans have features; see the logs")
-        time.sleep(min(2.0, 0.05 + (scans - found) / 100))
+        time.sleep(min(2.0, 0.5 + (scans - found) / 100))  # a question costs the stand-in as much as two scans

@@ -1,6 +1,7 @@
 """The Pub/Sub stand-in, through the official client. Where gcloud's own emulator is installed it is held to the same;
 `differs` names what that emulator is known to do otherwise than the cloud."""
 
+import asyncio
 import base64
 import json
 import os
@@ -24,7 +25,11 @@ import pytest
 from google.api_core import exceptions, retry
 from google.cloud import pubsub_v1
 from google.cloud.pubsub_v1.types import BatchSettings, PublisherOptions
+from google.pubsub_v1 import types
 
+from local.emulators.pubsub.broker import Broker
+from local.emulators.pubsub.faults import Faults
+from local.emulators.pubsub.store import Store
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -795,6 +800,27 @@ def test_restart_keeps_settings_attempts_and_order_and_forgets_what_was_acknowle
         service.acknowledge(subscription, second)
         assert [each.message.message_id for each in service.ready(subscription)] == ids[2:]
         assert service.publish(topic, b"new") not in ids
+
+
+def test_restart_with_a_clock_set_back_gives_no_number_twice(tmp_path, monkeypatch):
+    topic, subscription = f"projects/{PROJECT}/topics/t-1", f"projects/{PROJECT}/subscriptions/s-1"
+
+    async def publish(at: int) -> int:
+        monkeypatch.setattr(time, "time_ns", lambda: at)
+        store = Store(tmp_path)
+        broker = Broker(store, Faults())
+        if not list(store.resources("topics")):
+            broker.create_topic(types.Topic.pb()(name=topic))
+            broker.create_subscription(types.Subscription.pb()(name=subscription, topic=topic))
+        request = types.PublishRequest.pb()(topic=topic, messages=[types.PubsubMessage.pb()(data=b"scan")])
+        (number,) = broker.publish(request).message_ids
+        await store.committed()
+        store.close()
+        return int(number)
+
+    today = 1_800_000_000_000_000_000
+    numbers = [asyncio.run(publish(at)) for at in (today, today, today - 3600 * 10**9)]
+    assert len(set(numbers)) == 3
 
 
 def test_restart_pushes_what_is_still_owed(tmp_path, endpoint):

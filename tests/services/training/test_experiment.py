@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import pytest
 from services.training import experiment as experiments
 from services.training.evaluation.blocks import BLOCKS, present
 from services.training.modelling.schedule import Schedule
+from shared.review_sample import in_review_sample
 from tests.support.training_scans import head, scans
 
 
@@ -57,3 +59,17 @@ def test_a_block_leaves_out_tumours_and_healthy_heads_together():
     assert [block.name for block in present(table)] == ["A", "C"]
     assert BLOCKS[0].rows(table).tolist() == [True, True, False, False, False]
     assert BLOCKS[2].rows(table).tolist() == [False, False, True, True, False]
+
+
+def test_the_sample_that_measures_is_never_learnt_from_a_prepared_bucket(tmp_path, monkeypatch):
+    names = sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(60))
+    found = scans(np.stack([head(seed)[::2, ::2] for seed in range(60)]), scan_id=names, label=[0, 1] * 30)
+    monkeypatch.setattr(experiments, "read_cached", lambda data, cache: found)
+    frozen = frozenset(name for name in names if in_review_sample(name))
+    assert frozen
+    of_bucket = experiments.read_experiment("gs://prepared", tmp_path)
+    learnt = set(of_bucket.scans.table["scan_id"][experiments.learnable(of_bucket)])
+    assert learnt
+    assert not learnt & frozen
+    tested = experiments.read_experiment("gs://prepared", tmp_path, frozen)  # a release's test stays its test
+    assert set(experiments.test_scans(tested)) == frozen

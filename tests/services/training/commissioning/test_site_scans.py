@@ -7,7 +7,7 @@ import cv2
 import pytest
 from pydicom import dcmread
 
-from local.samples import dicom, healthy_slices
+from local.samples import dicom, healthy_slices, multi_page_tiff
 from services.training.commissioning.site_scans import CannotCommission, read_site
 from tests.support.training_scans import head
 
@@ -82,3 +82,11 @@ def test_a_dicom_header_tells_the_sequence(site):
     file.save_as(site / "no" / "slice.dcm")
     sequences = read_site(site, "ward-3").scans.table["sequence"].tolist()
     assert sorted(sequences) == [""] * 30 + ["T1"]
+
+
+def test_pages_of_one_file_are_of_one_person(site):
+    (site / "no" / "stack.tif").write_bytes(multi_page_tiff([healthy_slices()[0], healthy_slices()[24]]))
+    found = read_site(site, "ward-3")
+    paged = found.scans.table["scan_id"].str.contains("-").to_numpy()
+    assert paged.sum() == 2
+    assert len(set(found.groups[paged])) == 1

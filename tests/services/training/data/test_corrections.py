@@ -1,12 +1,18 @@
 """Which labels are learnt from what readers and folders say."""
 
 import hashlib
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from local.samples import encode, healthy_slices
+from local.stack.system import BUCKETS
 from services.training.data import corrections
 from services.training.data.corrections import decided
+from services.training.data.scans import as_bytes
+from shared.gcp import bigquery, storage
+from shared.imaging.preprocessing import prepare
 from shared.review_sample import in_review_sample
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -85,3 +91,34 @@ def test_the_sample_that_measures_is_never_learnt_from(label):
 
 def test_feedback_on_a_scan_that_was_never_accepted_is_passed_over():
     assert len(decided([said("Cancer")], [])) == 0
+
+
+def test_the_tables_and_the_scans_bucket_are_read(stack, monkeypatch):
+    source = f"test-{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("SCANS_BUCKET", BUCKETS["scans"])
+    corrected, sorted_by_folder, unread = (named(seed=uuid.uuid4().int) for _ in range(3))
+    content = encode(healthy_slices()[3], "PNG")
+    for name, label in ((corrected, "Unlabelled"), (sorted_by_folder, "Cancer"), (unread, "Unlabelled")):
+        at = NOON.isoformat()
+        row = accepted(name, label, source) | {"content_sha256": name, "format": "PNG", "page": 0, "pages": 1}
+        row |= {"width": 224, "height": 224, "size": 9000, "uploaded_at": at, "accepted_at": at}
+        bigquery.append("scans", row, key=name)
+        storage.create(BUCKETS["scans"], row["object_name"], content, "image/png")
+    for reader_id, reading in (("one", "Cancer"), (None, "Cancer")):
+        given = {
+            "feedback_id": str(uuid.uuid4()),
+            "scan_id": corrected,
+            "model_version": "m",
+            "prediction": "Non-Cancer",
+        }
+        given |= {"probability": 0.2, "agrees": False, "reading": reading, "reader_id": reader_id}
+        bigquery.append("feedback", given | {"given_at": NOON.isoformat()}, key=given["feedback_id"])
+    found = corrections.read_corrections()
+    mine = (found.table["source"] == source).to_numpy()
+    known = found.table[mine].set_index("scan_id")
+    assert set(known.index) == {corrected, sorted_by_folder}
+    assert (known.loc[corrected, "basis"], known.loc[corrected, "readers"]) == ("corrected", 2)
+    assert known.loc[sorted_by_folder, "basis"] == "folder"
+    scans = corrections.read_images(found, mine)
+    assert (scans.images == as_bytes(prepare(healthy_slices()[3]))).all()
+    assert set(scans.table["label"]) == {1}
