@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.training", description=__doc__)
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("train", help="fit, calibrate and export")
-    one.add_argument("--epochs", type=int, default=15)
+    one.add_argument("--epochs", type=int, default=20)
     one.add_argument("--rate", type=float, default=8e-4, help="the highest learning rate")
     one.add_argument("--start", type=Path, help="weights of an earlier fit to go on from, instead of ImageNet's")
     one.add_argument(
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.set_defaults(command=train)
     blocks = commands.add_parser("crossvalidate", help="fit without each block of sources")
-    blocks.add_argument("--epochs", type=int, default=7)
+    blocks.add_argument("--epochs", type=int, default=20)
     blocks.set_defaults(command=crossvalidate)
     on = commands.add_parser("finetune", help="fit on from the release in service with readers' corrections")
     on.add_argument("--epochs", type=int, default=PLAN.epochs)

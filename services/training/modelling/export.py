@@ -67,7 +67,9 @@ def _both_ways(network: keras.Model, scan: keras.KerasTensor) -> tuple[_Outputs,
     """
     names = ("logit", "cells", "types", "embedding")
     outputs = {name: network.output[name] for name in names} | {"early": network.get_layer(EARLY).input}
-    both = keras.Model(network.input, outputs)(keras.ops.concatenate([scan, keras.ops.flip(scan, axis=2)]))
+    # Under the network's own name, by which `restoring` finds its weights in the graph.
+    whole = keras.Model(network.input, outputs, name=network.name)
+    both = whole(keras.ops.concatenate([scan, keras.ops.flip(scan, axis=2)]))
     halves = {name: keras.ops.split(value, 2) for name, value in both.items()}
     plain, mirrored = ({name: parts[place] for name, parts in halves.items()} for place in range(2))
     return plain, mirrored | {"cells": keras.ops.flip(mirrored["cells"], axis=2)}
