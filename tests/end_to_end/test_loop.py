@@ -83,8 +83,11 @@ def test_the_loop_runs_once_in_small(stack: Stack, candidate: Path) -> None:
     verdict = requests.post(stack.url("check_drift"), json={}, timeout=PATIENCE)
     assert verdict.json()["change"] in ("inputs", "case mix", "none")
 
-    answered = bigquery.query("SELECT * FROM {dataset}.predictions WHERE scan_id IN UNNEST(@ids)", ids=sent)
-    for row in answered[:2]:
+    sql = """
+    SELECT * FROM {dataset}.predictions WHERE scan_id IN (
+      SELECT scan_id FROM {dataset}.predictions_raw WHERE model_version = @version AND role = 'challenger')
+    """
+    for row in bigquery.query(sql, version=VERSION)[:2]:
         said = {name: row[name] for name in ("scan_id", "model_version", "prediction", "probability")}
         said |= {"feedback_id": uuid.uuid4().hex, "agrees": True, "reading": row["prediction"]}
         said |= {"given_at": datetime.now(UTC).isoformat()}
