@@ -33,7 +33,7 @@ class Erasure:
     rows: int = 0
     """Rows of tables, duplicates included."""
     releases: list[str] = field(default_factory=list)
-    """Released models that were tested on the file or learnt from it: their reports may show it, so a person decides."""
+    """Releases that were tested on the file or learnt from it: their reports may show it, so a person decides."""
 
 
 def erase(file_id: str, *, dry_run: bool = False) -> Erasure:
