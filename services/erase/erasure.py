@@ -33,7 +33,7 @@ class Erasure:
     rows: int = 0
     """Rows of tables, duplicates included."""
     releases: list[str] = field(default_factory=list)
-    """Released models whose test list holds the file: their reports may show it, so a person decides about them."""
+    """Releases that were tested on the file or learnt from it: their reports may show it, so a person decides."""
 
 
 def erase(file_id: str, *, dry_run: bool = False) -> Erasure:
@@ -49,7 +49,7 @@ def erase(file_id: str, *, dry_run: bool = False) -> Erasure:
             storage.erase(blob)
     for blob in storage.objects(config.prepared_bucket()):
         done.files_rewritten += _rewrite(blob, file_id, dry_run)
-    done.releases = sorted(_releases(file_id))
+    done.releases = sorted(set(_releases(file_id)))
     for table, condition, parameters in _table_rows(file_id, known):
         done.rows += bigquery.count(table, condition, **parameters)
         if not dry_run:
@@ -123,7 +123,7 @@ def _without_rows(content: bytes, metadata: dict[str, str], file_id: str) -> tup
 
 def _releases(file_id: str) -> Iterator[str]:
     for blob in storage.objects(config.models_bucket(), "releases/"):
-        if blob.name.endswith(".txt") and file_id.encode() in storage.read(blob.bucket.name, blob.name):
+        if blob.name.endswith((".txt", ".csv")) and file_id.encode() in storage.read(blob.bucket.name, blob.name):
             yield blob.name.split("/")[1]
 
 

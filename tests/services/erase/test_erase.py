@@ -116,11 +116,14 @@ def test_a_dry_run_counts_and_erases_nothing(system: dict[str, str]) -> None:
     assert names(system["uploads"]) == {"Cancer/Doe.png"}
 
 
-def test_releases_that_were_tested_on_it_are_named(system: dict[str, str]) -> None:
+def test_releases_that_were_tested_on_it_or_learnt_from_it_are_named(system: dict[str, str]) -> None:
     own = deposit(system, b"mine", "Doe.png")
     storage.create(system["models"], "releases/v1/test_scans.txt", f"{own}\n".encode(), "text/plain")
     storage.create(system["models"], "releases/v2/test_scans.txt", b"0\n", "text/plain")
-    assert erase(own).releases == ["v1"]
+    learnt = f"scan_id,label\n{own},1\n".encode()
+    for name in ("v1/report/split.csv", "v3/learnt_from.csv"):
+        storage.create(system["models"], f"releases/{name}", learnt, "text/csv")
+    assert erase(own).releases == ["v1", "v3"]
 
 
 def test_the_command_records_what_it_did(
