@@ -60,6 +60,7 @@ def test_every_parameter_is_taken_as_the_openapi_document_types_it(client: TestC
         "explain": "boolean",
         "embedding": "boolean",
         "source": "string",
+        "unit": "string",
     }
     for value in ("yes", "true", "1", "on"):
         assert "heat_map" in client.post(f"/v1/predict?explain={value}", content=jpeg).json()
