@@ -49,7 +49,7 @@ def test_no_page_has_a_serious_finding_a_console_error_or_a_foreign_request(
     faults = watched(page)
     for address in ADDRESSES:
         page.goto(f"{stack.url('dashboard')}/{address}")
-        expect(page.get_by_text("Not a medical device")).to_be_visible(timeout=60_000)
+        expect(page.get_by_text("For research use. Not a medical device.")).to_be_visible(timeout=60_000)
         settled(page)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 860})
