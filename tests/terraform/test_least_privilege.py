@@ -20,6 +20,7 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "check_bucket"): {"storage.objects.list"},
     ("storage", "fingerprint"): set(),  # of what was listed
     ("storage", "notification"): set(),
+    ("storage", "StorageError"): set(),
     ("storage", "create"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "replace"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "settle"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
