@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from dashboard import page_times
 
-PAGES = ("/", "/worklist", "/studies", "/model", "/data", "/drift", "/operations")
+PAGES = ("/", "/worklist", "/review", "/studies", "/model", "/data", "/drift", "/operations")
 
 # A page opened by its address would first look for the server under that address, and log the two misses as errors.
 _AT_THE_ROOT = "<head><script>window.__streamlit = {BACKEND_BASE_URL: new URL('/', location.href).href}</script>"
