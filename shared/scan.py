@@ -8,6 +8,8 @@ from shared.labels import Label
 
 SOURCE_PATTERN = r"[a-z0-9][a-z0-9-]{0,31}"
 """What a source may be called: free text could name a patient."""
+OPTIONAL_SOURCE_PATTERN = f"^(?:{SOURCE_PATTERN})?$"
+"""A source, or nothing, as a request may name it."""
 _SERIES = re.compile(r"[0-9a-f]{64}")
 _MILLIMETRES = re.compile(r"[0-9]{1,5}(\.[0-9]{1,4})?")
 

@@ -15,11 +15,11 @@ from services.inference.http.schemas import MANY_FILES, ONE_FILE, PREDICTION_PRO
 from services.inference.predictor import PredictionResult, Predictor, ScanFile
 from services.inference.worker_pool import in_order
 from shared.ml.prediction import PagePredictions, PredictionResponse, answer_of
-from shared.scan import SOURCE_PATTERN
+from shared.scan import OPTIONAL_SOURCE_PATTERN
 
 router = APIRouter(tags=["Scanflow"])
 
-Source = Annotated[str, Query(pattern=f"^(?:{SOURCE_PATTERN})?$", examples=["ward-3"])]
+Source = Annotated[str, Query(pattern=OPTIONAL_SOURCE_PATTERN, examples=["ward-3"])]
 """Where the scans come from."""
 
 

@@ -9,14 +9,14 @@ from services.inference.http.payloads import Instances, parse_json
 from services.inference.http.requests import model_of, predictor_of
 from services.inference.protocols.tensorflow_serving import Predictions, predict_all
 from services.inference.settings import Settings
-from shared.scan import SOURCE_PATTERN
+from shared.scan import OPTIONAL_SOURCE_PATTERN
 
 
 class Parameters(BaseModel):
     """What the caller asks for beside the predictions."""
 
     explain: bool = False
-    source: Annotated[str, Field(pattern=f"^(?:{SOURCE_PATTERN})?$")] = ""
+    source: Annotated[str, Field(pattern=OPTIONAL_SOURCE_PATTERN)] = ""
     """Where the scans come from: a commissioned site's own calibration then makes the answers."""
 
 
