@@ -9,13 +9,11 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from shared.gcp import bigquery
-from shared.gcp.bigquery import Row
+from shared.gcp.bigquery import GIVEN, SENT, Row
 
-_SENT = "IFNULL(source, '') != 'synthetic'"
-"""Scans that check_pipeline did not send itself."""
 KEPT = {
-    **dict.fromkeys(("scans", "rejections", "features", "cnn_features", "preprocessing_errors", "series"), _SENT),
-    "predictions": f"{_SENT} AND IFNULL(role, 'champion') != 'challenger'",
+    **dict.fromkeys(("scans", "rejections", "features", "cnn_features", "preprocessing_errors", "series"), SENT),
+    "predictions": f"{SENT} AND {GIVEN}",
 }
 """Of each view, which rows it keeps; all of the others'."""
 KEYS = {

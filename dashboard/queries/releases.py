@@ -38,7 +38,7 @@ def compared(one: str, other: str) -> list[Row]:
     sql = """
     WITH said AS (
       SELECT scan_id, model_version, prediction, probability FROM `{dataset}.predictions_raw`
-      WHERE recorded_at >= @since AND IFNULL(source, '') != 'synthetic'
+      WHERE recorded_at >= @since AND {sent}
       QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id, model_version ORDER BY predicted_at DESC, recorded_at DESC) = 1
     )
     SELECT a.prediction AS one, b.prediction AS other, COUNT(*) AS scans,

@@ -30,7 +30,7 @@ _ANSWERS = """
 SELECT scan_id, prediction, TIMESTAMP_DIFF(predicted_at, uploaded_at, MILLISECOND) / 1000 AS seconds
 FROM {dataset}.predictions_raw
 WHERE recorded_at >= @since AND uploaded_at >= @since AND source = @source
-  AND IFNULL(role, 'champion') != 'challenger'
+  AND {given}
 """
 
 

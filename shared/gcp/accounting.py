@@ -21,10 +21,10 @@ _RECORDS = """
 SELECT generation, label, IFNULL(content_md5, '') AS content,
   IF(COUNT(DISTINCT page) >= MAX(pages), 'accepted', 'incomplete') AS state
 FROM {dataset}.scans_raw
-WHERE generation IS NOT NULL AND uploaded_at < @started AND source != 'synthetic' GROUP BY generation, label, content
+WHERE generation IS NOT NULL AND uploaded_at < @started AND {sent} GROUP BY generation, label, content
 UNION ALL
 SELECT DISTINCT generation, label, IFNULL(content_md5, ''), 'rejected'
-FROM {dataset}.rejections_raw WHERE uploaded_at < @started AND source != 'synthetic'
+FROM {dataset}.rejections_raw WHERE uploaded_at < @started AND {sent}
 """
 """Without the scans that check_pipeline sends over and over, and looks after itself."""
 _OBJECTS = "SELECT DISTINCT object_name FROM {dataset}.scans_raw WHERE accepted_at < @before"

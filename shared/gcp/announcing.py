@@ -27,7 +27,7 @@ LIMIT @most
 """
 _SCORED = """
 SELECT scan_id FROM {dataset}.predictions_raw
-WHERE IFNULL(role, 'champion') != 'challenger' AND scan_id IN (SELECT scan_id FROM {dataset}.features_raw)
+WHERE {given} AND scan_id IN (SELECT scan_id FROM {dataset}.features_raw)
 """
 """A score drives write_features, so that a scan without features is scored again."""
 

@@ -39,6 +39,12 @@ _PAGE = 20_000
 """Rows of a streamed query in one answer."""
 _JOB_S = 600
 """Patience with a query that a job asks."""
+
+SENT = "IFNULL(source, '') != 'synthetic'"
+"""Condition of rows of scans that check_pipeline did not send itself."""
+GIVEN = "IFNULL(role, 'champion') != 'challenger'"
+"""Condition of predictions that somebody was given. The views keep rows by both (terraform/bigquery.tf)."""
+
 MAX_BYTES_BILLED = 32 * 2**30
 """Of one query, 20 cents at list price: BigQuery refuses one that would read more, before it reads anything."""
 _DELETE_BYTES, _DELETE_S = 2**40, 600
@@ -76,9 +82,9 @@ def append(table: str, row: Row, key: str) -> None:
 
 
 def query(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> list[Row]:
-    """Rows of a query; values travel as parameters (`@name`), never inside the SQL. `{dataset}` names our dataset.
+    """Rows of a query; values travel as parameters (`@name`), never inside the SQL.
 
-    Raises BigQueryError.
+    `{dataset}` names our dataset; `{sent}` and `{given}` stand for SENT and GIVEN. Raises BigQueryError.
     """
     return _run(sql, parameters, MAX_BYTES_BILLED, _PATIENCE_S)
 
@@ -89,7 +95,7 @@ def _run(sql: str, parameters: Mapping[str, Any], max_bytes: int, patience_s: fl
     )
     with _answering():
         rows = client().query_and_wait(
-            sql.replace("{dataset}", config.dataset()),
+            _written_out(sql),
             job_config=job_config,
             api_timeout=patience_s,
             wait_timeout=patience_s,
@@ -97,6 +103,10 @@ def _run(sql: str, parameters: Mapping[str, Any], max_bytes: int, patience_s: fl
             job_retry=None,  # type: ignore[arg-type] # None is documented: the query is not sent again
         )
         return [dict(row) for row in rows]
+
+
+def _written_out(sql: str) -> str:
+    return sql.replace("{dataset}", config.dataset()).replace("{sent}", SENT).replace("{given}", GIVEN)
 
 
 def stream(sql: str, **parameters: str | float | bool | datetime | date | list[str]) -> Iterator[Any]:
@@ -109,7 +119,7 @@ def stream(sql: str, **parameters: str | float | bool | datetime | date | list[s
     )
     with _answering():
         yield from client().query_and_wait(
-            sql.replace("{dataset}", config.dataset()), job_config=job_config, page_size=_PAGE, wait_timeout=_JOB_S
+            _written_out(sql), job_config=job_config, page_size=_PAGE, wait_timeout=_JOB_S
         )
 
 
