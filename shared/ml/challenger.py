@@ -68,7 +68,7 @@ def _errors(errors: int, scans: int) -> str:
 
 
 def _refusals(answered: Sequence[Compared]) -> str:
-    refused = sum(_is_refusal(one.challenger) and not _is_refusal(one.champion) for one in answered)
+    refused = sum(is_refusal(one.challenger) and not is_refusal(one.champion) for one in answered)
     if not _exceeds(refused, len(answered), MOST_REFUSED_MORE):
         return ""
     return f"It refused {refused} of {len(answered)} scans that the champion took."
@@ -102,7 +102,8 @@ def _seconds(one: Compared) -> tuple[float, float]:
     return one.challenger_seconds, one.champion_seconds
 
 
-def _is_refusal(predicted: PredictedClass | None) -> bool:
+def is_refusal(predicted: str | None) -> bool:
+    """Return whether the predicted class is that of an image that is no brain MRI."""
     return predicted == "Not a brain MRI"
 
 

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.gcp import bigquery
-from shared.ml.challenger import at_least
+from shared.ml.challenger import MOST_DISAGREEMENT, MOST_REFUSED_MORE, at_least, is_refusal
 
 FEWEST_SCANS = 100
 """Fewer say too little of how often two releases differ: none differing of 100 leaves up to 3% (rule of three)."""
-MOST_DIFFERING = 0.1
-MOST_REFUSED_MORE = 0.02
 LEVEL = 0.05
 
 _PAIRS = """
@@ -74,11 +72,11 @@ def compare(pairs: Sequence[Pair]) -> Comparison:
     read = [pair for pair in pairs if pair.reading]
     unread = [pair for pair in pairs if not pair.reading]
     differing = _share([pair.champion != pair.challenger for pair in unread])
-    refused = _share([_refuses(pair.challenger) for pair in pairs]) - _share([_refuses(p.champion) for p in pairs])
+    refused = _share([is_refusal(pair.challenger) for pair in pairs]) - _share([is_refusal(p.champion) for p in pairs])
     reasons = []
     if len(pairs) < FEWEST_SCANS:
         reasons.append(f"{len(pairs)} scans of different series were scored by both: wait for {FEWEST_SCANS}.")
-    if differing > MOST_DIFFERING:
+    if differing > MOST_DISAGREEMENT:
         reasons.append(f"It calls {differing:.0%} of {len(unread)} scans differently that no reader has judged.")
     if refused > MOST_REFUSED_MORE:
         reasons.append(f"It refuses {refused:.1%} more of {len(pairs)} scans than the current release.")
@@ -102,10 +100,6 @@ def _worse(seen: str, read: Sequence[Pair]) -> str:
     if lost <= won or at_least(lost, lost + won, 0.5) >= LEVEL:
         return ""
     return f"Of {len(of_class)} scans that readers call {seen} it loses {lost} and wins {won}."
-
-
-def _refuses(predicted: str) -> bool:
-    return predicted == "Not a brain MRI"
 
 
 def _share(these: Sequence[bool]) -> float:
