@@ -10,7 +10,7 @@ SITE_REPORT_FILE = "report.pdf"
 RELEASES_OWN = "release"
 """Name of the calibration that a release brings along, in an answer."""
 
-_LEAST = 1e-7
+LEAST_PROBABILITY = 1e-7
 """A probability is never nearer to 0 or 1 before its logit is taken: the graph's single precision rounds to both."""
 
 
@@ -45,7 +45,7 @@ class SiteCalibration:
 
     def probability(self, released: float) -> float:
         """Return the site's calibrated probability of Cancer for the release's."""
-        kept = min(max(released, _LEAST), 1 - _LEAST)
+        kept = min(max(released, LEAST_PROBABILITY), 1 - LEAST_PROBABILITY)
         logit = self.slope * math.log(kept / (1 - kept)) + self.offset
         return 1 / (1 + math.exp(-logit)) if logit > 0 else math.exp(logit) / (1 + math.exp(logit))
 

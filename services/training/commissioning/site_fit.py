@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from services.training.modelling.calibration import MISCOVERAGE, balancing_weights
+from shared.ml.site_calibration import LEAST_PROBABILITY
 
 SPECIFICITY = 0.95
 """Share of the site's healthy scans that the threshold leaves below itself."""
@@ -15,7 +16,6 @@ SLOPE_STD, OFFSET_STD = 0.7, 2.0
 """Standard deviations of the normal priors of log(slope), round 0, and of the offset: with few scans the release's own
 calibration holds, with many the site's scans decide."""
 FOLDS = 5
-_LEAST = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def calibrated(released: np.ndarray, slope: float, offset: float) -> np.ndarray:
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
-    return np.asarray(logit(np.clip(probabilities, _LEAST, 1 - _LEAST)))
+    return np.asarray(logit(np.clip(probabilities, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)))
 
 
 @dataclass(frozen=True, slots=True)
