@@ -6,7 +6,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import logit
 
 from services.training import experiment as experiments
@@ -111,14 +110,8 @@ def inherited(network: keras.Model, current: Model, watched: Scans) -> Release:
 def matched(logits: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
     """Return slope and offset with which `sigmoid(slope * logit + offset)` has the least cross-entropy to these."""
     targets = np.clip(probabilities, 1e-4, 1 - 1e-4)
-
-    def loss(parameters: np.ndarray) -> float:
-        z = parameters[0] * logits + parameters[1]
-        return float(np.mean(np.logaddexp(0, z) - targets * z))
-
     start = np.polyfit(logits, logit(targets), 1) if np.ptp(logits) > 0 else np.array([1.0, 0.0])
-    slope, offset = minimize(loss, start, method="Nelder-Mead").x
-    return float(slope), float(offset)
+    return calibration.least_cross_entropy(logits, targets, start)
 
 
 def _learnt(learning: LearningSet, corrections: Corrections, release: str) -> dict[str, object]:

@@ -29,12 +29,22 @@ def platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = N
         weights = balancing_weights(labels, np.zeros(len(labels)))
     positive, negative = labels.sum(), (1 - labels).sum()
     targets = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    return least_cross_entropy(logits, targets, np.array([1.0, 0.0]), weights)
+
+
+def least_cross_entropy(
+    logits: np.ndarray, targets: np.ndarray, start: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[float, float]:
+    """Return slope and offset, sought from `start`, with which `sigmoid(slope * logit + offset)` fits targets best.
+
+    `targets` are probabilities (n,).
+    """
 
     def loss(parameters: np.ndarray) -> float:
         z = parameters[0] * logits + parameters[1]
         return float(np.average(np.logaddexp(0, z) - targets * z, weights=weights))
 
-    slope, offset = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
+    slope, offset = minimize(loss, start, method="Nelder-Mead").x
     return float(slope), float(offset)
 
 
