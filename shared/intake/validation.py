@@ -102,24 +102,26 @@ def content_md5(content: bytes) -> str:
 
 
 def _membership(upload: ScanUploaded, decoded: Decoded, file_id: str, key: bytes) -> tuple[str | None, str | None]:
-    """Return study and series id: of a DICOM file its own; a volume, or a stack of pages, is a series itself.
-
-    A single picture belongs to the series that its uploader put it into.
-    """
-    said = decoded.attributes
+    """Return study and series id: of a DICOM file its own; a volume, or a stack of pages, is a series itself."""
+    said, placement = decoded.attributes, _placement(upload, decoded)
     study_id = pseudonym(key, said.study_uid) if said.study_uid else None
     if said.series_uid:
         return study_id, pseudonym(key, said.series_uid)
-    if len(decoded.pages) > 1:
-        return study_id, file_id
-    return study_id, upload.placement.series_id if upload.placement else None
+    if placement:
+        return study_id, placement.series_id
+    return study_id, file_id if len(decoded.pages) > 1 else None
+
+
+def _placement(upload: ScanUploaded, decoded: Decoded) -> scan.Placement | None:
+    """Return where its uploader put a single picture that does not say itself which series it belongs to."""
+    is_silent = len(decoded.pages) == 1 and not decoded.attributes.series_uid
+    return upload.placement if is_silent else None
 
 
 def _position_mm(upload: ScanUploaded, decoded: Decoded, number: int) -> float | None:
-    """Return where a page lies along the slices' normal; a single picture where its uploader put it."""
-    if upload.placement and not decoded.attributes.series_uid and len(decoded.pages) == 1:
-        return upload.placement.position_mm
-    return decoded.attributes.slice_position_mm(number)
+    """Return where a page lies along the slices' normal."""
+    placement = _placement(upload, decoded)
+    return placement.position_mm if placement else decoded.attributes.slice_position_mm(number)
 
 
 def _is_volume(head: bytes) -> bool:
