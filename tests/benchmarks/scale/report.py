@@ -81,6 +81,11 @@ def _pipeline(levels: Sequence[Figures], figures: Figures) -> str:
     return f"{_table(heads, rows)}\n\n{said}"
 
 
+def _listed(title: str, names: Mapping[str, str], figures: Figures) -> str:
+    """A line for each named figure."""
+    return _table((title, ""), [[name, _number(figures[figure])] for name, figure in names.items()])
+
+
 def _burst(_: object, figures: Figures) -> str:
     names = {
         "files at once": "burst_scans",
@@ -92,7 +97,7 @@ def _burst(_: object, figures: Figures) -> str:
         "accepted and rejected": "burst_contradicted",
         "altered": "burst_altered",
     }
-    return _table(("burst", ""), [[name, _number(figures[figure])] for name, figure in names.items()])
+    return _listed("burst", names, figures)
 
 
 def _soak(_: object, figures: Figures) -> str:
@@ -108,11 +113,10 @@ def _soak(_: object, figures: Figures) -> str:
         "their slope an hour": "soak_descriptors_slope_per_h",
         "scans done an hour, by slope": "soak_rows_slope_per_h",
     }
-    rows = [[name, _number(figures[figure])] for name, figure in names.items()]
     steepest = (
         f"Most of the slope: `{figures['soak_rss_steepest']}`, {figures['soak_rss_steepest_mb_per_h']:.0f} MB an hour."
     )
-    return f"{_table(('soak', ''), rows)}\n\n{steepest}"
+    return f"{_listed('soak', names, figures)}\n\n{steepest}"
 
 
 def _accounts(_: object, figures: Figures) -> str:
