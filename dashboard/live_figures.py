@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dashboard.queries.feedback import CANNOT_TELL
 from shared.gcp.bigquery import Row
 from shared.ml.intervals import Share, effective, wilson
+from shared.ml.prediction import CANNOT_TELL
 
 ALL = "All sources"
 

@@ -28,10 +28,6 @@ def reader_id(reader: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"reader {reader}"))
 
 
-CANNOT_TELL = "Cannot tell"
-"""What a reader says who sees no answer in the picture: neither agreement nor disagreement."""
-
-
 def give_feedback(reader: str, result: PredictionResponse, seen: str, reason: str) -> None:
     """Store what a reader sees in a scan; the same reader's next feedback on it replaces this one.
 

@@ -14,7 +14,7 @@ from dashboard.overlay import Look, is_refused
 from dashboard.queries import feedback
 from dashboard.uploads import Upload, grouped, part
 from shared.gcp.bigquery import BigQueryError, Row
-from shared.ml.prediction import PredictionResponse
+from shared.ml.prediction import CANNOT_TELL, PredictionResponse
 from shared.ml.site_calibration import RELEASES_OWN
 
 FOLDER = Path(__file__).parents[1] / "samples"
@@ -26,7 +26,7 @@ SAMPLES = {
     "A cat": "cat.jpg",
 }
 BADGES = {"Cancer": ("red", ":material/error:"), "Non-Cancer": ("green", ":material/check_circle:")}
-SEEN = (*PREDICTIONS, feedback.CANNOT_TELL)
+SEEN = (*PREDICTIONS, CANNOT_TELL)
 
 Read = tuple[Upload, list[PredictionResponse]]
 
@@ -288,20 +288,17 @@ def _known_feedback(place: st.delta_generator.DeltaGenerator, result: Prediction
     mine = feedback.feedback_id(session.reader(), result.scan_id, result.model_version)
     own = next((row for row in rows if row["feedback_id"] == mine), None)
     if own:
-        disagreed = (
-            "could not tell" if own["reading"] == feedback.CANNOT_TELL else f"disagreed, and see {own['reading']}"
-        )
+        unsure = own["reading"] == CANNOT_TELL
+        disagreed = "could not tell" if unsure else f"disagreed, and see {own['reading']}"
         said = "agreed" if own["agrees"] else disagreed
         reason = f": {plain(own['reason'])}" if own["reason"] else "."
         place.info(f"On {own['given_at']:%Y-%m-%d %H:%M} UTC you {said}{reason}", icon=":material/history:")
     others = [row for row in rows if row is not own]
     if others:
-        agreed, unsure = (
-            sum(row["agrees"] for row in others),
-            sum(row["reading"] == feedback.CANNOT_TELL for row in others),
-        )
-        could_not = f", {unsure} could not tell" if unsure else ""
-        place.caption(f"Other readers: {agreed} agreed, {len(others) - agreed - unsure} disagreed{could_not}.")
+        agreed = sum(row["agrees"] for row in others)
+        undecided = sum(row["reading"] == CANNOT_TELL for row in others)
+        could_not = f", {undecided} could not tell" if undecided else ""
+        place.caption(f"Other readers: {agreed} agreed, {len(others) - agreed - undecided} disagreed{could_not}.")
     return own
 
 

@@ -9,7 +9,7 @@ from dashboard.components import asking, plain
 from dashboard.inference_client import RefusedFile
 from dashboard.queries import drift, feedback, review, scans
 from shared.gcp.bigquery import BigQueryError, Row
-from shared.ml.prediction import PredictionResponse
+from shared.ml.prediction import CANNOT_TELL, PredictionResponse
 from shared.review_sample import SAMPLE_SHARE
 
 MEANING = {
@@ -102,7 +102,7 @@ def _opinions(result: PredictionResponse) -> None:
     st.markdown(export.sentence(result))
     if doubt := export.doubt(result):
         st.caption(doubt)
-    choices = (*OPINIONS[result.prediction], (feedback.CANNOT_TELL, "t", feedback.CANNOT_TELL))
+    choices = (*OPINIONS[result.prediction], (CANNOT_TELL, "t", CANNOT_TELL))
     columns = st.columns(len(choices) + 1)
     for column, (label, key, seen) in zip(columns, choices, strict=False):
         column.button(label, shortcut=key, width="stretch", key=f"opinion {key}", on_click=_say, args=(result, seen))

@@ -12,6 +12,9 @@ from shared.ml.site_calibration import RELEASES_OWN
 
 PredictedClass = Literal["Cancer", "Non-Cancer", "Not a brain MRI"]
 
+CANNOT_TELL = "Cannot tell"
+"""What a reader says who sees no answer in the picture: neither agreement nor disagreement."""
+
 Role = Literal["champion", "canary", "challenger"]
 """Whose answer it is: the current release's, the challenger's given out in its place, or the challenger's in shadow."""
 

@@ -15,6 +15,7 @@ from shared.gcp.bigquery import Row
 from shared.imaging import decoding
 from shared.imaging.preprocessing import prepare
 from shared.labels import Label
+from shared.ml.prediction import CANNOT_TELL
 from shared.review_sample import in_review_sample
 from shared.scan import SYNTHETIC, file_id_of, page_of
 
@@ -24,7 +25,6 @@ lacks; one who confirmed it, that a label is right; a folder alone is what someb
 MOST_OF_FOLDERS = 2000
 """Scans with no other label than their folder's: the newest."""
 _LABELS = {Label.CANCER.value: 1, Label.NON_CANCER.value: 0}
-_CANNOT_TELL = "Cannot tell"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def decided(feedback: Iterable[Row], scans: Iterable[Row]) -> Corrections:
     rows: list[dict[str, Any]] = []
     left: dict[str, set[str]] = {}
     for scan_id, accepted in sorted(_by_scan(scans).items()):
-        heard = [row for row in said.get(scan_id, []) if row["reading"] != _CANNOT_TELL]
+        heard = [row for row in said.get(scan_id, []) if row["reading"] != CANNOT_TELL]
         reason, found = _decision(scan_id, heard, {str(row["label"]) for row in accepted} & _LABELS.keys())
         if reason:
             left.setdefault(reason, set()).add(scan_id)
