@@ -69,7 +69,11 @@ def samples() -> list[Sample]:
 
 def healthy_slices() -> list[np.ndarray]:
     """Return axial slices of the template, uint8 (233, 197)."""
-    return [np.rot90(_template()[:, :, level]).copy() for level in _LEVELS]
+    return [_slice(level) for level in _LEVELS]
+
+
+def _slice(level: int) -> np.ndarray:
+    return np.rot90(_template()[:, :, level]).copy()
 
 
 @cache
@@ -88,7 +92,7 @@ def lesion_slices() -> list[np.ndarray]:
 
 @cache
 def _with_lesion(place: int) -> np.ndarray:
-    return draw_lesion(healthy_slices()[place], np.random.default_rng(place))
+    return draw_lesion(_slice(_LEVELS[place]), np.random.default_rng(place))
 
 
 def draw_lesion(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
