@@ -306,9 +306,13 @@ resource "google_storage_bucket_object" "release" {
   deletion_policy = "ABANDON"
 }
 
+locals {
+  known_files = ["head.jpg", "lesion.png", "cat.jpg"] # of dashboard/samples
+}
+
 # The known files that check_pipeline sends through the bucket.
 resource "google_storage_bucket_object" "synthetic" {
-  for_each = toset(["head.jpg", "lesion.png", "cat.jpg"])
+  for_each = toset(local.known_files)
 
   bucket = google_storage_bucket.this["models"].name
   name   = "synthetic/${each.value}"

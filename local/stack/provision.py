@@ -55,7 +55,7 @@ def make_release(bucket: str, folder: Path) -> None:
 
 def make_samples(bucket: str) -> None:
     """Store the known files that check_pipeline sends."""
-    for file in ("head.jpg", "lesion.png", "cat.jpg"):
+    for file in declared()["known_files"]:
         storage.create(bucket, f"synthetic/{file}", (SAMPLES / file).read_bytes(), "application/octet-stream")
 
 
