@@ -7,7 +7,6 @@ for. A promoted release is rolled back by the command that an operator would typ
 
 import dataclasses
 import hashlib
-import json
 import os
 import statistics
 import tempfile
@@ -198,7 +197,3 @@ def _wait(condition: Callable[[], object]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"This did not happen within {PATIENCE_S} s.")
         time.sleep(0.05)
-
-
-if __name__ == "__main__":
-    print(json.dumps(measured(), indent=1))

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[3]
 OPERATIONS = ROOT / "docs" / "operations"
 OF_THE_PIPELINE = {
     "GOOGLE_CLOUD_PROJECT",
+    "NAME_PREFIX",
     "UPLOADS_BUCKET",
     "SCANS_BUCKET",
     "INFERENCE_URL",

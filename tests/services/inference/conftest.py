@@ -45,7 +45,8 @@ def client() -> Iterator[TestClient]:
 def running(log: Path, port: int = 0, **environment: str) -> Iterator[Server]:
     """Start `python -m services.inference`, wait until it is ready, and end it. A given port is the caller's to set."""
     command = servers.python("-m", "services.inference")
-    variables = os.environ | {"PYTHONPATH": str(servers.ROOT)} | environment
+    of_no_system = dict.fromkeys(("SCANS_BUCKET", "MODELS_BUCKET", "DATASET"), "")  # another test's may be running
+    variables = os.environ | of_no_system | {"PYTHONPATH": str(servers.ROOT)} | environment
     with servers.running(command, log, "/readyz", port=port, environment=variables) as server:
         yield server
 

@@ -64,7 +64,7 @@ def test_a_block_leaves_out_tumours_and_healthy_heads_together():
 def test_the_sample_that_measures_is_never_learnt_from_a_prepared_bucket(tmp_path, monkeypatch):
     names = sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(60))
     found = scans(np.stack([head(seed)[::2, ::2] for seed in range(60)]), scan_id=names, label=[0, 1] * 30)
-    monkeypatch.setattr(experiments, "read_cached", lambda data, cache: found)
+    monkeypatch.setattr(experiments, "read_cached", lambda *_: found)
     frozen = frozenset(name for name in names if in_review_sample(name))
     assert frozen
     of_bucket = experiments.read_experiment("gs://prepared", tmp_path)
