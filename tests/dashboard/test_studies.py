@@ -99,7 +99,9 @@ def test_a_study_is_found_by_its_uid_of_which_nothing_is_kept(
 
 def test_a_study_is_found_by_its_accession_number(page: Page, three_slices: str) -> None:
     number = f"ACC-{uuid.uuid4().hex[:8]}"
-    record_scan("ward-3", study_id=study_of(three_slices), accession_id=pseudonym(config.pseudonym_key(), number.upper()))
+    record_scan(
+        "ward-3", study_id=study_of(three_slices), accession_id=pseudonym(config.pseudonym_key(), number.upper())
+    )
     app = page("studies").text_input[0].set_value(number).run()
     assert not app.exception
     assert list(app.dataframe[0].value["Series"]) == [three_slices[:12]]
