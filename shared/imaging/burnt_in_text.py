@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import cv2
@@ -23,6 +24,7 @@ _MOST_LINES = 10
 _FEWEST_CHARACTERS, _LEAST_CONFIDENCE = 3, 0.65
 """Two letters are a side or a plane, and what folds of skin are taken for."""
 _MARGIN = 4
+_LOADING = Lock()
 
 
 class Line(NamedTuple):
@@ -170,8 +172,14 @@ def _reads(part: Pixels) -> bool:
     )
 
 
-@cache
 def _recogniser() -> Any:  # noqa: ANN401 - ships no types
+    """The process's one recogniser, however many pages ask for it at first together."""
+    with _LOADING:
+        return _loaded_recogniser()
+
+
+@cache
+def _loaded_recogniser() -> Any:  # noqa: ANN401 - ships no types
     """The recogniser of PP-OCR in RapidOCR's wheel, on one thread: 100 MB or so, and seldom needed."""
     from rapidocr import RapidOCR  # noqa: PLC0415 - slow to load
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local.stack.provision import RELEASE
+from local.stack.signals import stop_on_signals
 from local.stack.system import BUCKETS, PROJECT, Stack, running
 from shared import scan
 from shared.clock import now
@@ -34,6 +35,7 @@ DEADLINE_S = 180
 
 def main() -> int:
     """Measure, print a table and write JSON."""
+    stop_on_signals()
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real scans")
     data = parser.parse_args().data

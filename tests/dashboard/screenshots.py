@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from local import samples
+from local.stack.signals import stop_on_signals
 from local.stack.system import BUCKETS, Stack, running
 from shared.gcp import bigquery, storage
 from tests.dashboard.browser import CHROMIUM, choose_first_row, chromium, new_page, settled
@@ -35,6 +36,7 @@ _TALLEST = 2200
 
 def main() -> None:
     """Start the system, let scans flow, and take the pictures."""
+    stop_on_signals()
     argparse.ArgumentParser(prog="python -m tests.dashboard.screenshots", description=__doc__).parse_args()
     if not CHROMIUM:
         raise SystemExit("Screenshots need Chromium: apt-get install chromium")
