@@ -121,7 +121,7 @@ def _letters(strokes: Pixels, contrast: int) -> Pixels | None:
 def _rows(letters: Pixels) -> Iterator[Line]:
     """Letters that stand beside each other."""
     for gap in _GAPS:
-        joined = cv2.morphologyEx(letters, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8))
+        joined = cv2.morphologyEx(letters, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8)).astype(np.uint8)
         for line in _boxes(joined):
             if 5 <= line.height <= 64 and line.width >= 1.8 * line.height and gap <= 3.5 * line.height:
                 part = letters[line.top : line.top + line.height, line.left : line.left + line.width]
@@ -134,7 +134,8 @@ def _boxes(image: Pixels) -> Iterator[Line]:
     outlines, nesting = cv2.findContours(image, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     for outline, place in zip(outlines, nesting[0] if outlines else (), strict=True):
         if place[3] < 0:  # not the outline of a hole
-            yield Line(*cv2.boundingRect(outline), False)
+            left, top, width, height = cv2.boundingRect(outline)
+            yield Line(left, top, width, height, False)
 
 
 def _strokes_across(part: Pixels) -> int:
