@@ -12,6 +12,7 @@ from services.inference.app import create_app
 from services.inference.predictor import Predictor
 from services.inference.settings import Settings
 from services.inference.site_calibrations import SiteCalibrations
+from services.training.commissioning.withdraw import withdraw
 from shared.gcp import storage
 from shared.gcp.registry import add_version, calibrations, move_pointer, read_pointer
 from shared.ml.model import Model
@@ -124,6 +125,19 @@ def test_a_newer_version_takes_over_and_one_that_is_none_is_not_used(client):
     assert taken_over(client).of(SOURCE, release).name == "ward-3/2"
     put(b'{"source": "ward-3"}', "3")
     assert taken_over(client).of(SOURCE, release).name == "release"
+
+
+def test_a_withdrawn_calibration_is_dropped_and_a_newer_one_taken_over(client, jpeg):
+    release = served(client).card.version
+    put(calibration(release).to_json())
+    taken_over(client)
+    withdraw(SOURCE)
+    taken_over(client)
+    own, plain = (client.post("/v1/predict", params={"source": name}, content=jpeg).json() for name in (SOURCE, ""))
+    assert (own["calibration"], own["probability"]) == ("release", plain["probability"])
+    assert "calibration_note" not in own
+    put(calibration(release, version="2").to_json(), "2")
+    assert taken_over(client).of(SOURCE, release).name == "ward-3/2"
 
 
 def test_a_bucket_that_does_not_answer_leaves_what_is_known(client, monkeypatch):
