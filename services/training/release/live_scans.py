@@ -119,7 +119,7 @@ def _hanging(reasons: list[str], readers: int, *, against: bool) -> str:
     when = "only if" if against else "unless"
     return (
         f"The verdict hangs on {who}. Against it speaks, {when} that reader counts: {' '.join(reasons)} Let another "
-        "reader look at the scans that the two releases call differently."
+        "reader look at the scans that the two releases call differently (Review, Challenged)."
     )
 
 
