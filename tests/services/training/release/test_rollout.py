@@ -133,14 +133,15 @@ def test_what_most_readers_of_a_scan_saw_is_joined(candidate, versions):
     assert figures["differing"] == pytest.approx(1 / 5)
 
 
-def test_one_reader_alone_moves_nothing_and_a_second_decides(candidate, versions):
+def test_one_reader_alone_moves_nothing_and_a_second_decides(candidate, versions, monkeypatch):
+    monkeypatch.setattr(live_scans, "MOST_DISAGREEMENT", 1)  # readers alone decide
     one, two = versions
     rollout.shadow(*candidate(one))
     rollout.shadow(*candidate(two))
-    ids = score(one, two, [("Cancer", "Cancer")] * 60 + [("Cancer", "Non-Cancer")] * 6)
+    ids = score(one, two, [("Cancer", "Cancer")] * 2 + [("Cancer", "Non-Cancer")] * 5)
 
     def say(reader: str) -> None:
-        for scan_id in ids[60:]:
+        for scan_id in ids[2:]:
             row = {"feedback_id": uuid.uuid4().hex, "scan_id": scan_id, "model_version": one, "prediction": "Cancer"}
             row |= {"probability": 0.8, "agrees": True, "reading": "Cancer", "reader_id": reader}
             bigquery.append("feedback", row | {"given_at": datetime.now(UTC).isoformat()}, key=row["feedback_id"])
@@ -150,7 +151,7 @@ def test_one_reader_alone_moves_nothing_and_a_second_decides(candidate, versions
         rollout.canary(0.1)
     assert [outcome for _, outcome, _ in decided(two)] == ["in shadow"]  # nothing is decided yet
     say("two")
-    with pytest.raises(Refused, match="loses 6 and wins 0"):
+    with pytest.raises(Refused, match="loses 5 and wins 0"):
         rollout.canary(0.1)
     assert [outcome for _, outcome, _ in decided(two)] == ["in shadow", "kept back"]
 
