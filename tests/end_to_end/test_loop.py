@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+from PIL import Image
 
 from local.samples import encode, healthy_slices, lesion_slices
 from local.stack.provision import RELEASE
@@ -26,7 +27,6 @@ from shared.gcp.registry import RELEASES, load_model, read_file
 from shared.ml.model import Card
 from shared.ml.release_files import GRAPH_FILE, TEST_FILE
 from shared.scan import file_id
-from tests.support.heads import head
 from tests.support.training_scans import prepared, scans
 from tests.support.waiting import wait_until
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.drill
 
 @pytest.fixture
 def criteria(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Criteria that drawn heads and a handful of live scans can meet."""
+    """Criteria that slices of one head and a handful of live scans can meet."""
     monkeypatch.setattr(promotion, "FLOORS", {})
     monkeypatch.setattr(live_scans, "FEWEST_SCANS", 4)
     monkeypatch.setattr(ood_images, "to_test", lambda heads, _count, rng: to_test(heads, 1, rng))
@@ -84,13 +84,23 @@ class Ward:
 
 
 def home(folder: Path) -> Experiment:
-    """Drawn heads in the place of the data that the release was trained and tested on, of which none is at hand."""
-    count = 108
-    images = prepared(*(head(seed=seed, lesion=bool(seed % 2)) for seed in range(count)))
-    found = scans(images, label=[0, 1] * (count // 2), type=["", "glioma"] * (count // 2))
-    parts = np.repeat(np.array(["train", "validation", "test"], dtype=object), count // 3)
+    """Slices of a turned head in the place of the data that the release was trained and tested on.
+
+    None of that is at hand. A turned slice is no copy of the ward's, which would not be learnt from.
+    """
+    healthy, lesions = healthy_slices(), lesion_slices()
+    turned = {"train": 18, "validation": -18, "test": 25}
+    images = prepared(*(_turned(pixels, angle) for angle in turned.values() for pixels in (*healthy, *lesions)))
+    count = len(images)
+    label = [*[0] * len(healthy), *[1] * len(lesions)] * len(turned)
+    found = scans(images, label=label, type=["glioma" if each else "" for each in label])
+    parts = np.repeat(np.array([*turned], dtype=object), count // len(turned))
     each = np.arange(count)
     return Experiment(found, each, each, parts, found.only(np.zeros(count, bool)), np.array([]), folder)
+
+
+def _turned(pixels: np.ndarray, degrees: int) -> np.ndarray:
+    return np.array(Image.fromarray(pixels).rotate(degrees, Image.Resampling.BILINEAR, expand=True))
 
 
 def retrained(version: str, ward: Ward, at_home: Experiment) -> Card:
@@ -99,7 +109,7 @@ def retrained(version: str, ward: Ward, at_home: Experiment) -> Card:
     ours = replace(found, table=found.table[found.table["scan_id"].isin(ward.sees)].reset_index(drop=True))
     current = Current(load_model(version), read_file(RELEASES, version, GRAPH_FILE))
     card = finetune(at_home, ours, read_images, current)
-    shutil.copy(RELEASE / TEST_FILE, at_home.folder / "release")  # the drawn heads are tested in its place
+    shutil.copy(RELEASE / TEST_FILE, at_home.folder / "release")  # the turned slices are tested in its place
     return card
 
 
