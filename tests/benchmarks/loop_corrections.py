@@ -24,7 +24,7 @@ from services.training.evaluation import metrics
 from services.training.evaluation.blocks import BLOCKS
 from services.training.experiment import Experiment
 from services.training.finetuning.finetune import Current, finetune
-from services.training.finetuning.last_layer import Corrected, LastLayer, fitted_on
+from services.training.finetuning.last_layer import Labelled, LastLayer, fitted_on
 from services.training.modelling import calibration, export, ood
 from services.training.modelling.network import network
 from services.training.release import promotion
@@ -82,8 +82,9 @@ def measured(data: Path, folder: Path) -> dict[str, object]:
     before = _layer_of(fit, scale)
     arrived, kept = _halves(site, rng)
     orders = {"queue": _queue(before, scale, arrived), "random": rng.permutation(len(arrived.labels))}
+    at_home = Labelled(known.embeddings, known.labels, np.ones(len(known.labels)))
     rows = {
-        (name, count): fitted_on(before, known.embeddings, _corrected(before, arrived.only(order[:count]), scale))
+        (name, count): fitted_on(before, at_home, _corrected(before, arrived.only(order[:count]), scale))
         for count in COUNTS
         for name, order in orders.items()
     }
@@ -144,9 +145,9 @@ def _bases(layer: LastLayer, seen: Seen, scale: Scale) -> np.ndarray:
     return np.where(scale.calls(layer, seen) != (seen.labels == 1), "corrected", "confirmed")
 
 
-def _corrected(layer: LastLayer, seen: Seen, scale: Scale) -> Corrected:
+def _corrected(layer: LastLayer, seen: Seen, scale: Scale) -> Labelled:
     weights = np.array([WEIGHTS[basis] for basis in _bases(layer, seen, scale)], float)
-    return Corrected(seen.embeddings, seen.labels, weights)
+    return Labelled(seen.embeddings, seen.labels, weights)
 
 
 def _figures(

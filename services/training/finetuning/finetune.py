@@ -17,7 +17,7 @@ from services.training.data.scans import TYPES, Scans
 from services.training.evaluation import left_out, measurements
 from services.training.evaluation.left_out import TYPE_LOGITS
 from services.training.experiment import Experiment
-from services.training.finetuning.last_layer import Corrected, LastLayer, fitted_on
+from services.training.finetuning.last_layer import Labelled, LastLayer, fitted_on
 from services.training.finetuning.learning_set import DATA, LearningSet, ReadImages, joined
 from services.training.modelling import calibration, export, fitting, ood
 from services.training.modelling.export import Release
@@ -30,7 +30,7 @@ from shared.ml.release_files import LEARNT_FILE
 PLAN = Schedule(epochs=0, rate=2e-4)
 """The last layer alone. Epochs of the whole network go at a quarter of a fit's rate: four are some 15,000 draws."""
 HOME_SCANS = 2000
-"""Scans of home, drawn at random, whose answers a last layer keeps."""
+"""Scans of home, drawn at random, beside which a last layer is fitted on."""
 STATISTICS_ON = 512
 """Scans that the restored normalisations are measured on."""
 FEWEST_TO_SCALE = 20
@@ -93,20 +93,18 @@ def _relearnt(learning: LearningSet, current: Current) -> keras.Model:
     network, once = restored(current.graph), learning.once()
     is_home = (learning.listed["basis"] == DATA).to_numpy()
     home = np.random.default_rng(0).permutation(np.flatnonzero(is_home))[:HOME_SCANS]
-    at_home = measurements.predict(current.model, once.images[home])
-    to_learn = measurements.predict(current.model, once.images[~is_home])
+    rows = np.concatenate([home, np.flatnonzero(~is_home)])
+    found = measurements.predict(current.model, once.images[rows])
+    embeddings = np.array([one.embedding for one in found], float)
+    labels, weights = once.table["label"].to_numpy()[rows], learning.listed["weight"].to_numpy(float)[rows]
     layer = network.get_layer("logit")
-    kernel, bias = (np.ravel(weights).astype(float) for weights in layer.get_weights())
-    embeddings = np.array([one.embedding for one in at_home], float)
-    slope, offset = matched(embeddings @ kernel + bias, np.array([one.probability for one in at_home]))
+    kernel, bias = (np.ravel(values).astype(float) for values in layer.get_weights())
+    slope, offset = matched(embeddings @ kernel + bias, np.array([one.probability for one in found]))
+    count = len(home)
     learnt = fitted_on(
         LastLayer(slope * kernel, float(slope * bias[0] + offset)),
-        embeddings,
-        Corrected(
-            np.array([one.embedding for one in to_learn], float).reshape(-1, len(kernel)),
-            once.table["label"].to_numpy()[~is_home],
-            learning.listed["weight"].to_numpy(float)[~is_home],
-        ),
+        Labelled(embeddings[:count], labels[:count], weights[:count]),
+        Labelled(embeddings[count:], labels[count:], weights[count:]),
     )
     layer.set_weights([learnt.weights[:, np.newaxis] / slope, np.array([(learnt.bias - offset) / slope])])
     return network

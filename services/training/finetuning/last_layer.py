@@ -1,24 +1,23 @@
 """The last layer fitted on with corrections, as near to the served one as home's scans ask.
 
-Labels of home's scans hold a layer back little: the network has learnt them, so that its loss there is next to nothing
-and stays so while the ranking of new scans goes. What holds are the served answers. Their change over home's scans has
-a prior and a bound, and directions in which home does not vary are free to learn the site (answers kept instead of
-labels: Li and Hoiem, arXiv 1606.09282).
+Home's scans are learnt again beside the corrections, and hold the layer twice: by their labels, and by what the served
+layer says of them. A change is measured by what it does to home's log-odds, so that directions in which home does not
+vary are free to learn the site (answers kept beside labels: Li and Hoiem, arXiv 1606.09282).
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq, minimize
+from scipy.optimize import minimize
 
-PRIOR = 0.3
-"""Standard deviation, before any correction is seen, of the change of a home scan's log-odds."""
-MOST_MOVED = 0.5
-"""Root mean square of that change, however many corrections there are."""
+HOME_WEIGHT = 2000.0
+"""What all of home's labels weigh together."""
+CORRECTION_WEIGHT = 0.5
+"""Of a correction, times its weight in `services.training.data.corrections`: a hundred weigh a tenth of home."""
+KEPT_WEIGHT = 200.0
+"""Of half the mean squared change of home's log-odds: what the served answers weigh beside the labels."""
 _RIDGE = 1e-3
 """Of the mean variance of a feature over home, added to each: what home never shows is not free of cost."""
-_STRONGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class LastLayer:
 
 
 @dataclass(frozen=True)
-class Corrected:
+class Labelled:
     """Scans to learn."""
 
     embeddings: np.ndarray
@@ -44,29 +43,35 @@ class Corrected:
     """1 Cancer, 0 Non-Cancer."""
     weights: np.ndarray
 
+    def joined(self, other: "Labelled") -> "Labelled":
+        """Return these scans and others."""
+        return Labelled(
+            np.concatenate([self.embeddings, other.embeddings]),
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.weights, other.weights]),
+        )
 
-def fitted_on(
-    start: LastLayer, home: np.ndarray, corrected: Corrected, prior: float = PRIOR, most_moved: float = MOST_MOVED
-) -> LastLayer:
-    """Return the layer that explains the corrections best while it stays near `start` on home's embeddings (m, d).
 
-    The weighted cross-entropy of the corrections, and the mean squared change of home's log-odds over twice the prior's
-    variance, are least together; a stronger prior is taken where that change would have a root mean square of more than
-    `most_moved`.
+def fitted_on(start: LastLayer, home: Labelled, corrected: Labelled, kept: float = KEPT_WEIGHT) -> LastLayer:
+    """Return the layer with the least cross-entropy on home and the corrections that stays near `start` at home.
+
+    Home's weights are relative to each other, those of the corrections are as in `services.training.data.corrections`;
+    `kept` is what half the mean squared change of home's log-odds weighs.
     """
-    factor = _factor(_with_one(home))
-    before, signs = start.log_odds(corrected.embeddings), 2.0 * corrected.labels - 1
-    inputs = np.linalg.solve(factor, _with_one(corrected.embeddings).T).T
+    at_home = Labelled(home.embeddings, home.labels, home.weights * (HOME_WEIGHT / home.weights.sum()))
+    learnt = at_home.joined(Labelled(corrected.embeddings, corrected.labels, CORRECTION_WEIGHT * corrected.weights))
+    factor = _factor(_with_one(home.embeddings))
+    before, signs = start.log_odds(learnt.embeddings), 2.0 * learnt.labels - 1
+    inputs = np.linalg.solve(factor, _with_one(learnt.embeddings).T).T
 
-    def moved(log_strength: float) -> np.ndarray:
-        return _least(inputs, signs, corrected.weights, before, math.exp(log_strength))
+    def loss(change: np.ndarray) -> tuple[float, np.ndarray]:
+        margins = signs * (before + inputs @ change)
+        slopes = -learnt.weights * signs * np.exp(-np.logaddexp(0, margins))
+        value = learnt.weights @ np.logaddexp(0, -margins) + kept / 2 * change @ change
+        return float(value), slopes @ inputs + kept * change
 
-    def too_far(log_strength: float) -> float:
-        return float(np.linalg.norm(moved(log_strength))) - most_moved
-
-    weakest = math.log(prior**-2)
-    strength = weakest if too_far(weakest) <= 0 else brentq(too_far, weakest, math.log(_STRONGEST), xtol=1e-3)
-    change = np.linalg.solve(factor.T, moved(strength))
+    found = minimize(loss, np.zeros(inputs.shape[1]), jac=True, method="L-BFGS-B").x
+    change = np.linalg.solve(factor.T, found)
     return LastLayer(start.weights + change[:-1], start.bias + float(change[-1]))
 
 
@@ -78,17 +83,3 @@ def _factor(home: np.ndarray) -> np.ndarray:
     """Return the Cholesky factor L for which |L' change| is the root mean square of what a change does to home."""
     moments = home.T @ home / len(home)
     return np.linalg.cholesky(moments + _RIDGE * np.diag(moments).mean() * np.eye(len(moments)))
-
-
-def _least(
-    inputs: np.ndarray, signs: np.ndarray, weights: np.ndarray, before: np.ndarray, strength: float
-) -> np.ndarray:
-    """Return the change with the least weighted cross-entropy and `strength` / 2 times its square."""
-
-    def loss(change: np.ndarray) -> tuple[float, np.ndarray]:
-        margins = signs * (before + inputs @ change)
-        slopes = -weights * signs * np.exp(-np.logaddexp(0, margins))
-        value = weights @ np.logaddexp(0, -margins) + strength / 2 * change @ change
-        return float(value), slopes @ inputs + strength * change
-
-    return np.asarray(minimize(loss, np.zeros(inputs.shape[1]), jac=True, method="L-BFGS-B").x)
