@@ -1,6 +1,7 @@
 """The way back: a subscription for each destination, so that one that is down holds up none of the others."""
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from services.gateway.results import Result
 
 Deliver = Callable[["Result"], None]
+_reading = threading.Lock()
+"""Held while headers are read: the destinations get an answer at the same moment, and one of them reads for all."""
 
 
 def destinations(settings: Settings) -> Mapping[str, Deliver]:
@@ -44,7 +47,9 @@ def handle(event: Event, name: str, deliver: Deliver) -> None:
     if not isinstance(event, SeriesSummarised) or event.source != SOURCE:
         return  # a series that reached the bucket another way has no study to return to
     try:
-        deliver(_result(event.to_json()))
+        with _reading:
+            result = _result(event.to_json())
+        deliver(result)
     except BaseException as error:
         logger.warning("not delivered", extra={"destination": name, "error": type(error).__name__})
         raise

@@ -24,7 +24,8 @@ from shared.events import SeriesSummarised
 from shared.gcp import storage
 from shared.pseudonyms import pseudonym
 from shared.results.headers import read_header
-from tests.services.gateway.conftest import Gateway, Pacs, Start, hl7_listener
+from tests.services.gateway.conftest import Gateway, Start
+from tests.services.gateway.systems import Pacs, hl7_listener
 from tests.services.gateway.test_receiver import instances, send
 from tests.support.series import slices, summarised
 from tests.support.waiting import wait_until
