@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import warnings
 from contextlib import ExitStack
 from functools import partial
 
@@ -23,6 +24,7 @@ def main() -> int:
     logs.configure()
     for library in ("highdicom", "pydicom", "pynetdicom", "dicomweb_client"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # they quote headers, which may name a patient
+    warnings.simplefilter("ignore")  # as those of pydicom about a value that breaks the standard
     try:
         settings = Settings.from_environment()
     except BadSetting as problem:

@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from functools import partial
+from socketserver import BaseServer
 from typing import Any, cast
 
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, _config, evt
@@ -59,6 +60,11 @@ def start(settings: Settings, context: ssl.SSLContext | None) -> ThreadedAssocia
 class _Server(ThreadedAssociationServer):
     """Greets each TLS caller in that caller's own thread: one that says nothing holds up no other."""
 
+    def shutdown(self) -> None:
+        """Take no more callers; pynetdicom's own method looks for the server among those that it started itself."""
+        BaseServer.shutdown(self)
+        self.server_close()
+
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Return the next connection; pynetdicom's own waits here until the caller has shown its certificate."""
         connection, address = cast(socket.socket, self.socket).accept()
@@ -111,7 +117,7 @@ def _lives_at(peer: Peer, address: str) -> bool:
 def _opened(event: Event) -> None:
     """Ready a caller's connection. One that stops inside an object ends with the others: pynetdicom waits for ever."""
     no_delay(event.assoc)
-    transport = event.assoc.dul.socket
+    transport: Any = event.assoc.dul.socket
     transport.socket.settimeout(_IDLE_S)
     transport.recv = partial(_received, transport.socket)
 

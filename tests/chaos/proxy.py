@@ -92,4 +92,6 @@ class Proxy:
                         continue
                 writer.write(data)
                 await writer.drain()
+            while answers and self.fault is Fault.WITHHELD:
+                await asyncio.sleep(0.05)  # that the server is done is an answer too
             await asyncio.sleep(0.05)  # what was written last leaves before the connection is closed

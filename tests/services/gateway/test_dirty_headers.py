@@ -4,6 +4,7 @@ import io
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,11 +28,13 @@ from tests.services.gateway.systems import Pacs, hl7_listener
 from tests.services.gateway.test_destinations import Made
 from tests.support.series import slices, summarised
 
+pytestmark = pytest.mark.filterwarnings("ignore:::pydicom", "ignore:::pynetdicom")
+
 TEXTS = ("PatientName", "PatientID", "AccessionNumber", "StudyID", "StudyDescription", "ReferringPhysicianName")
-ODD: dict[str, dict[str, bytes]] = {
+ODD: dict[str, dict[str, Any]] = {
     "empty": dict.fromkeys((*TEXTS, "StudyDate", "StudyTime", "PatientSex", "PatientBirthDate", "Modality"), b""),
     "blank": dict.fromkeys(TEXTS, b"    "),
-    "overlong": dict.fromkeys(TEXTS, b"x" * 300),
+    "overlong": dict.fromkeys(TEXTS, b"x" * 100),
     "not of their kind": {
         "PatientSex": b"0000",
         "PatientAge": b"42",
@@ -43,9 +46,10 @@ ODD: dict[str, dict[str, bytes]] = {
     "several values": dict.fromkeys(TEXTS, b"one\\two\\"),
     "control characters": dict.fromkeys(TEXTS, b"Doe^Jane\x00\x07\r\n\x1b"),
     "Latin": {"SpecificCharacterSet": b"ISO_IR 100", "PatientName": "Müller^Jörg".encode("latin-1")},
-    "Japanese": {
+    "Japanese": {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう"},
+    "escape sequences that do not end": {
         "SpecificCharacterSet": b"\\ISO 2022 IR 87",
-        "PatientName": b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B",
+        "PatientName": b"Yamada^Tarou=\x1b$B;3ED^\x1b$BB@O:",
     },
     "undeclared character set": {"SpecificCharacterSet": b"", "PatientName": "Müller^Jörg".encode()},
     "another character set than declared": {
@@ -62,11 +66,14 @@ def odd(kind: str) -> list[bytes]:
     return [encoded(_with(dcmread(io.BytesIO(file)), ODD[kind])) for file in files]
 
 
-def _with(dataset: Dataset, values: dict[str, bytes]) -> Dataset:
-    """Give a dataset elements whose bytes nobody looks at before they are written."""
+def _with(dataset: Dataset, values: dict[str, Any]) -> Dataset:
+    """Give a dataset values; bytes are elements that nobody looks at before they are written."""
     for keyword, value in values.items():
-        tag, even = Tag(keyword), value + b" " * (len(value) % 2)
-        dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(even), even, 0, False, True)
+        if isinstance(value, bytes):
+            tag, even = Tag(keyword), value + b" " * (len(value) % 2)
+            dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(even), even, 0, False, True)
+        else:
+            setattr(dataset, keyword, value)
     return dataset
 
 
