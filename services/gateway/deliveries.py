@@ -2,13 +2,17 @@
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
+from services.gateway.destinations.errors import Undelivered
 from services.gateway.inbox import SOURCE
 from services.gateway.settings import Settings
 from shared.events import Event, SeriesSummarised
+from shared.gcp.storage import StorageError
+from shared.results.headers import NoStudy
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +55,17 @@ def handle(event: Event, name: str, deliver: Deliver) -> None:
             result = _result(event.to_json())
         deliver(result)
     except BaseException as error:
-        logger.warning("not delivered", extra={"destination": name, "error": type(error).__name__})
+        logger.warning("not delivered", extra={"destination": name, "error": type(error).__name__} | _reason(error))
         raise
     logger.info("delivered", extra={"destination": name, "series_id": event.series_id, "revision": event.revision})
+
+
+def _reason(error: BaseException) -> dict[str, str]:
+    """Return why, in a sentence of ours; of any other error the place alone, since its message may quote a header."""
+    if isinstance(error, Undelivered | NoStudy | StorageError):
+        return {"reason": str(error)}
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return {"place": f"{place.name}:{place.lineno}"}
 
 
 @lru_cache(maxsize=8)
