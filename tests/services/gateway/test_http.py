@@ -8,9 +8,12 @@ import pytest
 import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from services.gateway import http
 from shared.gcp import storage
+from shared.results.headers import encoded
 from tests.services.gateway.conftest import Gateway, Start
 from tests.services.gateway.test_receiver import instances, send
 from tests.support.series import slices
@@ -47,6 +50,16 @@ def test_good_part_is_kept_and_bad_part_is_named(gateway: Gateway) -> None:
     assert answer.status_code == 202
     assert {"00081199", "00081198"} <= answer.json().keys()
     assert len(gateway.names("mixed")) == 1
+
+
+def test_identifiers_that_break_the_standard_are_kept_and_not_quoted_in_the_log(gateway: Gateway) -> None:
+    (dataset,) = instances("broken")[:1]
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        tag = Tag(keyword)
+        dataset[tag] = RawDataElement(tag, "UI", 8, b"Doe^Jane", 0, False, True)
+    assert post(gateway, body(encoded(dataset))).status_code == 200
+    assert len(gateway.names("broken")) == 1
+    assert "Doe" not in gateway.log.read_text()
 
 
 def test_nothing_kept_is_a_conflict(gateway: Gateway) -> None:
