@@ -4,7 +4,6 @@ import logging
 import socket
 import ssl
 import threading
-from functools import partial
 from socketserver import BaseServer
 from typing import Any, cast
 
@@ -115,25 +114,11 @@ def _lives_at(peer: Peer, address: str) -> bool:
 
 
 def _opened(event: Event) -> None:
-    """Ready a caller's connection. One that stops inside an object ends with the others: pynetdicom waits for ever."""
+    """Ready a caller's connection. One that stops inside an object ends as idle ones do: pynetdicom waits for ever."""
     no_delay(event.assoc)
-    transport: Any = event.assoc.dul.socket
-    transport.socket.settimeout(_IDLE_S)
-    transport.recv = partial(_received, transport.socket)
-
-
-def _received(connection: socket.socket, count: int) -> bytearray:
-    """Return `count` bytes of a connection, fewer if it ends before: what pynetdicom's own method returns.
-
-    That one takes 4 KB at a time, and after each the thread waits for the interpreter's lock: 23 times for a slice.
-    """
-    content = bytearray()
-    while len(content) < count:
-        part = connection.recv(min(count - len(content), _PDU_BYTES))
-        if not part:
-            break
-        content += part
-    return content
+    transport = event.assoc.dul.socket
+    if transport and transport.socket:
+        transport.socket.settimeout(_IDLE_S)
 
 
 def no_delay(association: Association) -> None:
