@@ -4,8 +4,8 @@
 
 Writes `<folder>/<source>/<version>/` (calibration.json, report.pdf) and puts the version into the models bucket of the
 project that the environment names (GOOGLE_CLOUD_PROJECT), or of the system that `make demo` runs here: from then on
-inference applies it to that source's scans. Exit status: 0; 1 if the bucket cannot be used; 2 if the scans or the name
-will not do.
+inference applies it to that source's scans. `services.training.commissioning.withdraw` undoes it. Exit status: 0; 1 if
+the bucket or the table cannot be used; 2 if the scans or the name will not do.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from services.training.commissioning.commission import Commissioned, commission, put
 from services.training.commissioning.site_scans import CannotCommission, read_site
+from shared.gcp.bigquery import BigQueryError
 from shared.gcp.environment import settle_environment
 from shared.gcp.registry import PointerMoved, current_model
 from shared.gcp.storage import StorageError
@@ -37,6 +38,8 @@ def main() -> int:
         return _failed(str(error), 2)
     except (LookupError, ModelMismatch, PointerMoved, StorageError) as error:
         return _failed(f"The models bucket could not be used: {error}", 1)
+    except BigQueryError as error:
+        return _failed(f"It is in use, but the table release_decisions does not say so: {error}", 1)
     return 0
 
 
