@@ -18,13 +18,11 @@ from services.training.finetuning.learning_set import LearningSet, ReadImages, j
 from services.training.modelling import calibration, export, fitting, ood
 from services.training.modelling.export import Release
 from services.training.modelling.restoring import restored, unfolded
-from services.training.modelling.schedule import Schedule
+from services.training.modelling.schedule import FINETUNING, Schedule
 from services.training.release.writing import write_release
 from shared.ml.model import Card, Model
 from shared.ml.release_files import LEARNT_FILE
 
-PLAN = Schedule(epochs=4, rate=2e-4)
-"""Some 15,000 draws at a quarter of a fit's rate: enough to take corrections up, little enough to keep the rest."""
 STATISTICS_ON = 512
 """Scans that the restored normalisations are measured on."""
 FEWEST_TO_SCALE = 20
@@ -40,7 +38,11 @@ class Current:
 
 
 def finetune(
-    experiment: Experiment, corrections: Corrections, read_images: ReadImages, current: Current, plan: Schedule = PLAN
+    experiment: Experiment,
+    corrections: Corrections,
+    read_images: ReadImages,
+    current: Current,
+    plan: Schedule = FINETUNING,
 ) -> Card:
     """Fit, and write the release to the experiment's folder, with what it learnt from beside it; return its card.
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from local.stack.provision import make_buckets, make_tables
-from local.stack.system import PROJECT, Stack
+from local.stack.provision import make_buckets
+from local.stack.system import Stack
 from local.stack.terraform_config import ROOT
 from services.preprocessing import partitions
 from services.preprocessing.__main__ import SOME_FAILED
@@ -28,6 +28,7 @@ from shared.ml import manifests
 from shared.ml.dataset import partitions_folder, split_of
 from shared.ml.features import feature_version
 from tests.services.preprocessing.scans import accepted, pictures, write_manifest
+from tests.support.datasets import emptied, own_dataset
 from tests.support.waiting import wait_until
 
 GOOD = 100
@@ -78,13 +79,19 @@ class Cloud:
         return [blob.name for blob in storage.objects(self.bucket, prefix)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def dataset(stack: Stack) -> Iterator[None]:
+    """Tables of our own."""
+    with own_dataset():
+        yield
+
+
 @contextmanager
 def empty_cloud(spark: SparkSession) -> Iterator[Cloud]:
     """A cloud where nothing was prepared yet."""
-    mark = uuid.uuid4().hex[:8]
-    cloud = Cloud(f"{mark}-prepared", f"test_{mark}")
+    cloud = Cloud(f"{uuid.uuid4().hex[:8]}-prepared", config.dataset())
     make_buckets({"prepared": cloud.bucket})
-    make_tables(PROJECT, cloud.dataset)
+    emptied("features", "cnn_features", "preprocessing_errors")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("PREPARED_BUCKET", cloud.bucket), ("DATASET", cloud.dataset)):
             patch.setenv(name, value)
