@@ -241,9 +241,10 @@ def test_a_service_starts_from_its_image(dockerfile, tmp_path):
         assert requests.get(url + health, timeout=10).status_code == 200
 
 
-@pytest.mark.parametrize("job", ["training", "preprocessing"])
-def test_a_job_starts_from_its_image(job, tmp_path):
-    """As far as its own account of itself. Spark's Python comes with Dataproc, so here from beside the image."""
+@pytest.mark.parametrize(("job", "module"), [("training", "commands"), ("preprocessing", "job")])
+def test_a_job_starts_from_its_image(job, module, tmp_path):
+    """As far as its own account of itself, and all that it imports. Spark's Python comes with Dataproc, so here from
+    beside the image."""
     built = image(ROOT / "services" / job / "Dockerfile", tmp_path)
     variables = built.environment | {"HOME": str(tmp_path)}
     variables.pop("LD_PRELOAD", None)
@@ -253,6 +254,7 @@ def test_a_job_starts_from_its_image(job, tmp_path):
         for package in ("pyspark", "py4j"):
             (spark / package).symlink_to(Path(find_spec(package).origin).parent)
         variables["PYTHONPATH"] += f":{spark}"
-    command = [str(built.programs / "python"), "-m", f"services.{job}", "--help"]
-    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    for arguments in (["-m", f"services.{job}", "--help"], ["-c", f"import services.{job}.{module}"]):
+        command = [str(built.programs / "python"), *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

@@ -52,9 +52,15 @@ def running(log: Path, port: int = 0, **environment: str) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `server` logs."""
+    return tmp_path_factory.mktemp("server") / "log"
+
+
+@pytest.fixture(scope="session")
+def server(log: Path) -> Iterator[Server]:
     """The service with a queue long enough for a busy machine."""
-    with running(tmp_path_factory.mktemp("server") / "log", QUEUE_SECONDS="30", BODY_SECONDS="2") as server:
+    with running(log, QUEUE_SECONDS="30", BODY_SECONDS="2") as server:
         yield server
 
 
