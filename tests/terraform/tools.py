@@ -38,6 +38,7 @@ def _share_bytecode(packages: Path) -> None:
     """Link the bytecode of files that this environment has too: to compile them takes longer than to start a server."""
     ours = Path(sysconfig.get_path("purelib"))
     for module in packages.rglob("__init__.py"):
-        same, compiled = ours / module.relative_to(packages), module.with_name("__pycache__")
-        if not compiled.exists() and same.exists() and same.samefile(module):  # uv links both to its cache
-            compiled.symlink_to(same.with_name("__pycache__"))
+        same = ours / module.relative_to(packages)
+        compiled = same.with_name("__pycache__")
+        if compiled.is_dir() and same.samefile(module):  # uv links both to its cache
+            module.with_name("__pycache__").symlink_to(compiled)
