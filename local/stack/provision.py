@@ -147,7 +147,8 @@ def make_tables(project: str, dataset: str) -> None:
     digest = _digest(dataset)
     if made.description == digest:
         return
-    _make_declared(client, project, dataset)
+    for name in declared()["tables"]:
+        make_table(project, dataset, name)
     made.description = digest
     client.update_dataset(made, ["description"])
 
@@ -158,15 +159,16 @@ def _digest(dataset: str) -> str:
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
 
 
-def _make_declared(client: bq.Client, project: str, dataset: str) -> None:
-    for name, settings in declared()["tables"].items():
-        columns = [bq.SchemaField.from_api_repr(column) for column in schema(name)]
-        table = bq.Table(f"{project}.{dataset}.{name}_raw", schema=columns)
-        table.time_partitioning = bq.TimePartitioning(field="recorded_at")
-        table.clustering_fields = settings["cluster"]
-        if client.create_table(table, exists_ok=True).schema != columns:
-            client.update_table(table, ["schema"])
-        _make_view(client, f"{project}.{dataset}.{name}", view(name, dataset))
+def make_table(project: str, dataset: str, name: str) -> None:
+    """Make one declared table and its keyed view in a dataset that there is, or give it its new columns."""
+    client = bigquery.client()
+    columns = [bq.SchemaField.from_api_repr(column) for column in schema(name)]
+    table = bq.Table(f"{project}.{dataset}.{name}_raw", schema=columns)
+    table.time_partitioning = bq.TimePartitioning(field="recorded_at")
+    table.clustering_fields = declared()["tables"][name]["cluster"]
+    if client.create_table(table, exists_ok=True).schema != columns:
+        client.update_table(table, ["schema"])
+    _make_view(client, f"{project}.{dataset}.{name}", view(name, dataset))
 
 
 def _make_view(client: bq.Client, name: str, query: str) -> None:

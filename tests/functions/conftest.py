@@ -48,8 +48,8 @@ class Cloud:
 
 
 @pytest.fixture(scope="module")
-def cloud(stack: Stack) -> Iterator[Cloud]:
-    """An empty cloud beside the stack's own."""
+def cloud(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Cloud]:
+    """An empty cloud beside the stack's own, with the tables that the module's TABLES names, or all."""
     mark = uuid.uuid4().hex[:8]
     buckets = {name: f"{mark}-{name}" for name in BUCKETS}
     make_buckets(buckets)
@@ -57,7 +57,7 @@ def cloud(stack: Stack) -> Iterator[Cloud]:
         topic: _subscribe(topic, mark)
         for topic in ("scan-accepted", "scan-rejected", "scan-scored", "series-summarised")
     }
-    with own_dataset(), pytest.MonkeyPatch.context() as patch:
+    with own_dataset(getattr(request.module, "TABLES", None)), pytest.MonkeyPatch.context() as patch:
         for name, bucket in buckets.items():
             patch.setenv(f"{name.upper()}_BUCKET", bucket)
         yield Cloud(buckets, subscriptions)

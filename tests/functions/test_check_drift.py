@@ -15,6 +15,7 @@ from shared.ml import drift
 from shared.ml.release_files import REFERENCE_FILE
 from tests.functions.conftest import Cloud, client
 
+TABLES = ("scans", "predictions", "features", "drift_checks")
 ROWS = "SELECT * FROM {dataset}.drift_checks WHERE model_version = @version ORDER BY checked_at"
 
 

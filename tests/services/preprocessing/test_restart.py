@@ -36,6 +36,7 @@ GOOD = 100
 _PARTITION_BYTES = 4 << 20
 """So that they are several partitions."""
 _WITHIN_S = 300
+TABLES = ("features", "cnn_features", "preprocessing_errors")
 
 Tables = dict[str, dict[str, dict]]
 
@@ -82,7 +83,7 @@ class Cloud:
 @pytest.fixture(scope="module", autouse=True)
 def dataset(stack: Stack) -> Iterator[None]:
     """Tables of our own."""
-    with own_dataset():
+    with own_dataset(TABLES):
         yield
 
 
@@ -91,7 +92,7 @@ def empty_cloud(spark: SparkSession) -> Iterator[Cloud]:
     """A cloud where nothing was prepared yet."""
     cloud = Cloud(f"{uuid.uuid4().hex[:8]}-prepared", config.dataset())
     make_buckets({"prepared": cloud.bucket})
-    emptied("features", "cnn_features", "preprocessing_errors")
+    emptied(*TABLES)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("PREPARED_BUCKET", cloud.bucket), ("DATASET", cloud.dataset)):
             patch.setenv(name, value)

@@ -19,7 +19,7 @@ from tests.support.datasets import own_dataset
 
 @pytest.fixture(scope="module")
 def dataset(stack: Stack) -> Iterator[str]:
-    with own_dataset() as name:
+    with own_dataset(["rejections", "preprocessing_errors"]) as name:
         yield name
 
 

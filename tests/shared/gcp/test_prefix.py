@@ -25,7 +25,7 @@ NAMES = ("our-topic", "our-step-on-our-topic", "our-step-dead-letter", "our-step
 @pytest.fixture(scope="module", autouse=True)
 def dataset(stack: Stack) -> Iterator[None]:
     """A dataset of our own."""
-    with own_dataset():
+    with own_dataset(["replays", "dead_letters"]):
         yield
 
 

@@ -18,7 +18,7 @@ from tests.support.events import scan_accepted
 @pytest.fixture(scope="module", autouse=True)
 def dataset(stack: Stack) -> Iterator[None]:
     """A dataset of our own."""
-    with own_dataset():
+    with own_dataset(["replays", "dead_letters"]):
         yield
 
 
