@@ -28,7 +28,7 @@ from shared.ml import manifests
 from shared.ml.dataset import partitions_folder, split_of
 from shared.ml.features import feature_version
 from tests.services.preprocessing.scans import accepted, pictures, write_manifest
-from tests.support.datasets import emptied, own_dataset
+from tests.support.datasets import own_dataset
 from tests.support.waiting import wait_until
 
 GOOD = 100
@@ -36,6 +36,7 @@ GOOD = 100
 _PARTITION_BYTES = 4 << 20
 """So that they are several partitions."""
 _WITHIN_S = 300
+BUCKET = f"{uuid.uuid4().hex[:8]}-prepared"
 TABLES = ("features", "cnn_features", "preprocessing_errors")
 
 Tables = dict[str, dict[str, dict]]
@@ -80,26 +81,18 @@ class Cloud:
         return [blob.name for blob in storage.objects(self.bucket, prefix)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def dataset(stack: Stack) -> Iterator[None]:
-    """Tables of our own."""
-    with own_dataset(TABLES):
-        yield
-
-
 @contextmanager
 def empty_cloud(spark: SparkSession) -> Iterator[Cloud]:
-    """A cloud where nothing was prepared yet."""
-    cloud = Cloud(f"{uuid.uuid4().hex[:8]}-prepared", config.dataset())
-    make_buckets({"prepared": cloud.bucket})
-    emptied(*TABLES)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("PREPARED_BUCKET", cloud.bucket), ("DATASET", cloud.dataset)):
-            patch.setenv(name, value)
-            patch.setitem(spark.sparkContext.environment, name, value)
+    """A cloud where nothing was prepared yet. The bucket is the same each time: Spark's workers keep its name."""
+    make_buckets({"prepared": BUCKET})
+    for blob in storage.objects(BUCKET):
+        blob.delete()
+    with own_dataset(TABLES) as dataset, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREPARED_BUCKET", BUCKET)
+        patch.setitem(spark.sparkContext.environment, "PREPARED_BUCKET", BUCKET)
         patch.setattr(partitions, "_PARTITION_BYTES", _PARTITION_BYTES)
         registry.load_basis.cache_clear()
-        yield cloud
+        yield Cloud(BUCKET, dataset)
     registry.load_basis.cache_clear()
 
 
