@@ -52,7 +52,8 @@ def test_a_subscription_of_an_earlier_version_gets_todays_settings(stack: Stack)
 def test_a_second_start_asks_for_no_table_that_is_as_declared(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes the stand-in a tenth of a second, in which messages are pushed to functions that are not there yet."""
     asked: list[str] = []
-    with own_dataset() as dataset, monkeypatch.context() as patch:
+    with own_dataset(()) as dataset, monkeypatch.context() as patch:
+        make_tables(PROJECT, dataset)
         patch.setattr(bigquery.client(), "create_table", lambda table, **_: asked.append(str(table)))
         make_tables(PROJECT, dataset)
     assert asked == []
