@@ -46,9 +46,9 @@ def coloured(field: str, names: Sequence[str], legend: bool = True) -> alt.Color
 
 
 def bar(probability: float) -> str:
-    """Return a probability as a bar of ten blocks and in words."""
-    full = round(probability * 10)
-    return f"{'█' * full}{'░' * (10 - full)} {percent(probability)}"
+    """Return a probability as a bar of eight blocks and in words."""
+    full = round(probability * 8)
+    return f"{'█' * full}{'░' * (8 - full)} {percent(probability)}"
 
 
 def plain(text: str) -> str:

@@ -77,6 +77,7 @@ locals {
     }
     summarise_series = {
       schedule      = "* * * * *"
+      query         = "?wait=40" # it stays for series that become quiet within the minute
       timeout       = 60
       max_instances = 1
       environment = {

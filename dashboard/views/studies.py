@@ -116,14 +116,14 @@ def _slices(row: Row) -> str:
 def _columns() -> dict[str, Any]:
     config = st.column_config
     return {
-        "Answered": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC", help="UTC", width=125),
-        "Study": config.TextColumn(help="The beginning of a pseudonym", width=110),
-        "Series": config.TextColumn(help="The beginning of a pseudonym", width=110),
-        "Answer": config.TextColumn(width=115),
-        "P(cancer)": config.TextColumn(help="Probability of cancer of the series", width=130),
-        "Slices": config.TextColumn(help="That the answer rests on, of those accepted", width=85),
-        "Folder": config.TextColumn(width=90),
-        "Source": config.TextColumn(width=75),
+        "Answered": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC", help="UTC", width=120),
+        "Study": config.TextColumn(help="The beginning of a pseudonym", width=102),
+        "Series": config.TextColumn(help="The beginning of a pseudonym", width=102),
+        "Answer": config.TextColumn(width=105),
+        "P(cancer)": config.TextColumn(help="Probability of cancer of the series", width=122),
+        "Slices": config.TextColumn(help="That the answer rests on, of those accepted", width=75),
+        "Folder": config.TextColumn(width=88),
+        "Source": config.TextColumn(width=70),
     }
 
 

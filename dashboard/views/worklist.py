@@ -156,16 +156,16 @@ def _step(row: Row) -> str:
 def _columns() -> dict[str, Any]:
     config = st.column_config
     return {
-        "Arrived": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC", help="UTC", width=125),
-        "Answer": config.TextColumn(help="The prediction, or why the file was rejected", width=115),
-        "P(cancer)": config.TextColumn(help="Calibrated probability of cancer", width=130),
+        "Arrived": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC", help="UTC", width=120),
+        "Answer": config.TextColumn(help="The prediction, or why the file was rejected", width=107),
+        "P(cancer)": config.TextColumn(help="Calibrated probability of cancer", width=122),
         "Step": config.MultiselectColumn(
-            options=STEPS, color=STEP_COLOURS, width=95, help="What follows stands beside"
+            options=STEPS, color=STEP_COLOURS, width=88, help="What follows stands beside"
         ),
-        "Readers": config.TextColumn(help="What readers said of the answer", width=95),
-        "Folder": config.TextColumn(width=90),
-        "Source": config.TextColumn(width=75),
-        "Scan": config.TextColumn(help="The beginning of its id, and the page if the file has several", width=110),
+        "Readers": config.TextColumn(help="What readers said of the answer", width=88),
+        "Folder": config.TextColumn(width=88),
+        "Source": config.TextColumn(width=70),
+        "Scan": config.TextColumn(help="The beginning of its id, and the page if the file has several", width=102),
     }
 
 

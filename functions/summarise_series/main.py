@@ -5,8 +5,11 @@ killed, missed or repeated changes nothing.
 """
 
 import logging
+import math
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,13 +24,17 @@ from shared.ml.series_summary import AcceptedSlice, SeriesState, SliceScore, sum
 logs.configure()
 logger = logging.getLogger(__name__)
 
+_LONGEST_WAIT_S = 45
+"""Cloud Scheduler calls again after a minute, and the queries take some seconds of it."""
+_SHORTEST_WAIT_S = 1
+"""So that many series, each due a moment after another, are asked for together."""
 _LOOK_BACK = timedelta(hours=2)
 """A series that nothing arrived for in this time was summarised, or given up, long ago."""
 _TOUCHED = """
-SELECT series_id, MAX(recorded_at) AS last FROM (
-  SELECT series_id, recorded_at FROM {dataset}.series_slices_raw WHERE recorded_at >= @since
+SELECT series_id, MAX(recorded_at) AS last, IFNULL(MAX(IF(is_slice, recorded_at, NULL)), @since) AS last_slice FROM (
+  SELECT series_id, recorded_at, TRUE AS is_slice FROM {dataset}.series_slices_raw WHERE recorded_at >= @since
   UNION ALL
-  SELECT series_id, recorded_at FROM {dataset}.slice_scores_raw WHERE recorded_at >= @since
+  SELECT series_id, recorded_at, FALSE FROM {dataset}.slice_scores_raw WHERE recorded_at >= @since
 ) GROUP BY series_id
 """
 _SLICES = """
@@ -39,6 +46,7 @@ SELECT series_id, scan_id, model_version, prediction, probability, threshold, tu
 FROM {dataset}.slice_scores WHERE series_id IN UNNEST(@ids)
 """
 _REVISIONS = "SELECT series_id, revision, recorded_at FROM {dataset}.series WHERE series_id IN UNNEST(@ids)"
+_KNOWN = (_SLICES, _SCORES, _REVISIONS)
 
 Row = Mapping[str, Any]
 
@@ -47,41 +55,65 @@ Row = Mapping[str, Any]
 def summarise_series(request: flask.Request) -> dict[str, int]:
     """Publish an answer for each series that is complete and was not answered as it is now.
 
+    With `?wait=SECONDS` the call stays as long for series that become quiet meanwhile, so that no answer waits for the
+    schedule's next minute if its slices were there before.
+    """
+    until = time.monotonic() + min(request.args.get("wait", 0, type=int), _LONGEST_WAIT_S)
+    said: set[tuple[str, str]] = set()
+    while True:
+        at = datetime.now(UTC)
+        touched = {row["series_id"]: row for row in bigquery.query(_TOUCHED, since=at - _LOOK_BACK)}
+        _publish(_states(touched, at), said)
+        next_s = _until_next(touched, at)
+        if time.monotonic() + next_s > until:
+            return {"summarised": len(said)}
+        time.sleep(next_s)
+
+
+def _publish(states: Iterable[SeriesState], said: set[tuple[str, str]]) -> None:
+    """Publish what is to be said and was not in this call, whose rows may not be written yet.
+
     A series whose rows make no sense stops no other: the rest is published before the error is raised.
     """
     events: list[SeriesSummarised] = []
     errors: list[Exception] = []
-    for state in _states(datetime.now(UTC)):
+    for state in states:
         try:
             event = summary(state, config.series_quiet_seconds())
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             errors.append(error)
         else:
-            events += [event] if event else []
+            events += [event] if event and (event.series_id, event.revision) not in said else []
     pubsub.publish(events)
+    said |= {(event.series_id, event.revision) for event in events}
     for event in events:
         counts = {"scored": event.scored, "accepted": event.accepted}
         logger.info("summarised", extra={"series_id": event.series_id, "revision": event.revision, **counts})
     if errors:
         raise ExceptionGroup("some series could not be summarised", errors)
-    return {"summarised": len(events)}
 
 
-def _states(now: datetime) -> Iterator[SeriesState]:
-    """Yield what is known of each series that something arrived for lately."""
-    touched = {row["series_id"]: row["last"] for row in bigquery.query(_TOUCHED, since=now - _LOOK_BACK)}
+def _until_next(touched: Mapping[str, Row], at: datetime) -> float:
+    """Return the seconds until the next series has been quiet for long enough, infinity if none is about to be."""
+    left = [config.series_quiet_seconds() - (at - row["last_slice"]).total_seconds() for row in touched.values()]
+    return max(min((seconds for seconds in left if seconds > 0), default=math.inf), _SHORTEST_WAIT_S)
+
+
+def _states(touched: Mapping[str, Row], now: datetime) -> Iterator[SeriesState]:
+    """Yield what is known of each quiet series that something arrived for lately."""
     quiet = timedelta(seconds=config.series_quiet_seconds())
-    ids = sorted(series_id for series_id, last in touched.items() if now - last >= quiet)
+    ids = sorted(series_id for series_id, row in touched.items() if now - row["last_slice"] >= quiet)
     if not ids:
         return
-    slices, scores = _by_series(bigquery.query(_SLICES, ids=ids)), _by_series(bigquery.query(_SCORES, ids=ids))
-    said = _by_series(bigquery.query(_REVISIONS, ids=ids))
+    with ThreadPoolExecutor(3) as pool:  # the queries wait for BigQuery, not for one another
+        slices, scores, said = pool.map(lambda sql: _by_series(bigquery.query(sql, ids=ids)), _KNOWN)
     for series_id in ids:
         yield SeriesState(
             series_id=series_id,
             slices=[AcceptedSlice(**row) for row in slices[series_id]],
             scores=[SliceScore(**_in_text(row)) for row in scores[series_id]],
-            quiet_seconds=(now - touched[series_id]).total_seconds(),
+            quiet_seconds=(now - touched[series_id]["last_slice"]).total_seconds(),
+            idle_seconds=(now - touched[series_id]["last"]).total_seconds(),
             revisions=[row["revision"] for row in sorted(said[series_id], key=lambda row: row["recorded_at"])],
         )
 

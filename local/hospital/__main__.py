@@ -92,7 +92,7 @@ def _tick(url: str, ended: threading.Event) -> None:
     """Call summarise_series as Cloud Scheduler does, which goes on whatever it answers."""
     while not ended.wait(_TICK_S):
         try:
-            requests.post(url, timeout=60)
+            requests.post(url, params={"wait": _TICK_S}, timeout=60)
         except requests.RequestException:
             continue
 

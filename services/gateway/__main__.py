@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import warnings
 from contextlib import ExitStack
 from functools import partial
 
@@ -16,13 +17,17 @@ from shared.gcp.subscriptions import listening
 
 logger = logging.getLogger(__name__)
 
+_SILENT = ("highdicom", "pydicom", "pynetdicom", "dicomweb_client", "callback-exceptions")
+"""Loggers of libraries that quote headers, or errors that do; either may name a patient."""
+
 
 def main() -> int:
     """Receive and deliver until SIGTERM or SIGINT."""
     argparse.ArgumentParser("python -m services.gateway", description=__doc__).parse_args()
     logs.configure()
-    for library in ("highdicom", "pydicom", "pynetdicom", "dicomweb_client"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)  # they quote headers, which may name a patient
+    for library in _SILENT:
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")  # as those of pydicom about a value that breaks the standard
     try:
         settings = Settings.from_environment()
     except BadSetting as problem:

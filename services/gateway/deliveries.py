@@ -1,13 +1,18 @@
 """The way back: a subscription for each destination, so that one that is down holds up none of the others."""
 
 import logging
+import threading
+import traceback
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
+from services.gateway.destinations.errors import Undelivered
 from services.gateway.inbox import SOURCE
 from services.gateway.settings import Settings
 from shared.events import Event, SeriesSummarised
+from shared.gcp.storage import StorageError
+from shared.results.headers import NoStudy
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
     from services.gateway.results import Result
 
 Deliver = Callable[["Result"], None]
+_reading = threading.Lock()
+"""Held while headers are read: the destinations get an answer at the same moment, and one of them reads for all."""
 
 
 def destinations(settings: Settings) -> Mapping[str, Deliver]:
@@ -44,11 +51,21 @@ def handle(event: Event, name: str, deliver: Deliver) -> None:
     if not isinstance(event, SeriesSummarised) or event.source != SOURCE:
         return  # a series that reached the bucket another way has no study to return to
     try:
-        deliver(_result(event.to_json()))
+        with _reading:
+            result = _result(event.to_json())
+        deliver(result)
     except BaseException as error:
-        logger.warning("not delivered", extra={"destination": name, "error": type(error).__name__})
+        logger.warning("not delivered", extra={"destination": name, "error": type(error).__name__} | _reason(error))
         raise
     logger.info("delivered", extra={"destination": name, "series_id": event.series_id, "revision": event.revision})
+
+
+def _reason(error: BaseException) -> dict[str, str]:
+    """Return why, in a sentence of ours; of any other error the place alone, since its message may quote a header."""
+    if isinstance(error, Undelivered | NoStudy | StorageError):
+        return {"reason": str(error)}
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return {"place": f"{place.name}:{place.lineno}"}
 
 
 @lru_cache(maxsize=8)

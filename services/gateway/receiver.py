@@ -4,6 +4,7 @@ import logging
 import socket
 import ssl
 import threading
+from socketserver import BaseServer
 from typing import Any, cast
 
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, _config, evt
@@ -44,7 +45,7 @@ def start(settings: Settings, context: ssl.SSLContext | None) -> ThreadedAssocia
         entity.add_supported_context(str(storage_class.abstract_syntax), ALL_TRANSFER_SYNTAXES)
     entity.add_supported_context(Verification)
     handlers: list[Any] = [
-        (evt.EVT_CONN_OPEN, lambda event: no_delay(event.assoc)),
+        (evt.EVT_CONN_OPEN, _opened),
         (evt.EVT_REQUESTED, _requested, [settings.peers]),
         (evt.EVT_C_STORE, _stored),
         (evt.EVT_C_ECHO, lambda _: _SUCCESS),
@@ -57,6 +58,11 @@ def start(settings: Settings, context: ssl.SSLContext | None) -> ThreadedAssocia
 
 class _Server(ThreadedAssociationServer):
     """Greets each TLS caller in that caller's own thread: one that says nothing holds up no other."""
+
+    def shutdown(self) -> None:
+        """Take no more callers; pynetdicom's own method looks for the server among those that it started itself."""
+        BaseServer.shutdown(self)
+        self.server_close()
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Return the next connection; pynetdicom's own waits here until the caller has shown its certificate."""
@@ -105,6 +111,14 @@ def _lives_at(peer: Peer, address: str) -> bool:
         return address in {found[4][0] for found in socket.getaddrinfo(peer.host, None)}
     except OSError:
         return False
+
+
+def _opened(event: Event) -> None:
+    """Ready a caller's connection. One that stops inside an object ends as idle ones do: pynetdicom waits for ever."""
+    no_delay(event.assoc)
+    transport = event.assoc.dul.socket
+    if transport and transport.socket:
+        transport.socket.settimeout(_IDLE_S)
 
 
 def no_delay(association: Association) -> None:

@@ -1,11 +1,13 @@
 """A series' answer in the forms that a hospital's systems take, made of the original headers."""
 
 import base64
+from collections.abc import Iterator
 from functools import cache, cached_property
 
 import cv2
 import numpy as np
 import requests
+from highdicom.sc import SCImage
 from pydicom import Dataset
 
 from services.gateway import inbox
@@ -23,7 +25,7 @@ _TIMEOUT_S = 30
 
 
 class Result:
-    """One answer, with the headers of its suspicious slices; the objects are made when first asked for."""
+    """One answer, with the headers of its suspicious slices; the objects are made as they are first asked for."""
 
     def __init__(self, answer: SeriesSummarised) -> None:
         """Read the headers from the uploads bucket. Raises StorageError or NoStudy."""
@@ -33,12 +35,20 @@ class Result:
             for one in answer.suspicious
         ]
 
+    @property
+    def objects(self) -> Iterator[Dataset]:
+        """Yield the structured report, then the heat map images: the report does not wait for their explanations."""
+        yield self._report
+        yield from self._heat_maps
+
     @cached_property
-    def objects(self) -> list[Dataset]:
-        """Return the structured report and the heat map images."""
+    def _report(self) -> Dataset:
+        return structured_report(self.answer, self.headers)
+
+    @cached_property
+    def _heat_maps(self) -> list[SCImage]:
         heat_maps = [_heat_map(one, self.answer.series_id) for one in self.answer.suspicious]
-        report = structured_report(self.answer, self.headers)
-        return [report, *heat_map_images(self.answer, self.headers, heat_maps)]
+        return heat_map_images(self.answer, self.headers, heat_maps)
 
 
 def _heat_map(one: ScoredSlice, series_id: str) -> HeatMap:

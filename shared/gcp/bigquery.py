@@ -3,13 +3,13 @@
 import hashlib
 import itertools
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import cache
 from itertools import batched
+from threading import Condition
 from typing import Any, NamedTuple
 
 from google.api_core.exceptions import ClientError, Conflict, GoogleAPIError
@@ -26,9 +26,9 @@ Row = Mapping[str, Any]
 _TYPES = {bool: "BOOL", int: "INT64", float: "FLOAT64", str: "STRING", datetime: "TIMESTAMP", date: "DATE"}
 _MAX_GROUP = 500
 """Rows of one insertAll request, as its documentation advises."""
-_GATHER_S = 0.02
-"""How long rows gather when the last group held several: a request costs the same whatever it holds, and takes the
-service some 50 ms, so that a longer wait only adds to every caller's."""
+_GATHER_S = 0.2
+"""How long a group gathers at most, until it holds as many rows as the last one: a request costs the same whatever it
+holds, and callers whose rows have just been stored are about to come back."""
 _STORED_WITHIN_S = 50
 """Two groups and their retries; then the caller's message is delivered again rather than its thread lost."""
 _REFUSED_WHOLE = {400, 413}
@@ -73,9 +73,9 @@ def client() -> bigquery.Client:
 def append(table: str, row: Row, key: str) -> None:
     """Append a row to `<table>_raw` under its key, stamped `recorded_at`; returns once it is stored.
 
-    Rows of concurrent calls travel in one request: while one is under way the next group gathers, and in a crowd a
-    moment longer, so a lone row waits for nobody and a crowd shares the cost. Raises BigQueryError: let it propagate,
-    so that the push is delivered again.
+    Rows of concurrent calls travel in one request: while one is under way the next group gathers, until it is as large
+    as the last one or a moment has passed, so a lone row waits for nobody and a crowd shares the cost.
+    Raises BigQueryError: let it propagate, so that the push is delivered again.
     """
     with _answering():
         _group(f"{config.project()}.{config.dataset()}.{table}_raw")(dict(row, recorded_at=now()), key)
@@ -196,24 +196,27 @@ class _Group:
     def __init__(self, table: str) -> None:
         self._table = table
         self._writer = ThreadPoolExecutor(max_workers=1)
+        self._arrived = Condition()
         self._waiting: list[_Waiting] = []
-        self._crowded = False
+        self._expected = 1
 
     def __call__(self, row: dict[str, Any], key: str) -> None:
         """Store a row. Raises BigQueryError, TimeoutError."""
         waiting = _Waiting(row, key, Future())
-        self._waiting.append(waiting)
+        with self._arrived:
+            self._waiting.append(waiting)
+            self._arrived.notify()
         self._writer.submit(self._write)
         waiting.stored.result(_STORED_WITHIN_S)
 
     def _write(self) -> None:
         if not self._waiting:
             return
-        if self._crowded:
-            time.sleep(_GATHER_S)
-        group = self._waiting[:_MAX_GROUP]
-        del self._waiting[: len(group)]  # others only ever add behind it
-        self._crowded = len(group) > 1
+        with self._arrived:
+            self._arrived.wait_for(lambda: len(self._waiting) >= self._expected, _GATHER_S)
+            group = self._waiting[:_MAX_GROUP]
+            del self._waiting[: len(group)]
+        self._expected = len(group)
         try:
             self._store(group)
         except BaseException as error:

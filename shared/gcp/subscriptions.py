@@ -23,7 +23,8 @@ def listening(subscription: str, handle: Callable[[Event], None], at_a_time: int
             yield
         finally:
             streaming.cancel()
-            streaming.result()
+            if not streaming.done():  # it is done, with the error, since the first message that was not handled
+                streaming.result()
 
 
 def _settle(message: Message, handle: Callable[[Event], None]) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ _DHT, _DAC, _DQT, _DNL, _DRI = 0xC4, 0xCC, 0xDB, 0xDC, 0xDD
 _TABLES = (_DHT, _DAC, _DQT, _DNL, _DRI)
 _FRAMES = (*(marker for marker in range(0xC0, 0xD0) if marker not in (_DHT, _DAC, 0xC8)), 0xF7)  # the last is JPEG-LS
 _SEQUENTIAL = (0xC0, 0xC1)
-_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
+_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 _CODED_END = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # neither a stuffed byte, a fill byte, nor a restart marker
 
 
@@ -47,23 +47,34 @@ def segments(content: bytes) -> Iterator[Segment]:
 
     Raises RejectedScan if the file ends before its end marker.
     """
-    at = 2
-    while (found := _SEGMENT.search(content, at)) and found[1][0] != EOI:
+    at, size = 2, len(content)
+    while found := _SEGMENT.search(content, at):
         at = found.end()
+        marker = content[at - 1]
+        if marker == EOI:
+            return
         end = at + int.from_bytes(content[at : at + 2])
-        payload = content[at + 2 : end]
-        if end < at + 2 or len(payload) < end - at - 2:
+        if end < at + 2 or end > size:
             raise RejectedScan(Reason.TRUNCATED if end >= at + 2 else Reason.CORRUPT)
-        coded_end = _coded_end(content, end) if found[1][0] == SOS else end
-        yield Segment(found[1][0], payload, content[end:coded_end])
-        at = coded_end
-    if not found:
-        raise RejectedScan(Reason.TRUNCATED)
+        if marker == SOS:
+            coded_end = _coded_end(content, end)
+            yield Segment(marker, content[at + 2 : end], content[end:coded_end])
+            at = coded_end
+        else:
+            yield Segment(marker, content[at + 2 : end])
+            at = end
+    raise RejectedScan(Reason.TRUNCATED)
 
 
 def joined(parts: Iterable[Segment]) -> bytes:
     """Return the file of these segments."""
     return b"".join([b"\xff\xd8", *(piece for part in parts for piece in part.pieces()), b"\xff\xd9"])
+
+
+def stripped(content: bytes, parts: Sequence[Segment], kept: Sequence[Segment]) -> bytes:
+    """Return the file of the segments that are kept: the content itself if these are all there is in it."""
+    size = 4 + sum([4 + len(payload) + len(coded) for _, payload, coded in kept])
+    return content if kept == parts and size == len(content) else joined(kept)
 
 
 def bare(parts: Iterable[Segment]) -> list[Segment]:
@@ -82,7 +93,7 @@ def bare(parts: Iterable[Segment]) -> list[Segment]:
             kept.append(part)
         elif part.marker == _APP0 and _is_jfif(part) and not jfif:
             jfif = True
-            kept.append(Segment(_APP0, part.payload[:12] + b"\0\0"))
+            kept.append(part if part.payload[12:] == b"\0\0" else Segment(_APP0, part.payload[:12] + b"\0\0"))
         elif part.marker == _APP14 and part.payload.startswith(b"Adobe") and len(part.payload) >= 12:
             kept.append(Segment(_APP14, part.payload[:12]))
     return kept

@@ -27,7 +27,7 @@ def read_jpeg(content: bytes) -> tuple[Pixels, bytes | None]:
         parts = list(jpeg.segments(content))
         kept = jpeg.bare(parts)
         across, down = jpeg.density(kept)
-    stripped = jpeg.joined(kept)
+    stripped = jpeg.stripped(content, parts, kept)
     with decoder_calls():
         height, width, colours, _ = simplejpeg.decode_jpeg_header(stripped)
     aspect = aspect_of(across, down)

@@ -47,6 +47,8 @@ class SeriesState:
     slices: Sequence[AcceptedSlice]
     scores: Sequence[SliceScore]
     quiet_seconds: float
+    """Since the last slice arrived."""
+    idle_seconds: float
     """Since the last slice or score arrived."""
     revisions: Sequence[str] = ()
     """What was said before, oldest first."""
@@ -55,6 +57,7 @@ class SeriesState:
 def summary(state: SeriesState, quiet_after_s: float) -> SeriesSummarised | None:
     """Return what is to be said of a series now; None while it is not complete, or where it was said before.
 
+    Scores may come while it is quiet: an answer waits for the last slice's quiet time, not again for that of its score.
     The quiet time doubles with each revision, so that a scanner that trickles is not answered for every slice.
     """
     patience = min(quiet_after_s * 2 ** len(state.revisions), _MAX_QUIET_S)
@@ -63,7 +66,9 @@ def summary(state: SeriesState, quiet_after_s: float) -> SeriesSummarised | None
     version = _version(state)
     scores = {score.scan_id: score for score in state.scores if score.model_version == version}
     scored = [one for one in state.slices if one.scan_id in scores]
-    if not scored or (len(scored) < len(state.slices) and state.quiet_seconds < max(_GIVE_UP_S, patience)):
+    # A score without its slice says that a slice is on its way.
+    complete = len(scored) == len(state.slices) == len(scores)
+    if not scored or (not complete and state.idle_seconds < max(_GIVE_UP_S, patience)):
         return None
     revision = _revision([one.scan_id for one in scored], version)
     if revision in state.revisions:

@@ -46,12 +46,12 @@ def _entry(resource: Resource, address: str) -> Resource:
 def _study(header: Dataset) -> Resource:
     study: Resource = {
         "resourceType": "ImagingStudy",
-        "identifier": [{"system": _UID, "value": f"urn:oid:{text_of(header, 'StudyInstanceUID')}"}],
+        "identifier": [{"system": _UID, "value": f"urn:oid:{_text(header, 'StudyInstanceUID')}"}],
         "status": "available",
         "subject": _subject(header),
-        "modality": [_coding(_SYSTEMS["DCM"], text_of(header, "Modality") or "MR")],
+        "modality": [_coding(_SYSTEMS["DCM"], _text(header, "Modality") or "MR")],
     }
-    if number := text_of(header, "AccessionNumber"):
+    if number := _text(header, "AccessionNumber"):
         study["identifier"].append({"type": {"coding": [_accession()]}, "value": number})
     return study
 
@@ -128,13 +128,18 @@ def _linked(resource: Resource, addresses: dict[str, str]) -> Resource:
 
 def _subject(header: Dataset) -> Resource:
     """Return a logical reference to the patient: the EMR knows who has this number."""
-    identifier = {"value": text_of(header, "PatientID") or "unknown"}
-    if issuer := text_of(header, "IssuerOfPatientID"):
+    identifier = {"value": _text(header, "PatientID") or "unknown"}
+    if issuer := _text(header, "IssuerOfPatientID"):
         identifier["system"] = f"urn:scanflow:issuer:{quote(issuer, safe='')}"
     subject: Resource = {"type": "Patient", "identifier": identifier}
-    if name := text_of(header, "PatientName"):
+    if name := _text(header, "PatientName"):
         subject["display"] = name.replace("^", " ").strip()
     return subject
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    """Return an attribute as R4 takes a string: without control characters, and without blanks around it."""
+    return "".join(sign for sign in text_of(header, keyword) if sign.isprintable()).strip()
 
 
 def _component(code: str, text: str, probability: float) -> Resource:

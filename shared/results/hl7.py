@@ -53,11 +53,11 @@ def _fill(segment: Segment, fields: dict[str, str]) -> None:
 
 
 def _patient(header: Dataset) -> dict[str, str]:
-    birth, sex = text_of(header, "PatientBirthDate"), text_of(header, "PatientSex")
+    sex = text_of(header, "PatientSex")
     return {
         "pid_3": _text(header, "PatientID"),
         "pid_5": _name(header),
-        "pid_7": birth if birth.isdigit() and len(birth) == 8 else "",
+        "pid_7": _date(text_of(header, "PatientBirthDate")),
         "pid_8": sex if sex in {"M", "F", "O"} else "",
     }
 
@@ -110,6 +110,14 @@ def _name(header: Dataset) -> str:
     name = PersonName(text_of(header, "PatientName"))
     parts = [name.family_name, name.given_name, name.middle_name, name.name_suffix, name.name_prefix]
     return "^".join(escaped(str(part)) for part in parts).rstrip("^")
+
+
+def _date(text: str) -> str:
+    """Return a date as DICOM and HL7 both write it, empty if it is none: an interface refuses the message for one."""
+    try:
+        return datetime.strptime(text, "%Y%m%d").strftime("%Y%m%d")
+    except ValueError:
+        return ""
 
 
 def _text(header: Dataset, keyword: str) -> str:

@@ -27,6 +27,7 @@ from rich.table import Table
 
 from dashboard.queries import scans
 from local.stack.processes import Service, free_port
+from local.stack.signals import stop_on_signals
 from local.stack.system import Stack, running
 from shared import config
 from shared.gcp import bigquery
@@ -52,6 +53,7 @@ AIMS = {
 
 def main() -> int:
     """Measure, print a table and write JSON."""
+    stop_on_signals()
     argparse.ArgumentParser(prog="python -m tests.benchmarks.dashboard", description=__doc__).parse_args()
     if not CHROMIUM:
         print("The benchmark needs Chromium: apt-get install chromium")

@@ -6,7 +6,7 @@ import streamlit as st
 from shared.gcp.bigquery import client
 
 SQL = """
-SELECT scan_id, label, source, s.uploaded_at, prediction, probability
+SELECT scan_id, label, s.source, s.uploaded_at, prediction, probability
 FROM scanflow.scans AS s LEFT JOIN scanflow.predictions USING (scan_id)
 """
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from local.hospital.__main__ import fetch_missing, ticking
 from local.hospital.counterparts import Hospital, hospital
 from local.stack.processes import Supervisor, free_port
+from local.stack.signals import stop_on_signals
 from local.stack.system import Stack, running
 from local.stack.terraform_config import ROOT
 from tests.benchmarks import hospital_answers, hospital_receivers
@@ -30,6 +31,7 @@ Figures = dict[str, float | str]
 
 def main() -> int:
     """Measure, print tables and write .local/bench/hospital.json."""
+    stop_on_signals()
     options = _options()
     console, figures = Console(), json.loads(_OUTPUT.read_text()) if _OUTPUT.exists() else {}
     figures |= {"measured_at": datetime.now(UTC).isoformat(), "load_before": os.getloadavg()[0]}

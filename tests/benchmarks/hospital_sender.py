@@ -38,7 +38,7 @@ class Sender:
         kind, answer = self._pdu()
         if kind != 4:
             raise ConnectionError("The association ended.")
-        at = answer.index(b"\x00\x00\x00\x09\x02\x00\x00\x00")  # (0000,0900), two bytes long
+        at = answer.rindex(b"\x00\x00\x00\x09\x02\x00\x00\x00")  # the last: message 521 looks like it, too
         return int.from_bytes(answer[at + 8 : at + 10], "little")
 
     def send(self, content: bytes) -> None:

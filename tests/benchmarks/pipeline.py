@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 from local.stack.provision import RELEASE
+from local.stack.signals import stop_on_signals
 from local.stack.system import BUCKETS, PROJECT, Stack, running
 from shared import scan
 from shared.clock import now
@@ -34,6 +36,7 @@ DEADLINE_S = 180
 
 def main() -> int:
     """Measure, print a table and write JSON."""
+    stop_on_signals()
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of real scans")
     data = parser.parse_args().data
@@ -138,9 +141,16 @@ def script(contents: Sequence[bytes], model: Model) -> float:
 
 
 def peaks(stack: Stack) -> dict[str, float]:
-    """Highest resident memory of every process so far, in MB, and their sum."""
+    """Memory of all processes now, and the highest resident memory of each so far with their sum, in MB."""
     each = {f"{name}_peak_rss_mb": _peak_mb(process.pid) for name, process in stack.supervisor.processes().items()}
-    return {"peak_rss_mb": sum(each.values())} | each
+    whole = sum(_shared_once_mb(process) for process in stack.supervisor.processes().values())
+    return {"memory_mb": whole, "peak_rss_mb": sum(each.values())} | each
+
+
+def _shared_once_mb(process: psutil.Process) -> float:
+    """Of a process and its children; a page that several share, as a server and its worker do, counts once in all."""
+    family = [process, *process.children(recursive=True)]
+    return sum(one.memory_full_info().pss for one in family) / 2**20
 
 
 def _peak_mb(pid: int) -> float:

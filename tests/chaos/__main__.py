@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from local.stack.signals import stop_on_signals
 from local.stack.terraform_config import ROOT
 from tests.chaos.clock import NoClock, check
 from tests.chaos.drill import Result, drill
@@ -23,6 +24,7 @@ RESULT = ROOT / ".local" / "bench" / "chaos.json"
 
 def main() -> int:
     """Run the drills."""
+    stop_on_signals()
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20, help="how many drills (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from random import Random
@@ -20,15 +20,19 @@ class Fault(Enum):
     REFUSED = "closed at once"
     SLOW = "answered late"
     CUT = "cut off in the middle of an answer"
+    WITHHELD = "passed on, and the answers kept back"
 
 
 class Proxy:
-    """Stands in front of one server. `fault` may be set from any thread; it meets old connections and new ones."""
+    """Stands in front of one server. `fault` may be set from any thread; it meets old connections and new ones.
 
-    def __init__(self, target: int, random: Random) -> None:
+    `withholds` says which answers Fault.WITHHELD keeps back: all, unless a protocol greets before it works.
+    """
+
+    def __init__(self, target: int, random: Random, withholds: Callable[[bytes], bool] = bool) -> None:
         self.port = free_port()
         self.fault = Fault.NONE
-        self._target, self._random = target, random
+        self._target, self._random, self._withholds = target, random, withholds
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
@@ -84,6 +88,10 @@ class Proxy:
                         writer.write(data[: self._random.randint(*_CUT_AFTER)])
                         await writer.drain()
                         return
+                    case Fault.WITHHELD if answers and self._withholds(data):
+                        continue
                 writer.write(data)
                 await writer.drain()
+            while answers and self.fault is Fault.WITHHELD:
+                await asyncio.sleep(0.05)  # that the server is done is an answer too
             await asyncio.sleep(0.05)  # what was written last leaves before the connection is closed

@@ -57,3 +57,9 @@ def test_a_fault_fails_requests_while_it_lasts(proxy: Proxy, fault: Fault) -> No
     with proxy.failing(fault):
         assert fails(proxy)
     assert ask(proxy) == ANSWER
+
+
+def test_a_withheld_answer_never_comes_though_the_request_arrived(proxy: Proxy) -> None:
+    with proxy.failing(Fault.WITHHELD), pytest.raises(requests.ReadTimeout):
+        requests.get(f"http://127.0.0.1:{proxy.port}/", timeout=0.2)
+    assert ask(proxy) == ANSWER

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -11,7 +12,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from local import samples
-from local.stack.system import BUCKETS, Stack, running
+from local.stack.signals import stop_on_signals
+from local.stack.system import BUCKETS, Options, Stack, running
 from shared.gcp import bigquery, storage
 from tests.dashboard.browser import CHROMIUM, choose_first_row, chromium, new_page, settled
 
@@ -31,16 +33,27 @@ PAGES = {
 _HEAD = ROOT / "dashboard" / "samples" / "head.jpg"
 _DEADLINE_S = 300
 _TALLEST = 2200
+_SCHEDULE_SPEED = 60
+"""Times the clock: what is scheduled every hour, as the look for drift is, happens every minute."""
+_DONE = """
+(SELECT COUNT(*) FROM (SELECT DISTINCT scan_id FROM `{dataset}.predictions`)
+JOIN (SELECT DISTINCT scan_id FROM `{dataset}.features`) USING (scan_id))
+"""
+_SUMMARISED = "(SELECT COUNT(*) FROM `{dataset}.series`) > 0 AND (SELECT COUNT(*) FROM `{dataset}.drift_checks`) > 0"
 
 
 def main() -> None:
     """Start the system, let scans flow, and take the pictures."""
+    stop_on_signals()
     argparse.ArgumentParser(prog="python -m tests.dashboard.screenshots", description=__doc__).parse_args()
     if not CHROMIUM:
         raise SystemExit("Screenshots need Chromium: apt-get install chromium")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack, chromium() as browser:
+    os.environ["SERIES_QUIET_SECONDS"] = "5"
+    options = Options(schedule_speed=_SCHEDULE_SPEED)
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), options) as stack, chromium() as browser:
         drop_scans()
+        _wait_for("a series has an answer and drift was looked for", _SUMMARISED)
         for theme in ("light", "dark"):
             for name in PAGES:
                 _take(browser, stack, name, theme)
@@ -57,20 +70,15 @@ def drop_scans(copies: int = 24) -> int:
     for place, (name, content) in enumerate(contents):
         metadata = {"source": ("samples", "ward-3", "ward-7")[place % 3]}
         storage.create(BUCKETS["uploads"], name, content, "application/octet-stream", metadata)
-    _wait_for(copies + 10)
+    _wait_for("all scans are scored", f"{_DONE} >= {copies + 10}")
     return len(contents)
 
 
-def _wait_for(scans: int) -> None:
-    """Until so many scans have a prediction and features."""
-    sql = """
-    SELECT COUNT(*) AS done FROM (SELECT DISTINCT scan_id FROM `{dataset}.predictions`)
-    JOIN (SELECT DISTINCT scan_id FROM `{dataset}.features`) USING (scan_id)
-    """
+def _wait_for(what: str, condition: str) -> None:
     deadline = time.monotonic() + _DEADLINE_S
-    while bigquery.query(sql)[0]["done"] < scans:
+    while not bigquery.query(f"SELECT {condition} AS is_so")[0]["is_so"]:
         if time.monotonic() > deadline:
-            raise SystemExit(f"After {_DEADLINE_S} s fewer than {scans} scans had come through.")
+            raise SystemExit(f"After {_DEADLINE_S} s it is still not so that {what}.")
         time.sleep(0.5)
 
 

@@ -17,6 +17,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from local.stack.signals import stop_on_signals
 from local.stack.terraform_config import ROOT
 from tests.benchmarks.scale import accounts, burst, cloud, drawing, local_check, pipeline, report, rest, soak, workers
 
@@ -26,6 +27,7 @@ RESULT = ROOT / ".local" / "bench" / "scale.json"
 
 def main() -> int:
     """Measure what is asked for, print a table and write JSON."""
+    stop_on_signals()
     parser = argparse.ArgumentParser(prog="make scale", description=__doc__)
     parser.add_argument(
         "--part", nargs="+", choices=PARTS, metavar="PART", help="measure these parts alone, again if they are done"

@@ -1,8 +1,8 @@
 """The gateway as a process of its own, beside buckets, topics and counterparts that are real."""
 
+import json
 import os
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
 
-from local.hospital.counterparts import PACS_TITLE, fhir_server, orthanc
-from local.hospital.hl7_listener import Listener
+from local.hospital.counterparts import fhir_server
 from local.hospital.study import study_uid
 from local.hospital.tools import missing
-from local.stack.processes import Service, Supervisor, free_port
+from local.stack.processes import Supervisor, free_port
 from local.stack.provision import make_buckets
 from local.stack.system import Stack
 from shared import config
 from shared.gcp import storage
 from shared.pseudonyms import pseudonym
+from tests.services.gateway.systems import Pacs, Systems, behind_proxies, running_pacs
 from tests.support.servers import Server, running
 
 TITLE = "SCANFLOW"
@@ -41,6 +40,11 @@ class Gateway:
         """Every object's name of the sample study that was made with a patient's name."""
         study = pseudonym(config.pseudonym_key(), study_uid(patient))
         return sorted(blob.name for blob in storage.objects(self.bucket, f"Unlabelled/{study}/"))
+
+    def delivered(self) -> list[str]:
+        """The destination of each answer that it said was delivered."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line["destination"] for line in lines if line["message"] == "delivered"]
 
 
 Start = Callable[..., "contextmanager[Gateway]"]
@@ -72,47 +76,11 @@ def gateway(start: Start) -> Iterator[Gateway]:
         yield started
 
 
-@dataclass(frozen=True)
-class Pacs:
-    """A running Orthanc."""
-
-    service: Service
-    dicom_port: int
-
-    @property
-    def peer(self) -> str:
-        """What a gateway calls it."""
-        return f"{PACS_TITLE}@127.0.0.1:{self.dicom_port}"
-
-    def store(self, content: bytes) -> None:
-        """Put an instance into it."""
-        requests.post(f"{self.service.url}/instances", data=content, timeout=60).raise_for_status()
-
-    def instances(self, study_uid: str, modality: str) -> list[dict]:
-        """Every instance of a study that is of a modality, with its tags."""
-        query = {"Level": "Instance", "Expand": True, "Query": {"StudyInstanceUID": study_uid, "Modality": modality}}
-        found: list[dict] = requests.post(f"{self.service.url}/tools/find", json=query, timeout=60).json()
-        return found
-
-    def file(self, instance: str) -> bytes:
-        """An instance as a DICOM file."""
-        return requests.get(f"{self.service.url}/instances/{instance}/file", timeout=60).content
-
-
 @pytest.fixture(scope="session")
 def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pacs]:
     """An Orthanc of the tests' own."""
-    if "Orthanc" in missing():
-        pytest.skip("Orthanc is not here; `python -m local.hospital.tools` fetches it into .local/tools")
-    directory = tmp_path_factory.mktemp("pacs")
-    port = free_port()
-    service = orthanc(directory / "orthanc", port, {})
-    supervisor = Supervisor(directory)
-    try:
-        supervisor.start([service])
-        yield Pacs(service, port)
-    finally:
-        supervisor.stop()
+    with running_pacs(tmp_path_factory.mktemp("pacs")) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -129,10 +97,9 @@ def fhir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         supervisor.stop()
 
 
-@contextmanager
-def hl7_listener(directory: Path, port: int) -> Iterator[None]:
-    """An HL7 interface that keeps each message in a file."""
-    with Listener(port, directory) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield
-        server.shutdown()
+@pytest.fixture(scope="session")
+def fallible(pacs: Pacs, fhir: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
+    """One system for each destination, every one of which can be made to fail."""
+    archive, messages = tmp_path_factory.mktemp("archive"), tmp_path_factory.mktemp("messages")
+    with running_pacs(archive) as second, behind_proxies(pacs, second, fhir, messages) as systems:
+        yield systems

@@ -24,7 +24,8 @@ from shared.events import SeriesSummarised
 from shared.gcp import storage
 from shared.pseudonyms import pseudonym
 from shared.results.headers import read_header
-from tests.services.gateway.conftest import Gateway, Pacs, Start, hl7_listener
+from tests.services.gateway.conftest import Gateway, Start
+from tests.services.gateway.systems import Pacs, hl7_listener
 from tests.services.gateway.test_receiver import instances, send
 from tests.support.series import slices, summarised
 from tests.support.waiting import wait_until
@@ -175,6 +176,29 @@ def test_gateway_killed_while_it_delivers_delivers_once_when_it_is_back(hospital
         wait_until(lambda: hospital.results("reborn") == (1, 2) and hospital.reports("reborn"))
         wait_until(lambda: any("Sample^reborn" in file.read_text() for file in tmp_path.iterdir()))
     assert len(hospital.reports("reborn")) == 1
+
+
+def test_answer_that_is_not_taken_is_told_in_a_sentence_and_does_not_spoil_the_end(start: Start) -> None:
+    project = f"refused-{uuid.uuid4().hex[:8]}"
+    subscribe(project)
+    with start(GOOGLE_CLOUD_PROJECT=project, HL7_DESTINATION=f"127.0.0.1:{free_port()}") as gateway:
+        publish(project, answered(gateway, "refused"))
+        wait_until(lambda: "The HL7 interface did not answer" in gateway.log.read_text())
+        gateway.server.process.send_signal(signal.SIGINT)
+        assert gateway.server.process.wait(60) == 0
+    assert "Traceback" not in gateway.log.read_text()
+
+
+def test_error_that_may_quote_a_header_is_told_by_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    def deliver(_: object) -> None:
+        raise ValueError("Doe^Jane")
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(ValueError, match="Doe"):
+        patched.setattr(deliveries, "_result", lambda _: None)
+        deliveries.handle(summarised([b"slice"]), "deliver-hl7", deliver)
+    (record,) = caplog.records
+    assert "Doe" not in str(vars(record))
+    assert "deliver:" in record.place
 
 
 def test_series_that_did_not_come_through_the_gateway_is_let_go() -> None:

@@ -2,13 +2,15 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import requests
 from pydicom import Dataset
+from pynetdicom import AE, evt
 
 from services.gateway.destinations import dicom, dicomweb, fhir, hl7
 from services.gateway.destinations.errors import Undelivered
@@ -26,7 +28,7 @@ class Made:
 
     answer: SeriesSummarised
     headers: list[Dataset]
-    objects: list[Dataset]
+    objects: Iterable[Dataset]
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,64 @@ def test_nobody_there_is_no_delivery(result: Made) -> None:
         dicomweb.deliver(result, "http://127.0.0.1:9")
     with pytest.raises(Undelivered):
         dicom.deliver(result, settings, Peer("PACS", "127.0.0.1", 9))
+
+
+REPORT, IMAGE = "1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.7"
+
+
+@contextmanager
+def pacs(
+    status: int, kinds: Sequence[str] = (REPORT, IMAGE), callers: Sequence[str] = ()
+) -> Iterator[tuple[Peer, list[str]]]:
+    """A PACS that answers every C-STORE with one status, and the instances that it was sent."""
+    sent: list[str] = []
+
+    def store(event: evt.Event) -> int:
+        sent.append(event.request.AffectedSOPInstanceUID)
+        return status
+
+    entity = AE(ae_title="PACS")
+    entity.require_calling_aet = list(callers)
+    for kind in kinds:
+        entity.add_supported_context(kind)
+    running = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    try:
+        yield Peer("PACS", "127.0.0.1", running.server_address[1]), sent
+    finally:
+        running.shutdown()
+
+
+@pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006])
+def test_success_and_warnings_of_the_pacs_are_a_delivery(result: Made, status: int) -> None:
+    with pacs(status) as (peer, _):
+        dicom.deliver(result, Settings.from_environment(), peer)
+
+
+@pytest.mark.parametrize("status", [0x0122, 0xA700, 0xA900, 0xC000, 0xFE00])
+def test_refusal_of_the_pacs_is_no_delivery(result: Made, status: int) -> None:
+    with pacs(status) as (peer, _), pytest.raises(Undelivered, match=str(status)):
+        dicom.deliver(result, Settings.from_environment(), peer)
+
+
+def test_pacs_that_takes_no_reports_is_told_so(result: Made) -> None:
+    with pacs(0, (IMAGE,)) as (peer, _), pytest.raises(Undelivered, match="Comprehensive SR"):
+        dicom.deliver(result, Settings.from_environment(), peer)
+
+
+def test_pacs_that_does_not_know_the_gateway_is_no_delivery(result: Made) -> None:
+    with pacs(0, callers=("ANOTHER",)) as (peer, _), pytest.raises(Undelivered, match="association"):
+        dicom.deliver(result, Settings.from_environment(), peer)
+
+
+def test_report_is_sent_before_the_heat_maps_are_made(result: Made) -> None:
+    def unexplained() -> Iterator[Dataset]:
+        yield from result.objects
+        raise requests.ConnectionError
+
+    half = Made(result.answer, result.headers, unexplained())
+    with pacs(0) as (peer, sent), pytest.raises(requests.ConnectionError):
+        dicom.deliver(half, Settings.from_environment(), peer)
+    assert sent == [str(one.SOPInstanceUID) for one in result.objects]
 
 
 @contextmanager

@@ -1,17 +1,24 @@
 """STOW-RS and the little QIDO-RS, asked by dicomweb-client."""
 
 import io
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
+from services.gateway import http
 from shared.gcp import storage
+from shared.results.headers import encoded
 from tests.services.gateway.conftest import Gateway, Start
 from tests.services.gateway.test_receiver import OUT_OF_RESOURCES, instances, send
 from tests.support.series import slices
+from tests.support.waiting import wait_until
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=here'
 
@@ -46,6 +53,16 @@ def test_good_part_is_kept_and_bad_part_is_named(gateway: Gateway) -> None:
     assert len(gateway.names("mixed")) == 1
 
 
+def test_identifiers_that_break_the_standard_are_kept_and_not_quoted_in_the_log(gateway: Gateway) -> None:
+    (dataset,) = instances("broken")[:1]
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        tag = Tag(keyword)
+        dataset[tag] = RawDataElement(tag, "UI", 8, b"Doe^Jane", 0, False, True)
+    assert post(gateway, body(encoded(dataset))).status_code == 200
+    assert len(gateway.names("broken")) == 1
+    assert "Doe" not in gateway.log.read_text()
+
+
 def test_nothing_kept_is_a_conflict(gateway: Gateway) -> None:
     assert post(gateway, body(b"no DICOM")).status_code == 409
 
@@ -66,6 +83,17 @@ def test_instance_of_another_study_than_the_address_says_is_refused(gateway: Gat
 def test_body_that_is_no_multipart_is_refused(gateway: Gateway, content: bytes, content_type: str, status: int) -> None:
     answer = post(gateway, content, **{"Content-Type": content_type})
     assert answer.status_code == status
+
+
+def test_requests_that_end_inside_an_object_keep_what_came_whole_and_take_no_place(gateway: Gateway) -> None:
+    content = body(*slices("cut")[:2])
+    head = f"POST /studies HTTP/1.1\r\nHost: gateway\r\nContent-Type: {TYPE}\r\nContent-Length: {len(content)}\r\n\r\n"
+    for _ in range(http._AT_A_TIME):
+        with socket.create_connection(("127.0.0.1", urlsplit(gateway.server.url).port or 80)) as connection:
+            connection.sendall(head.encode() + content[:-1000])
+            wait_until(lambda: len(gateway.names("cut")) == 1)
+    wait_until(lambda: post(gateway, content).status_code == 200)
+    assert len(gateway.names("cut")) == 2
 
 
 def test_bucket_that_cannot_be_reached_is_no_success_by_either_way(start: Start) -> None:

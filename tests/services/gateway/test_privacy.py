@@ -19,7 +19,8 @@ from local.stack.terraform_config import declared
 from shared import config
 from shared.gcp import bigquery, storage
 from shared.pseudonyms import pseudonym
-from tests.services.gateway.conftest import Gateway, Pacs, Start, hl7_listener
+from tests.services.gateway.conftest import Gateway, Start
+from tests.services.gateway.systems import Pacs, hl7_listener
 from tests.services.gateway.test_receiver import instances, send
 from tests.support.waiting import wait_until
 

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
 from pydicom.uid import UID
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES
 from pynetdicom.sop_class import Verification
@@ -123,6 +125,21 @@ def test_private_storage_class_is_taken(gateway: Gateway) -> None:
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.3.12.2.1107.5.9.1"
     assert send(gateway, [dataset]) == [SUCCESS]
     assert len(gateway.names("private")) == 1
+
+
+def test_value_that_breaks_the_standard_is_stored_and_not_quoted_in_the_log(gateway: Gateway) -> None:
+    (dataset,) = instances("quoted")[:1]
+    tag, marker = Tag("SeriesInstanceUID"), b"Doe^Jane"
+    dataset[tag] = RawDataElement(tag, "UI", len(marker), marker, 0, False, True)
+    assert send(gateway, [dataset]) == [SUCCESS]
+    assert len(gateway.names("quoted")) == 1
+    assert "Doe" not in gateway.log.read_text()
+
+
+def test_gateway_that_is_told_to_stop_does_so_without_an_error(start: Start) -> None:
+    with start() as stopped:
+        stopped.server.process.send_signal(signal.SIGINT)
+        assert stopped.server.process.wait(60) == 0
 
 
 def test_stranger_is_refused_where_peers_are_named(start: Start) -> None:

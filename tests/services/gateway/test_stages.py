@@ -13,9 +13,13 @@ import pytest
 from pynetdicom import AE, evt
 
 from local.stack.processes import free_port
+from services.gateway import receiver
+from services.gateway.settings import Settings
 from tests.benchmarks.hospital_sender import Sender, message
-from tests.services.gateway.conftest import Gateway, Pacs, Start, hl7_listener
-from tests.services.gateway.test_deliveries import answered, publish, subscribe, uid
+from tests.chaos.proxy import Fault
+from tests.services.gateway.conftest import Gateway, Start
+from tests.services.gateway.systems import Pacs, Systems, hl7_listener
+from tests.services.gateway.test_deliveries import DESTINATIONS, answered, publish, subscribe, uid
 from tests.services.gateway.test_receiver import SUCCESS, instances, send
 from tests.support.waiting import wait_until
 
@@ -39,6 +43,21 @@ def test_connection_that_ends_inside_an_object_leaves_nothing_half(gateway: Gate
     sender.abort()
     assert send(gateway, datasets) == [SUCCESS] * 3
     assert len(gateway.names("half")) == 3
+
+
+def test_connection_that_stops_inside_an_object_does_not_stay_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DICOM_PORT", str(free_port()))
+    monkeypatch.setattr(receiver, "_IDLE_S", 0.5)
+    settings, (dataset,) = Settings.from_environment(), instances("stalled")[:1]
+    server = receiver.start(settings, None)
+    try:
+        sender = Sender(settings.dicom_port, dataset)
+        whole = message(dataset, 1, sender.pdu_bytes)
+        sender.send(whole[: len(whole) // 2])
+        assert server.active_associations
+        wait_until(lambda: not server.active_associations)
+    finally:
+        server.shutdown()
 
 
 def test_gateway_killed_inside_an_object_has_lost_nothing_acknowledged(start: Start, gateway: Gateway) -> None:
@@ -105,15 +124,19 @@ def silent_pacs(reached: threading.Event) -> Iterator[str]:
 @contextmanager
 def silent_port(reached: threading.Event) -> Iterator[int]:
     """A listener that takes a message or request and never answers."""
+    ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             connection, _ = server.accept()
-            connection.recv(1)
-            reached.set()
+            with connection:
+                connection.recv(1)
+                reached.set()
+                ended.wait()
 
         threading.Thread(target=serve, daemon=True).start()
         yield server.getsockname()[1]
+        ended.set()
 
 
 @contextmanager
@@ -152,3 +175,22 @@ def test_gateway_killed_while_a_destination_is_at_work_delivers_once_when_it_is_
         wait_until(lambda: len(pacs.instances(uid(name), "SR")) == 1 and len(pacs.instances(uid(name), "OT")) == 2)
         wait_until(lambda: len(list(tmp_path.iterdir())) == 1)
     assert len(pacs.instances(uid(name), "SR")) == 1
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("destination", DESTINATIONS)
+def test_gateway_killed_before_it_hears_that_a_result_was_taken_leaves_one(
+    start: Start, fallible: Systems, destination: str
+) -> None:
+    name, project = f"unheard-{uuid.uuid4().hex[:6]}", f"unheard-{uuid.uuid4().hex[:8]}"
+    subscribe(project)
+    settings = fallible.settings(project)
+    with fallible.failing(Fault.WITHHELD, destination), start(**settings) as victim:
+        publish(project, answered(victim, name))
+        wait_until(lambda: fallible.reports(destination, name))
+        kill(victim)
+        assert destination not in victim.delivered()
+    with start(victim.bucket, **settings) as reborn:
+        wait_until(lambda: destination in reborn.delivered())
+        wait_until(lambda: all(fallible.has_all_of(one, name) for one in DESTINATIONS))
+    assert [fallible.reports(one, name) for one in DESTINATIONS] == [1] * 4

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Barrier, Thread
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
@@ -103,3 +103,39 @@ def test_a_name_that_is_taken_is_taken_for_a_caller_who_may_not_overwrite(may_no
 def test_a_caller_who_may_not_create_is_told_so(may_not_overwrite: None) -> None:
     with pytest.raises(storage.StorageError, match="403"):
         storage.create("uploads", "free", b"x", "text/plain")
+
+
+def test_forty_callers_at_a_time_keep_their_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    callers, connections = 40, []
+    together = Barrier(callers)
+
+    class Bucket(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            connections.append(self.client_address)
+            super().setup()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            together.wait(60)
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server, ThreadPoolExecutor(callers) as pool:
+        server.socket.listen(callers)
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+        own = storage.client.__wrapped__()
+        monkeypatch.setattr(storage, "client", lambda: own)
+        for turn in range(2):
+            names = [f"{turn}-{number}" for number in range(callers)]
+            assert all(pool.map(lambda name: storage.create("b", name, b"x", "text/plain"), names))
+        own.close()
+        server.shutdown()
+    assert len(connections) < 1.5 * callers  # a busy machine resets some; a pool of ten would open 70

@@ -31,13 +31,14 @@ def score(number: int, version: str = "v1", probability: float = 0.05, at: int =
     )
 
 
-def state(count: int, scored: int, quiet: float = 31, **changes) -> SeriesState:
+def state(count: int, scored: int, quiet: float = 31, idle: float | None = None, **changes) -> SeriesState:
     return replace(
         SeriesState(
             series_id="i" * 64,
             slices=[accepted(number) for number in range(count)],
             scores=[score(number) for number in range(scored)],
             quiet_seconds=quiet,
+            idle_seconds=quiet if idle is None else idle,
         ),
         **changes,
     )
@@ -51,6 +52,20 @@ def test_complete_and_quiet_series_is_answered() -> None:
 
 def test_series_that_still_arrives_is_not() -> None:
     assert summary(state(20, 20, quiet=29), QUIET_S) is None
+
+
+def test_score_that_has_just_come_holds_up_no_answer() -> None:
+    assert summary(state(20, 20, quiet=31, idle=0.1), QUIET_S)
+
+
+def test_score_whose_slice_is_not_known_yet_is_waited_for() -> None:
+    ahead = [score(number) for number in range(21)]
+    assert summary(state(20, 0, scores=ahead), QUIET_S) is None
+    assert summary(state(20, 0, quiet=601, scores=ahead), QUIET_S).scored == 20
+
+
+def test_series_that_is_still_scored_after_ten_minutes_waits_on() -> None:
+    assert summary(state(150, 143, quiet=900, idle=2), QUIET_S) is None
 
 
 def test_series_with_a_slice_that_has_no_score_waits_ten_minutes() -> None:
