@@ -82,6 +82,10 @@ commission: $(UV) ## Fit a new site's calibration on 25 to 200 of its labelled s
 	$(call folder,make commission DATA=folder SOURCE=ward-3)
 	@$(RUN) --group training python -m services.training.commissioning --data "$(DATA)" --source "$(SOURCE)"
 
+withdraw-calibration: $(UV) ## Let the release's own calibration answer a site again: SOURCE=ward-3 [REASON=why]
+	@$(RUN) --group training python -m services.training.commissioning.withdraw --source "$(SOURCE)" \
+		$(if $(REASON),--reason "$(REASON)")
+
 finetune: $(UV) ## Fit on from the release in service with readers' corrections: DATA=folder [EPOCHS=n] [SHADOW=1]
 	$(call folder,make finetune DATA=folder)
 	@$(RUN) --group training python -m services.training finetune --data "$(DATA)" \

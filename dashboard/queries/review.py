@@ -22,6 +22,7 @@ KINDS = {
         f"((label IN ('Cancer', 'Non-Cancer') AND label != prediction) OR disagreed > 0 OR {_DISAGREE})",
         "ABS(probability - threshold) DESC, scan_id",
     ),
+    "Challenged": ("scan_id IN (SELECT scan_id FROM challenged)", "readers DESC, scan_id"),
     "Random sample": (_SAMPLED, "scan_id"),
 }
 """Condition and order of each part of the queue."""
@@ -40,17 +41,27 @@ _ACCEPTED = """
   QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id ORDER BY accepted_at DESC) = 1
 """
 
+_CHALLENGED = """
+  SELECT other.scan_id FROM `{dataset}.predictions_raw` AS other JOIN scored USING (scan_id)
+  WHERE other.role = 'challenger' AND other.recorded_at >= @since AND other.prediction != scored.prediction
+    AND other.model_version = (
+      SELECT model_version FROM `{dataset}.predictions_raw` WHERE role = 'challenger' AND recorded_at >= @since
+      ORDER BY predicted_at DESC LIMIT 1)
+"""
+"""Scans that the latest challenger calls otherwise in shadow."""
+
 _QUEUE = f"""
 WITH scored AS ({_SCORED}), said AS ({_SAID}), accepted AS ({_ACCEPTED}), heard AS (
   SELECT scan_id, COUNTIF(reading = 'Cancer') AS cancer, COUNTIF(reading = 'Non-Cancer') AS healthy,
     COUNTIF(reading = 'Not a brain MRI') AS no_brain_mri, COUNTIF(reading = 'Cannot tell') AS cannot_tell,
     COUNTIF(reading != 'Cannot tell' AND reading != answered) AS disagreed, LOGICAL_OR(reader = @reader) AS mine
   FROM said GROUP BY scan_id
-)
+), challenged AS ({_CHALLENGED})
 SELECT *, COUNT(*) OVER () AS total FROM (
   SELECT scan_id, label, source, model_version, prediction, probability, threshold, uncertain, predicted_at,
     IFNULL(cancer, 0) AS cancer, IFNULL(healthy, 0) AS healthy, IFNULL(no_brain_mri, 0) AS no_brain_mri,
-    IFNULL(cannot_tell, 0) AS cannot_tell, IFNULL(disagreed, 0) AS disagreed, IFNULL(mine, FALSE) AS mine
+    IFNULL(cannot_tell, 0) AS cannot_tell, IFNULL(disagreed, 0) AS disagreed, IFNULL(mine, FALSE) AS mine,
+    IFNULL(cancer, 0) + IFNULL(healthy, 0) + IFNULL(no_brain_mri, 0) AS readers
   FROM accepted JOIN scored USING (scan_id) LEFT JOIN heard USING (scan_id)
 )
 WHERE NOT mine AND (@source = '' OR source = @source) AND {{condition}} ORDER BY {{order}} LIMIT {AT_ONCE}

@@ -36,6 +36,7 @@ OUTCOMES = {
     "kept back": "Kept back",
     "withdrawn": "Withdrawn",
     "rolled back to": "Rolled back to",
+    "commissioned": "Site commissioned",
 }
 
 

@@ -16,6 +16,8 @@ MEANING = {
     "Uncertain": "Answers in the band of doubt, nearest to the threshold first.",
     "Foreign": "Refused as no brain MRI, or named by the last drift check as unlike the release's own scans.",
     "Contradicted": "Their folder or a reader says otherwise, or two readers disagree. The surest answers come first.",
+    "Challenged": "A release in shadow answers otherwise: readers decide which is right, and no one of them alone. "
+    "Scans that others have read come first.",
     "Random sample": f"{SAMPLE_SHARE:.0%} of all scans, by a hash of the id: they measure the model, and it never "
     "learns from them. Read them in the order they come, the plain ones too.",
 }

@@ -65,6 +65,10 @@ class ScanFile:
     unit: str = ""
     """The series that it is a slice of, all of which one release answers; the file itself if empty."""
 
+    def within(self, source: str, unit: str = "") -> "ScanFile":
+        """Return the file in a request for a source and a unit; a source of its own stands."""
+        return replace(self, source=self.source or source, unit=unit)
+
 
 @dataclass(frozen=True, slots=True)
 class PredictionResult:
@@ -168,9 +172,9 @@ class Predictor:
             raise SeveralPages
         return result
 
-    async def predict_tensor(self, tensor: np.ndarray, model: Model) -> PredictionResult:
+    async def predict_tensor(self, tensor: np.ndarray, model: Model, source: str = "") -> PredictionResult:
         """Return the result for a scan that the caller has prepared: float32 (128, 128, 3) in [0, 1]."""
-        return await self.pool.run(partial(_predict_tensor, tensor, model))
+        return await self.pool.run(partial(_predict_tensor, tensor, model, partial(self.sites.of, source)))
 
     async def _predict_first[T](
         self, file: ScanFile, choose: Choice, then: Callable[[PredictionResult], T]
@@ -264,12 +268,12 @@ def _result(name: str, page: np.ndarray, answer: Answer, site: Site, timings_ms:
     )
 
 
-def _predict_tensor(tensor: np.ndarray, model: Model) -> PredictionResult:
+def _predict_tensor(tensor: np.ndarray, model: Model, site: Site) -> PredictionResult:
     start = perf_counter()
-    prediction = model.predict(tensor)
+    answer = Answer(model.predict(tensor), model)
     timings = {"network": _milliseconds(_observed("network", start))}
     page = np.rint(tensor * 255).astype(np.uint8)
-    return _counted(PredictionResult(file_id(tensor.tobytes()), page, prediction, model, timings))
+    return _counted(_result(file_id(tensor.tobytes()), page, answer, site, timings))
 
 
 def _counted(result: PredictionResult) -> PredictionResult:

@@ -78,6 +78,7 @@ class SiteCalibrations:
             version = read_pointer(registry).version
             if version is None:
                 self._found.pop(source, None)
+                logger.info("source %s is answered by the release's own calibration again", source)
                 return
             self._found[source] = SiteCalibration.from_json(read_file(registry, version, CALIBRATION_FILE))
             logger.info("source %s is answered by calibration %s", source, version)

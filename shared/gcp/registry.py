@@ -51,7 +51,7 @@ class Pointer:
     """What the pointer said when it was read."""
 
     version: str | None
-    """None before the first version."""
+    """None before the first version, and where the last one was withdrawn."""
     previous: str | None
     generation: int
     """Of the pointer's object; 0 before the first version."""
@@ -71,7 +71,7 @@ def calibrations(source: str) -> Registry:
 
 
 def commissioned() -> dict[str, int]:
-    """Return the generation of the pointer of every source that has been commissioned. Raises StorageError."""
+    """Return the generation of the pointer of every source that was ever commissioned. Raises StorageError."""
     names = re.compile(rf"calibrations/({SOURCE_PATTERN})/current\.json")
     blobs = storage.objects(config.models_bucket(), "calibrations/")
     return {found[1]: int(blob.generation) for blob in blobs if (found := names.fullmatch(blob.name))}
@@ -108,10 +108,11 @@ def add_version(registry: Registry, version: str, files: Mapping[str, bytes]) ->
         storage.create(registry.bucket(), registry.object(version, file), content, "application/octet-stream")
 
 
-def move_pointer(registry: Registry, version: str, seen: Pointer) -> None:
+def move_pointer(registry: Registry, version: str | None, seen: Pointer) -> None:
     """Make a version current in place of the one `seen`, which becomes the previous one; no challenger is left.
 
-    Raises PointerMoved if the pointer is no longer as seen, StorageError.
+    None: no version is current from then on, as of a source whose calibration is withdrawn. Raises PointerMoved if the
+    pointer is no longer as seen, StorageError.
     """
     _replace_pointer(registry, {"version": version, "previous": seen.version}, seen)
 

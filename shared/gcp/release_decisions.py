@@ -1,4 +1,4 @@
-"""Rows of `release_decisions`: each step of a release towards the scans, or back, is one of them."""
+"""Rows of `release_decisions`: each step of a release, or of a site's calibration, towards the scans or back."""
 
 import json
 import uuid
@@ -8,7 +8,7 @@ from typing import Literal
 from shared.clock import now
 from shared.gcp import bigquery
 
-Outcome = Literal["in shadow", "canary", "promoted", "kept back", "withdrawn", "rolled back to"]
+Outcome = Literal["in shadow", "canary", "promoted", "kept back", "withdrawn", "rolled back to", "commissioned"]
 
 
 def record(
@@ -18,7 +18,10 @@ def record(
     reasons: Sequence[str] = (),
     figures: Mapping[str, float] | None = None,
 ) -> None:
-    """Append the row of one decision; `before` is the version that was current until then. Raises BigQueryError."""
+    """Append the row of one decision; `before` is the version that was current until then.
+
+    A site's calibration is named by source and version, as answers name it. Raises BigQueryError.
+    """
     decision_id = str(uuid.uuid4())
     row = {
         "decision_id": decision_id,

@@ -1,42 +1,41 @@
 """A new site, learnt from its readers: corrections out of the review queue against as many at random.
 
 The site is the block of sources that the fit under `--folder` (`make crossvalidate`) never saw. Half of its groups send
-scans that readers may look at, the other half measures. The fine-tune is of the last layer alone, a few hundred steps
-of L-BFGS from the weights in service, on scans of home and the corrections, so that every number of corrections can be
-tried; the one with 100 from the queue then goes through the offline criteria, shadow and canary.
+scans that readers may look at, the other half measures. The last layer is fitted on as `make finetune` does
+(`services/training/finetuning/last_layer.py`), on embeddings that are computed once, so that every number of
+corrections can be tried; `finetune` itself then makes the release with 100 from the queue, which goes through the
+offline criteria, shadow and canary.
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
 import numpy as np
-from scipy.optimize import minimize
+import pandas as pd
+from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score
 
 from services.training import experiment as experiments
-from services.training.data.corrections import WEIGHTS
+from services.training.data.corrections import WEIGHTS, Corrections
 from services.training.data.scans import Scans
 from services.training.evaluation import metrics
 from services.training.evaluation.blocks import BLOCKS
 from services.training.experiment import Experiment
+from services.training.finetuning.finetune import Current, finetune
+from services.training.finetuning.last_layer import Labelled, LastLayer, fitted_on
 from services.training.modelling import calibration, export, ood
 from services.training.modelling.network import network
 from services.training.release import promotion
-from shared.ml.model import read_release
-from shared.ml.release_files import REFERENCE_FILE, TEST_FILE
+from shared.ml.model import Model, read_release
+from shared.ml.release_files import GRAPH_FILE, REFERENCE_FILE, TEST_FILE
 from tests.benchmarks import loop_gate
-from tests.benchmarks.loop_graphs import Graph
-from tests.benchmarks.loop_sabotages import Candidate, candidate_folder, with_graph
 
 BLOCK = BLOCKS[0]
 COUNTS = (10, 25, 50, 100, 200)
 REPORTED = 100
 HOME_SCANS = 2000
-STRENGTH = 5.0
-"""Of a corrected scan beside one of home, times its weight in `services.training.data.corrections`."""
-RIDGE = 20.0
-"""Holds the weights near those in service."""
 SHARE_OF_SITE, LIVE_SCANS = 0.25, 400
 
 
@@ -48,22 +47,25 @@ class Seen:
     """float (n, 160)."""
     labels: np.ndarray
     groups: np.ndarray
+    rows: np.ndarray
+    """Of the experiment."""
 
-    def only(self, rows: np.ndarray) -> "Seen":
-        """Return some rows."""
-        return Seen(self.embeddings[rows], self.labels[rows], self.groups[rows])
+    def only(self, places: np.ndarray) -> "Seen":
+        """Return the scans at these places, or those for which this mask holds."""
+        return Seen(self.embeddings[places], self.labels[places], self.groups[places], self.rows[places])
 
 
 @dataclass(frozen=True)
-class Layer:
-    """The last layer."""
+class Scale:
+    """Calibration and operating point of the release in service."""
 
-    weights: np.ndarray
-    bias: float
+    slope: float
+    offset: float
+    threshold: float
 
-    def logits(self, seen: Seen) -> np.ndarray:
-        """Return the logit of each scan."""
-        return seen.embeddings @ self.weights + self.bias
+    def calls(self, layer: LastLayer, seen: Seen) -> np.ndarray:
+        """Return which scans a layer calls Cancer."""
+        return np.asarray(layer.log_odds(seen.embeddings) >= logit(self.threshold))
 
 
 def measured(data: Path, folder: Path) -> dict[str, object]:
@@ -73,22 +75,22 @@ def measured(data: Path, folder: Path) -> dict[str, object]:
     of_site = BLOCK.rows(experiment.scans.table)
     home = (experiment.split != "test") & ~of_site
     rng = np.random.default_rng(0)
-    learnt = rng.permutation(np.flatnonzero(home))[:HOME_SCANS]
-    site, known = _seen(fit, experiment, np.flatnonzero(of_site)), _seen(fit, experiment, learnt)
+    some = rng.permutation(np.flatnonzero(home))[:HOME_SCANS]
+    site, known = _seen(fit, experiment, np.flatnonzero(of_site)), _seen(fit, experiment, some)
     tested = _seen(fit, experiment, np.flatnonzero((experiment.split == "test") & ~of_site))
-    before = _layer_of(fit)
+    scale = _scale(experiment, fit)
+    before = _layer_of(fit, scale)
     arrived, kept = _halves(site, rng)
-    scale = _scale(experiment, fit, folder)
-    rows: dict[tuple[str, int], Layer] = {}
-    for count in COUNTS:
-        for name, order in (
-            ("queue", _queue(before, scale, arrived)),
-            ("random", rng.permutation(len(arrived.labels))),
-        ):
-            rows[name, count] = _finetuned(before, known, arrived.only(order[:count]), scale)
+    orders = {"queue": _queue(before, scale, arrived), "random": rng.permutation(len(arrived.labels))}
+    at_home = Labelled(known.embeddings, known.labels, np.ones(len(known.labels)))
+    rows = {
+        (name, count): fitted_on(before, at_home, _corrected(before, arrived.only(order[:count]), scale))
+        for count in COUNTS
+        for name, order in orders.items()
+    }
     figures = _figures(before, rows, kept, tested, scale)
-    figures |= _through_the_gate(experiment, fit, scale, rows["queue", REPORTED], folder)
-    return figures
+    learnt = arrived.only(orders["queue"][:REPORTED])
+    return figures | _through_the_gate(experiment, fit, scale, learnt, kept)
 
 
 def _left_out_fit(folder: Path) -> keras.Model:
@@ -104,12 +106,14 @@ def _left_out_fit(folder: Path) -> keras.Model:
 def _seen(fit: keras.Model, experiment: Experiment, rows: np.ndarray) -> Seen:
     scans = experiment.scans.only(rows)
     outputs = export.mirrored_outputs(fit).predict(scans.inputs(), batch_size=64, verbose=0)
-    return Seen(outputs["embedding"].astype(float), scans.table["label"].to_numpy(), experiment.groups[rows])
+    return Seen(outputs["embedding"].astype(float), scans.table["label"].to_numpy(), experiment.groups[rows], rows)
 
 
-def _layer_of(fit: keras.Model) -> Layer:
-    kernel, bias = fit.get_layer("logit").get_weights()
-    return Layer(np.ravel(kernel).astype(float), float(np.ravel(bias)[0]))
+def _layer_of(fit: keras.Model, scale: Scale | None = None) -> LastLayer:
+    """Return the last layer: to the logit, or on a release's scale to the log-odds of its probability."""
+    kernel, bias = (np.ravel(weights).astype(float) for weights in fit.get_layer("logit").get_weights())
+    slope, offset = (scale.slope, scale.offset) if scale else (1.0, 0.0)
+    return LastLayer(slope * kernel, float(slope * bias[0] + offset))
 
 
 def _halves(site: Seen, rng: np.random.Generator) -> tuple[Seen, Seen]:
@@ -119,68 +123,50 @@ def _halves(site: Seen, rng: np.random.Generator) -> tuple[Seen, Seen]:
     return site.only(arrives), site.only(~arrives)
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Calibration and operating point of the release in service."""
-
-    slope: float
-    offset: float
-    threshold: float
-
-
-def _scale(experiment: Experiment, fit: keras.Model, folder: Path) -> Scale:
+def _scale(experiment: Experiment, fit: keras.Model) -> Scale:
     """Return calibration and threshold as a release of this fit would have them, on home's validation."""
-    rows = np.flatnonzero(experiment.split == "validation")
+    rows = np.flatnonzero((experiment.split == "validation") & ~BLOCK.rows(experiment.scans.table))
     seen = _seen(fit, experiment, rows)
     sources = experiment.scans.table["source"].to_numpy(str)[rows]
-    logits = _layer_of(fit).logits(seen)
-    weights = calibration.balancing_weights(seen.labels, sources)
-    slope, offset = calibration.platt(logits, seen.labels, weights)
+    logits = _layer_of(fit).log_odds(seen.embeddings)
+    slope, offset = calibration.platt(logits, seen.labels, calibration.balancing_weights(seen.labels, sources))
     probabilities = calibration.calibrated(logits, slope, offset)
     healthy = seen.labels == 0
     return Scale(slope, offset, calibration.operating_threshold(probabilities[healthy], sources[healthy]))
 
 
-def _queue(layer: Layer, scale: Scale, arrived: Seen) -> np.ndarray:
+def _queue(layer: LastLayer, scale: Scale, arrived: Seen) -> np.ndarray:
     """Return the order in which the review queue shows scans: the nearest to the threshold first."""
-    probabilities = calibration.calibrated(layer.logits(arrived), scale.slope, scale.offset)
-    return np.argsort(np.abs(probabilities - scale.threshold), kind="stable")
+    return np.argsort(np.abs(expit(layer.log_odds(arrived.embeddings)) - scale.threshold), kind="stable")
 
 
-def _finetuned(start: Layer, home: Seen, corrected: Seen, scale: Scale) -> Layer:
-    """Return the last layer after a short fit on home and the corrections."""
-    called = calibration.calibrated(start.logits(corrected), scale.slope, scale.offset) >= scale.threshold
-    wrong = called != (corrected.labels == 1)
-    weight = STRENGTH * np.where(wrong, WEIGHTS["corrected"], WEIGHTS["confirmed"])
-    embeddings = np.concatenate([home.embeddings, corrected.embeddings])
-    signs = 2.0 * np.concatenate([home.labels, corrected.labels]) - 1
-    weights = np.concatenate([np.ones(len(home.labels)), weight])
-    first = np.append(start.weights, start.bias)
+def _bases(layer: LastLayer, seen: Seen, scale: Scale) -> np.ndarray:
+    """Return whether a reader corrects or confirms what the release in service says of each scan."""
+    return np.where(scale.calls(layer, seen) != (seen.labels == 1), "corrected", "confirmed")
 
-    def loss(now: np.ndarray) -> tuple[float, np.ndarray]:
-        margins = signs * (embeddings @ now[:-1] + now[-1])
-        slopes = -weights * signs / (1 + np.exp(np.clip(margins, -60, 60)))
-        moved = now - first
-        value = weights @ np.logaddexp(0, -margins) + RIDGE / 2 * moved @ moved
-        return float(value), np.append(slopes @ embeddings, slopes.sum()) + RIDGE * moved
 
-    found = minimize(loss, first, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
-    return Layer(found[:-1], float(found[-1]))
+def _corrected(layer: LastLayer, seen: Seen, scale: Scale) -> Labelled:
+    weights = np.array([WEIGHTS[basis] for basis in _bases(layer, seen, scale)], float)
+    return Labelled(seen.embeddings, seen.labels, weights)
 
 
 def _figures(
-    before: Layer, rows: dict[tuple[str, int], Layer], kept: Seen, tested: Seen, scale: Scale
+    before: LastLayer, rows: dict[tuple[str, int], LastLayer], kept: Seen, tested: Seen, scale: Scale
 ) -> dict[str, object]:
     at_site = {
-        key: metrics.sensitivity_at(kept.labels, layer.logits(kept), 0.95)
+        key: metrics.sensitivity_at(kept.labels, layer.log_odds(kept.embeddings), 0.95)
+        for key, layer in {("none", 0): before, **rows}.items()
+    }
+    at_home = {
+        key: roc_auc_score(tested.labels, layer.log_odds(tested.embeddings))
         for key, layer in {("none", 0): before, **rows}.items()
     }
     change = {key: _change(before, layer, tested, scale) for key, layer in rows.items()}
-    print(f"{'corrections':16} {'sensitivity':>12} {'home accuracy':>22}")
+    print(f"{'corrections':16} {'sensitivity':>12} {'AUC at home':>12} {'change of accuracy at home':>32}")
     for (name, count), found in at_site.items():
         moved = change.get((name, count))
         print(
-            f"{name:8} {count:6}  {found:12.3f} "
+            f"{name:8} {count:6}  {found:12.3f} {at_home[name, count]:12.4f} "
             + (f"{moved[0]:+.4f} ({moved[1]:+.4f} to {moved[2]:+.4f})" if moved else "")
         )
     queue, random = ("queue", REPORTED), ("random", REPORTED)
@@ -189,6 +175,8 @@ def _figures(
         "sensitivity_before": at_site["none", 0],
         "sensitivity_after": at_site[queue],
         "sensitivity_after_at_random": at_site[random],
+        "home_auc_before": at_home["none", 0],
+        "home_auc_after": at_home[queue],
         "home_accuracy_change": change[queue][0],
         "home_accuracy_change_low": change[queue][1],
         "home_accuracy_change_high": change[queue][2],
@@ -196,9 +184,11 @@ def _figures(
     }
 
 
-def _change(before: Layer, after: Layer, tested: Seen, scale: Scale) -> tuple[float, float, float]:
+def _change(before: LastLayer, after: LastLayer, tested: Seen, scale: Scale) -> tuple[float, float, float]:
     """Return by how much accuracy at home changes, with the 95% interval of groups drawn again."""
-    gained = _right(after, tested, scale).astype(float) - _right(before, tested, scale)
+    tumour = tested.labels == 1
+    right = [scale.calls(layer, tested) == tumour for layer in (before, after)]
+    gained = right[1].astype(float) - right[0]
     rng, groups = np.random.default_rng(0), np.unique(tested.groups)
     of_group = [np.flatnonzero(tested.groups == group) for group in groups]
     drawn = [
@@ -209,19 +199,41 @@ def _change(before: Layer, after: Layer, tested: Seen, scale: Scale) -> tuple[fl
     return float(gained.mean()), float(low), float(high)
 
 
-def _right(layer: Layer, seen: Seen, scale: Scale) -> np.ndarray:
-    called = calibration.calibrated(layer.logits(seen), scale.slope, scale.offset) >= scale.threshold
-    return np.asarray(called == (seen.labels == 1))
-
-
 def _through_the_gate(
-    experiment: Experiment, fit: keras.Model, scale: Scale, layer: Layer, folder: Path
+    experiment: Experiment, fit: keras.Model, scale: Scale, learnt: Seen, kept: Seen
 ) -> dict[str, object]:
-    """Export the fit as the release in service, put the new last layer into its graph, and try to promote that."""
+    """Export the fit as the release in service, fine-tune that on the corrections, and try to promote the result."""
     of_site = BLOCK.rows(experiment.scans.table)
-    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as where:
+        champion, home = Path(where) / "champion", _only(experiment, ~of_site, Path(where))
+        export.write(_release(fit, scale), champion, {})
+        for name in (TEST_FILE, REFERENCE_FILE):
+            (champion / name).write_bytes((loop_gate.RELEASE / name).read_bytes())
+        model = read_release(champion)
+        corrections = _corrections(experiment, learnt, _bases(_layer_of(fit, scale), learnt, scale))
+        current = Current(model, (champion / GRAPH_FILE).read_bytes())
+        card = finetune(home, corrections, lambda _, wanted: experiment.scans.only(learnt.rows[wanted]), current)
+        world = _world(experiment, kept.rows, model)
+        stage, reasons = loop_gate.stages(Path(where) / "release", world)
+    print(f"The release that learnt from {card.metrics['learnt_from']['scans']}: {stage} {' '.join(reasons)}")
+    return {"corrections_stage": stage}
+
+
+def _only(experiment: Experiment, rows: np.ndarray, folder: Path) -> Experiment:
+    """Return an experiment of these scans (a mask) in another folder."""
+    return replace(
+        experiment,
+        scans=experiment.scans.only(rows),
+        groups=experiment.groups[rows],
+        copies=experiment.copies[rows],
+        split=experiment.split[rows],
+        folder=folder,
+    )
+
+
+def _release(fit: keras.Model, scale: Scale) -> export.Release:
     classifier, limit = ood.read_fitted()
-    release = export.Release(
+    return export.Release(
         network=fit,
         slope=scale.slope,
         offset=scale.offset,
@@ -231,31 +243,22 @@ def _through_the_gate(
         ood=classifier,
         ood_limit=limit,
     )
-    with tempfile.TemporaryDirectory() as where:
-        champion = Path(where) / "champion"
-        export.write(release, champion, {})
-        for name in (TEST_FILE, REFERENCE_FILE):
-            (champion / name).write_bytes((loop_gate.RELEASE / name).read_bytes())
-        tested = (experiment.split == "test") & ~of_site
-        some = rng.permutation(np.flatnonzero(of_site))[: int(LIVE_SCANS * SHARE_OF_SITE)]
-        others = rng.permutation(np.flatnonzero((experiment.split != "test") & ~of_site))[: LIVE_SCANS - len(some)]
-        live: Scans = experiment.scans.only(rng.permutation(np.concatenate([some, others])))
-        model, test, groups = read_release(champion), experiment.scans.only(tested), experiment.groups[tested]
-        world = loop_gate.World(
-            model,
-            promotion.measure(model, test, groups),
-            test,
-            groups,
-            live,
-            rng.random(len(live)) < loop_gate.READ_SHARE,
-        )
-        change = Candidate("100 corrections", lambda path: with_graph(path, lambda graph: _put(graph, layer)))
-        stage, reasons = loop_gate.stages(candidate_folder(change, champion, Path(where) / "candidate"), world)
-    print(f"The release with {REPORTED} corrections: {stage} {' '.join(reasons)}")
-    return {"corrections_stage": stage}
 
 
-def _put(graph: Graph, layer: Layer) -> None:
-    weights, bias = graph.last_layer()
-    graph.write(weights, layer.weights)
-    graph.write(bias, layer.bias)
+def _corrections(experiment: Experiment, learnt: Seen, bases: np.ndarray) -> Corrections:
+    """Return what readers said of scans of the site, who are right."""
+    table = experiment.scans.table.iloc[learnt.rows][["scan_id", "label", "source"]].reset_index(drop=True)
+    weights = pd.Series(bases).map(WEIGHTS)
+    return Corrections(table.assign(object_name="", basis=bases, weight=weights, readers=1), {})
+
+
+def _world(experiment: Experiment, kept: np.ndarray, model: Model) -> loop_gate.World:
+    """Return the frozen test of home, and live scans of which a quarter are those rows of the site that measure."""
+    rng, of_site = np.random.default_rng(1), BLOCK.rows(experiment.scans.table)
+    tested = (experiment.split == "test") & ~of_site
+    some = rng.permutation(kept)[: int(LIVE_SCANS * SHARE_OF_SITE)]
+    others = rng.permutation(np.flatnonzero((experiment.split != "test") & ~of_site))[: LIVE_SCANS - len(some)]
+    live: Scans = experiment.scans.only(rng.permutation(np.concatenate([some, others])))
+    test, groups = experiment.scans.only(tested), experiment.groups[tested]
+    anchor = promotion.measure(model, test, groups)
+    return loop_gate.World(model, anchor, test, groups, live, rng.random(len(live)) < loop_gate.READ_SHARE)

@@ -24,7 +24,9 @@ TEST_SCANS = 400
 """Of the frozen test, in whole groups, so that twenty candidates take minutes."""
 LEARNT_SCANS, LIVE_SCANS, SITE_SHARE = 1000, 300, 0.25
 READ_SHARE = 0.3
-"""Of the live scans that a reader looks at; readers are right here."""
+"""Of the live scans that readers look at."""
+READERS = ("one", "two")
+"""Both look at the same scans, and are right here."""
 SHARE = 0.3
 """Of the live scans that the canary answers, where a twentieth would do: fewer scans are replayed then."""
 
@@ -39,7 +41,7 @@ class World:
     groups: np.ndarray
     live: Scans
     read: np.ndarray
-    """Whether a reader looks at a live scan."""
+    """Whether the readers look at a live scan."""
 
 
 def measured(data: Path, folder: Path) -> dict[str, object]:
@@ -138,8 +140,10 @@ def _shadow(model: Model, world: World) -> list[str]:
             return withdrawn
         if answer:
             champion = world.champion.predicted_class(world.champion.predict(tensor))
-            reading = ("Cancer" if label else "Non-Cancer") if is_read else None
-            pairs.append(Pair(champion=champion, challenger=model.predicted_class(answer.prediction), reading=reading))
+            seen = "Cancer" if label else "Non-Cancer"
+            readings = dict.fromkeys(READERS, seen) if is_read else {}
+            called = model.predicted_class(answer.prediction)
+            pairs.append(Pair(champion=champion, challenger=called, readings=readings))
     return live_scans.compare(pairs).reasons
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -93,6 +94,17 @@ def test_two_readers_who_disagree_bring_a_scan_back_to_a_third(system: Stack, so
     review.queue.clear()
     (row,) = review.queue("Contradicted", source, feedback.reader_id("three"), [])
     assert (row["scan_id"], row["cancer"], row["healthy"]) == (scan, 1, 1)
+
+
+def test_what_a_challenger_calls_otherwise_is_asked_and_first_what_another_has_read(system: Stack, source: str) -> None:
+    alike, differing, read = (record(source) for _ in range(3))
+    for scan, called in ((alike, "Non-Cancer"), (differing, "Cancer"), (read, "Cancer")):
+        row = {"scan_id": scan, "model_version": "test-2", "prediction": called, "probability": 0.7, "threshold": 0.5}
+        row |= {"role": "challenger", "source": source, "uploaded_at": NOW.isoformat()}
+        bigquery.append("predictions", row | {"predicted_at": datetime.now(UTC).isoformat()}, key=f"{scan}/challenger")
+    say(read, "Non-Cancer", "another")
+    assert waiting("Challenged", source) == [read, differing]
+    assert waiting("Contradicted", source) == []
 
 
 def test_feedback_from_before_readers_had_ids_still_counts(system: Stack, source: str) -> None:

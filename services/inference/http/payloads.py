@@ -21,6 +21,7 @@ from python_multipart.exceptions import FormParserError, MultipartParseError
 from python_multipart.multipart import parse_options_header
 
 from services.inference.predictor import ScanFile
+from shared.scan import OPTIONAL_SOURCE_PATTERN
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -47,17 +48,22 @@ def _decoded_base64(value: object) -> bytes:
 Base64Content = Annotated[bytes, PlainValidator(_decoded_base64), WithJsonSchema({"type": "string", "format": "byte"})]
 
 
+Source = Annotated[str, Field(pattern=OPTIONAL_SOURCE_PATTERN, examples=["ward-3"])]
+"""Where a scan comes from: a commissioned site's own calibration then makes the answer."""
+
+
 class Base64File(BaseModel):
     """A file as base64."""
 
     model_config = ConfigDict(extra="forbid")
 
     b64: Base64Content
+    source: Source = ""
 
     @property
     def file(self) -> ScanFile:
         """The file."""
-        return ScanFile(self.b64)
+        return ScanFile(self.b64, source=self.source)
 
 
 class UriFile(BaseModel):
@@ -65,22 +71,27 @@ class UriFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    source: Source = ""
     uri: str = Field(examples=[f"gs://my-project-scans/Cancer/{'2f0c' * 16}.png"])
 
     @property
     def file(self) -> ScanFile:
         """The file."""
-        return ScanFile(uri=self.uri)
+        return ScanFile(uri=self.uri, source=self.source)
 
 
 def _unwrapped(value: object) -> object:
-    """Return an instance without the name that TensorFlow Serving's clients give its input; bare text is base64."""
+    """Return an instance without the name that TensorFlow Serving's clients give its input; bare text is base64.
+
+    `source` may stand beside the input, as a second one.
+    """
     if isinstance(value, str):
         return {"b64": value}
-    if isinstance(value, dict) and len(value) == 1:
-        (inner,) = value.values()
-        return inner if isinstance(inner, dict) else value
-    return value
+    if not isinstance(value, dict):
+        return value
+    beside = {name: said for name, said in value.items() if name == "source"}
+    inputs = [said for name, said in value.items() if name != "source"]
+    return inputs[0] | beside if len(inputs) == 1 and isinstance(inputs[0], dict) else value
 
 
 Instance = Annotated[Base64File | UriFile, BeforeValidator(_unwrapped)]

@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, FailFast, Field, StrictBool, StrictInt, TypeAdapter
 
-from services.inference.http.payloads import Base64Content, MalformedRequest, parse_json
+from services.inference.http.payloads import Base64Content, MalformedRequest, Source, parse_json
 from services.inference.http.requests import MODEL_NAME, model_of, predictor_of
 from services.inference.http.schemas import PREDICTION_PROBLEMS, json_schema, problems, request_body
 from services.inference.predictor import PredictionResult, Predictor, ScanFile
@@ -28,7 +28,9 @@ _TENSOR = (SIDE, SIDE, 3)
 _MAX_ROWS = 1024
 _MODEL = f"/v2/models/{MODEL_NAME}"
 
-OutputName = Literal["probability", "prediction", "scan_id", "types", "ood_score", "heat_map", "embedding"]
+OutputName = Literal[
+    "probability", "prediction", "scan_id", "types", "ood_score", "heat_map", "embedding", "calibration"
+]
 
 _OUTPUTS: dict[OutputName, tuple[str, tuple[int, ...], Callable[[PredictionResult], Any]]] = {
     "probability": ("FP32", (), lambda result: result.prediction.probability),
@@ -38,6 +40,7 @@ _OUTPUTS: dict[OutputName, tuple[str, tuple[int, ...], Callable[[PredictionResul
     "ood_score": ("FP32", (), lambda result: result.prediction.ood_score),
     "heat_map": ("FP32", (16, 16), lambda result: result.prediction.heat_map),
     "embedding": ("FP32", (-1,), lambda result: result.prediction.embedding),
+    "calibration": ("BYTES", (), lambda result: result.chosen.name),
 }
 """Name: datatype, shape of a row (-1: as the release has it), value."""
 _DEFAULT_OUTPUTS: tuple[OutputName, ...] = ("probability", "prediction", "scan_id")
@@ -57,9 +60,10 @@ class RequestedOutputParameters(BaseModel):
 
 
 class RequestParameters(BaseModel):
-    """Which form outputs take that do not say."""
+    """Which form outputs take that do not say, and where the scans come from."""
 
     binary_data_output: StrictBool = False
+    source: Source = ""
 
 
 def _flat(data: object) -> object:
@@ -182,11 +186,15 @@ async def model_metadata(request: Request) -> dict[str, Any]:
 )
 @router.post(f"{_MODEL}/versions/{{version}}/infer", include_in_schema=False)
 async def infer(request: Request) -> Response:
-    """One input: `image`, BYTES (n), files of one page (in JSON base64); or `scan`, FP32 (n, 128, 128, 3) in [0, 1]."""
+    """One input: `image`, BYTES (n), files of one page (in JSON base64); or `scan`, FP32 (n, 128, 128, 3) in [0, 1].
+
+    The request's parameter `source` says where the scans come from: a commissioned site's own calibration and threshold
+    then make the answers.
+    """
     predictor, model = predictor_of(request), _named_model(request)
     head, tail = _split(await request.body(), request.headers.get(_HEADER))
     asked = parse_json(_REQUEST, head)
-    work = _work(predictor, model, asked.inputs[0], tail)
+    work = _work(predictor, model, asked, tail)
     results = [result async for result in in_order(work, predictor.pool.workers + 1)]
     outputs = [_output(name, results, binary) for name, binary in _wanted(asked).items()]
     answer = InferResponse(
@@ -224,12 +232,14 @@ def _is_binary(output: RequestedOutput, default: bool) -> bool:
 
 
 def _work(
-    predictor: Predictor, model: Model, tensor: ImageInput | ScanInput, tail: memoryview
+    predictor: Predictor, model: Model, asked: InferRequest, tail: memoryview
 ) -> list[Coroutine[Any, Any, PredictionResult]]:
     """Return the work for each row of the input."""
+    (tensor,) = asked.inputs
+    source = asked.parameters.source if asked.parameters else ""
     if isinstance(tensor, ImageInput):
-        return [predictor.predict_page(ScanFile(file), model) for file in _files(tensor, tail)]
-    return [predictor.predict_tensor(row, model) for row in _tensors(tensor, tail)]
+        return [predictor.predict_page(ScanFile(file, source=source), model) for file in _files(tensor, tail)]
+    return [predictor.predict_tensor(row, model, source) for row in _tensors(tensor, tail)]
 
 
 def _files(tensor: ImageInput, tail: memoryview) -> list[bytes]:

@@ -1,26 +1,20 @@
 """Scanflow's own protocol: one file, or many."""
 
-from dataclasses import replace
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 
-from services.inference.http.payloads import file_of, files_of
+from services.inference.http.payloads import Source, file_of, files_of
 from services.inference.http.problems import FILE_ERRORS, problem_of
 from services.inference.http.requests import predictor_of
 from services.inference.http.schemas import MANY_FILES, ONE_FILE, PREDICTION_PROBLEMS
 from services.inference.predictor import PredictionResult, Predictor, ScanFile
 from services.inference.worker_pool import in_order
 from shared.ml.prediction import PagePredictions, PredictionResponse, answer_of
-from shared.scan import OPTIONAL_SOURCE_PATTERN
 
 router = APIRouter(tags=["Scanflow"])
-
-Source = Annotated[str, Query(pattern=OPTIONAL_SOURCE_PATTERN, examples=["ward-3"])]
-"""Where the scans come from."""
 
 
 @router.post(
@@ -40,7 +34,7 @@ async def predict(
     `unit`, such as a series, are answered by the same release while a challenger answers a share of the scans.
     """
     respond = partial(PredictionResult.response, with_heat_map=explain, with_embedding=embedding)
-    file = replace(await file_of(request), source=source, unit=unit)
+    file = (await file_of(request)).within(source, unit)
     return answer_of(await predictor_of(request).predict(file, respond))
 
 
@@ -57,7 +51,7 @@ async def challenge(request: Request, source: Source = "") -> Response | Predict
 
     To be asked after an answer that names a `challenger_version`. It runs only while a worker is idle.
     """
-    result = await predictor_of(request).challenge(replace(await file_of(request), source=source))
+    result = await predictor_of(request).challenge((await file_of(request)).within(source))
     return result.response() if result else Response(status_code=204)
 
 
@@ -74,7 +68,7 @@ async def predict_batch(request: Request, explain: bool = False, source: Source 
     A `result` is what /v1/predict answers, an `error` is problem details.
     """
     predictor = predictor_of(request)
-    files = [replace(file, source=source) for file in await files_of(request)]
+    files = [file.within(source) for file in await files_of(request)]
     lines = [_line(predictor, index, file, explain) for index, file in enumerate(files)]
     return StreamingResponse(in_order(lines, predictor.pool.workers + 1), media_type="application/x-ndjson")
 

@@ -1,6 +1,5 @@
 """TensorFlow Serving's REST protocol: tensorflow.org/tfx/serving/api_rest."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -48,7 +47,10 @@ class ModelStatus(BaseModel):
     openapi_extra=INSTANCES,
 )
 async def predict_instances(request: Request) -> Predictions:
-    """`predictions` in the order of `instances`; one bad instance fails the request."""
+    """`predictions` in the order of `instances`; one bad instance fails the request.
+
+    An instance may name its `source` beside its file: a commissioned site's own calibration then makes the answer.
+    """
     instances = parse_json(_INSTANCES, await request.body())  # whatever type it declares: curl's is a form's
     return await predict_all(predictor_of(request), instances)
 
@@ -67,7 +69,7 @@ async def model_metadata(request: Request) -> dict[str, Any]:
     card = model_of(request).card
     outputs = {"probability": "DT_FLOAT", "prediction": "DT_STRING", "scan_id": "DT_STRING"}
     signature = {
-        "inputs": {"image": _tensor("DT_STRING")},
+        "inputs": {"image": _tensor("DT_STRING"), "source": _tensor("DT_STRING")},
         "outputs": {name: _tensor(dtype) for name, dtype in outputs.items()},
         "method_name": "tensorflow/serving/predict",
     }
@@ -84,7 +86,7 @@ async def predict_all(
 ) -> Predictions:
     """Return the predictions for all instances, in order. The first that cannot be predicted raises."""
     respond = partial(PredictionResult.response, with_heat_map=explain)
-    work = [predictor.predict(replace(file, source=source), respond) for file in instances.files]
+    work = [predictor.predict(file.within(source), respond) for file in instances.files]
     pages = in_order(work, predictor.pool.workers + 1)
     return Predictions(predictions=[answer_of(file) async for file in pages])
 

@@ -3,21 +3,20 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, TypeAdapter
 
-from services.inference.http.payloads import Instances, parse_json
+from services.inference.http.payloads import Instances, Source, parse_json
 from services.inference.http.requests import model_of, predictor_of
 from services.inference.protocols.tensorflow_serving import Predictions, predict_all
 from services.inference.settings import Settings
-from shared.scan import OPTIONAL_SOURCE_PATTERN
 
 
 class Parameters(BaseModel):
     """What the caller asks for beside the predictions."""
 
     explain: bool = False
-    source: Annotated[str, Field(pattern=OPTIONAL_SOURCE_PATTERN)] = ""
-    """Where the scans come from: a commissioned site's own calibration then makes the answers."""
+    source: Source = ""
+    """Of the instances that name none of their own."""
 
 
 def _none_is_empty(value: Any) -> Any:  # noqa: ANN401 - whatever the body says

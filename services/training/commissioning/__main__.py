@@ -4,8 +4,8 @@
 
 Writes `<folder>/<source>/<version>/` (calibration.json, report.pdf) and puts the version into the models bucket of the
 project that the environment names (GOOGLE_CLOUD_PROJECT), or of the system that `make demo` runs here: from then on
-inference applies it to that source's scans. Exit status: 0; 1 if the bucket cannot be used; 2 if the scans or the name
-will not do.
+inference applies it to that source's scans. `services.training.commissioning.withdraw` undoes it. Exit status: 0; 1 if
+the bucket or the table cannot be used; 2 if the scans or the name will not do.
 """
 
 import argparse

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.training.commissioning.commission import Commissioned, commission, put
 from services.training.commissioning.site_scans import CannotCommission, read_site
+from shared.gcp.bigquery import BigQueryError
 from shared.gcp.environment import settle_environment
 from shared.gcp.registry import PointerMoved, current_model
 from shared.gcp.storage import StorageError
@@ -27,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _failed(str(error), 2)
     except (LookupError, ModelMismatch, PointerMoved, StorageError) as error:
         return _failed(f"The models bucket could not be used: {error}", 1)
+    except BigQueryError as error:
+        return _failed(f"It is in use, but the table release_decisions does not say so: {error}", 1)
     return 0
 
 

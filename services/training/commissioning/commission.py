@@ -12,6 +12,7 @@ from services.training.commissioning import site_fit, site_report
 from services.training.commissioning.site_figures import site_figures
 from services.training.commissioning.site_scans import CannotCommission, SiteScans, check_scans
 from services.training.data.scans import inputs
+from shared.gcp import release_decisions
 from shared.gcp.registry import Pointer, add_version, calibrations, move_pointer, read_pointer
 from shared.ml.model import Model
 from shared.ml.site_calibration import CALIBRATION_FILE, SITE_REPORT_FILE, SiteCalibration
@@ -67,15 +68,19 @@ def predictions(site: SiteScans, model: Model) -> pd.DataFrame:
 
 
 def put(commissioned: Commissioned) -> Pointer:
-    """Store a calibration in the models bucket and make it its source's current one; return what was current before.
+    """Store a calibration in the models bucket, make it its source's current one, and record it.
 
-    Raises PointerMoved if somebody else commissioned the source meanwhile, StorageError.
+    Return what was current before. Raises PointerMoved if somebody else commissioned the source meanwhile,
+    StorageError, and BigQueryError, which leaves it current, but no row of it.
     """
-    registry, version = calibrations(commissioned.calibration.source), commissioned.calibration.version
+    source, version = commissioned.calibration.source, commissioned.calibration.version
+    registry = calibrations(source)
     seen = read_pointer(registry)
     add_version(registry, version, commissioned.files())
     if seen.version != version:
         move_pointer(registry, version, seen)
+        before = f"{source}/{seen.version}" if seen.version else None
+        release_decisions.record(commissioned.calibration.name, "commissioned", before)
     return seen
 
 

@@ -22,7 +22,10 @@ REFUSAL_FILE = "refusal.json"
 
 
 def write(experiment: Experiment, release: Release, folder: Path, run: Path) -> None:
-    """Measure the release in `folder`/release, whose network was fitted in `run`, and keep the figures."""
+    """Measure the release in `folder`/release, whose network was fitted in `run`, and keep the figures.
+
+    A fit of the last layer alone has no epochs, and leaves no history in `run`.
+    """
     found: dict[str, Any] = {**_of_graph(experiment, release, folder), **_pace(run / "history.csv")}
     judged = folder / REFUSAL_FILE
     if judged.exists():
@@ -68,6 +71,8 @@ def _difference(keras_says: np.ndarray, litert_says: list[object]) -> float:
 
 
 def _pace(history: Path) -> dict[str, float]:
+    if not history.exists():
+        return {"epochs": 0}
     epochs = pd.read_csv(history)
     return {
         "epochs": len(epochs),

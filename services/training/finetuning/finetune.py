@@ -1,4 +1,7 @@
-"""A short fit from the weights of the release in service, with corrections, that keeps the release's scale."""
+"""A short fit from the weights of the release in service, with corrections, that keeps the release's scale.
+
+Either of the last layer alone, as near to the served one as home's scans ask, or of the whole network for some epochs.
+"""
 
 import json
 from dataclasses import dataclass, replace
@@ -14,7 +17,8 @@ from services.training.data.scans import TYPES, Scans
 from services.training.evaluation import left_out, measurements
 from services.training.evaluation.left_out import TYPE_LOGITS
 from services.training.experiment import Experiment
-from services.training.finetuning.learning_set import LearningSet, ReadImages, joined
+from services.training.finetuning.last_layer import Labelled, LastLayer, fitted_on
+from services.training.finetuning.learning_set import DATA, LearningSet, ReadImages, joined
 from services.training.modelling import calibration, export, fitting, ood
 from services.training.modelling.export import Release
 from services.training.modelling.restoring import restored, unfolded
@@ -23,6 +27,8 @@ from services.training.release.writing import write_release
 from shared.ml.model import Card, Model
 from shared.ml.release_files import LEARNT_FILE
 
+HOME_SCANS = 2000
+"""Scans of home, drawn at random, beside which a last layer is fitted on."""
 STATISTICS_ON = 512
 """Scans that the restored normalisations are measured on."""
 FEWEST_TO_SCALE = 20
@@ -46,7 +52,8 @@ def finetune(
 ) -> Card:
     """Fit, and write the release to the experiment's folder, with what it learnt from beside it; return its card.
 
-    A later call with the same scans, corrections, release and plan resumes. Raises SystemExit for too little data.
+    A plan of no epochs fits the last layer alone. A later call with the same scans, corrections, release and plan
+    resumes. Raises SystemExit for too little data.
     """
     folder = experiment.folder
     watched = experiment.scans.only(experiment.split == "validation")
@@ -56,9 +63,11 @@ def finetune(
             "give the data that the release was trained on, or more."
         )
     learning = joined(experiment, corrections, read_images)
-    plan = replace(plan, start=_start(learning.scans, current, folder))
+    if plan.epochs:
+        plan = replace(plan, start=_start(learning.scans, current, folder))
     run = experiments.run_folder_of(learning.scans, learning.copies, plan, folder / "runs" / "finetune")
-    network = fitting.fit(learning.scans, learning.copies, plan, run)
+    network = fitting.fit(learning.scans, learning.copies, plan, run) if plan.epochs else _relearnt(learning, current)
+    run.mkdir(parents=True, exist_ok=True)
     release = inherited(network, current.model, watched)
     learnt = _learnt(learning, corrections, current.model.card.version)
     card = write_release(experiment, release, run, learnt)
@@ -76,6 +85,31 @@ def _start(scans: Scans, current: Current, folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfolded(restored(current.graph), scans.images[rows]).save_weights(path)
     return path
+
+
+def _relearnt(learning: LearningSet, current: Current) -> keras.Model:
+    """Return the release's network with its last layer fitted on.
+
+    Embeddings are the served graph's own. The layer is fitted on the scale of the release's probabilities.
+    """
+    network, once = restored(current.graph), learning.once()
+    is_home = (learning.listed["basis"] == DATA).to_numpy()
+    home = np.random.default_rng(0).permutation(np.flatnonzero(is_home))[:HOME_SCANS]
+    rows = np.concatenate([home, np.flatnonzero(~is_home)])
+    found = measurements.predict(current.model, once.images[rows])
+    embeddings = np.array([one.embedding for one in found], float)
+    labels, weights = once.table["label"].to_numpy()[rows], learning.listed["weight"].to_numpy(float)[rows]
+    layer = network.get_layer("logit")
+    kernel, bias = (np.ravel(values).astype(float) for values in layer.get_weights())
+    slope, offset = matched(embeddings @ kernel + bias, np.array([one.probability for one in found]))
+    count = len(home)
+    learnt = fitted_on(
+        LastLayer(slope * kernel, float(slope * bias[0] + offset)),
+        Labelled(embeddings[:count], labels[:count], weights[:count]),
+        Labelled(embeddings[count:], labels[count:], weights[count:]),
+    )
+    layer.set_weights([learnt.weights[:, np.newaxis] / slope, np.array([(learnt.bias - offset) / slope])])
+    return network
 
 
 def inherited(network: keras.Model, current: Model, watched: Scans) -> Release:

@@ -28,6 +28,11 @@ class LearningSet:
     listed: pd.DataFrame
     """scan_id, label, source, basis, weight: what is learnt from, a row each."""
 
+    def once(self) -> Scans:
+        """Return each scan once, in the order of `listed`."""
+        weight = self.listed["weight"].to_numpy(int)
+        return self.scans.only(np.cumsum(weight) - weight)
+
     def summary(self) -> dict[str, int]:
         """Return the number of scans by basis."""
         return {str(basis): int(count) for basis, count in self.listed["basis"].value_counts().sort_index().items()}

@@ -30,5 +30,5 @@ class Schedule:
         return [f"{name}={value}" for name, value in asdict(self).items() if name != "start"] + [start]
 
 
-FINETUNING = Schedule(epochs=4, rate=2e-4)
-"""Some 15,000 draws at a quarter of a fit's rate: enough to take corrections up, little enough to keep the rest."""
+FINETUNING = Schedule(epochs=0, rate=2e-4)
+"""The last layer alone. Epochs of the whole network go at a quarter of a fit's rate: four are some 15,000 draws."""

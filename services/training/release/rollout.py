@@ -91,9 +91,12 @@ def _challenged() -> tuple[Pointer, str]:
 
 
 def _passed(pointer: Pointer, challenger: str) -> Comparison:
-    """Return the comparison on live scans. Raises Refused, and records it, if it speaks against the challenger."""
+    """Return the comparison on live scans. Raises Refused if it does not let the challenger further.
+
+    That is recorded if the scans speak against it; if more scans or another reader are waited for, nothing is decided.
+    """
     comparison = live_scans.compared(pointer.version or "", challenger)
-    if comparison.is_early:
+    if comparison.is_open:
         raise Refused(" ".join(comparison.reasons))
     if comparison.reasons:
         release_decisions.record(challenger, "kept back", pointer.version, comparison.reasons, comparison.figures)

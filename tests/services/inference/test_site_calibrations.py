@@ -5,6 +5,7 @@ import dataclasses
 import json
 import uuid
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -12,8 +13,11 @@ from services.inference.app import create_app
 from services.inference.predictor import Predictor
 from services.inference.settings import Settings
 from services.inference.site_calibrations import SiteCalibrations
+from services.training.commissioning.withdraw import withdraw
 from shared.gcp import storage
 from shared.gcp.registry import add_version, calibrations, move_pointer, read_pointer
+from shared.imaging.decoding import decode
+from shared.imaging.preprocessing import prepare
 from shared.ml.model import Model
 from shared.ml.site_calibration import CALIBRATION_FILE, SiteCalibration
 
@@ -100,20 +104,55 @@ def test_another_release_does_not_use_it_and_says_so(client, jpeg):
 
 def test_a_batch_and_vertex_take_the_source_too(bucket, jpeg, monkeypatch):
     monkeypatch.setenv("AIP_PREDICT_ROUTE", "/vertex")
-    files = {"instances": [{"b64": base64.b64encode(jpeg).decode()}]}
+    file = {"b64": base64.b64encode(jpeg).decode()}
     with TestClient(create_app(Settings(model_poll_seconds=0.05))) as client:
         put(calibration(served(client).card.version).to_json())
         taken_over(client)
-        line = json.loads(client.post(f"/v1/predict:batch?source={SOURCE}", json=files).text)
-        (vertex,) = client.post("/vertex", json=files | {"parameters": {"source": SOURCE}}).json()["predictions"]
-    assert line["result"]["calibration"] == vertex["calibration"] == "ward-3/1"
+        line = json.loads(client.post(f"/v1/predict:batch?source={SOURCE}", json={"instances": [file]}).text)
+        instances = {"instances": [file, file | {"source": "ward-4"}], "parameters": {"source": SOURCE}}
+        vertex = client.post("/vertex", json=instances).json()["predictions"]
+    assert line["result"]["calibration"] == "ward-3/1"
+    assert [answer["calibration"] for answer in vertex] == ["ward-3/1", "release"]  # an instance's own source stands
+
+
+def test_an_instance_of_tensorflow_serving_names_its_source(client, jpeg):
+    put(calibration(served(client).card.version).to_json())
+    taken_over(client)
+    file = {"b64": base64.b64encode(jpeg).decode()}
+    instances = [file, file | {"source": SOURCE}, {"image": file, "source": SOURCE}]
+    answers = client.post("/v1/models/scanflow:predict", json={"instances": instances}).json()["predictions"]
+    assert [answer["calibration"] for answer in answers] == ["release", "ward-3/1", "ward-3/1"]
+    one = client.post("/v1/predict", json=file | {"source": SOURCE}).json()
+    assert one["probability"] == answers[1]["probability"] == answers[2]["probability"] < answers[0]["probability"]
+
+
+@pytest.mark.parametrize("kind", ["image", "scan"])
+def test_a_request_of_the_open_inference_protocol_names_its_source(client, jpeg, kind):
+    put(calibration(served(client).card.version).to_json())
+    taken_over(client)
+    if kind == "image":
+        tensor = {"datatype": "BYTES", "shape": [1], "data": [base64.b64encode(jpeg).decode()]}
+    else:
+        scan = prepare(decode(jpeg).pages[0])[np.newaxis]
+        tensor = {"datatype": "FP32", "shape": list(scan.shape), "data": scan.ravel().tolist()}
+    asked = {"inputs": [tensor | {"name": kind}], "outputs": [{"name": "calibration"}, {"name": "probability"}]}
+    plain = client.post("/v2/models/scanflow/infer", json=asked).json()["outputs"]
+    own = client.post("/v2/models/scanflow/infer", json=asked | {"parameters": {"source": SOURCE}}).json()["outputs"]
+    assert (plain[0]["data"], own[0]["data"]) == (["release"], ["ward-3/1"])
+    assert own[1]["data"][0] < 1e-6 < plain[1]["data"][0]
 
 
 @pytest.mark.parametrize("name", ["Ward 3", "../etc", "a" * 40])
 def test_a_source_that_is_no_name_is_a_malformed_request(client, jpeg, name):
-    answer = client.post("/v1/predict", params={"source": name}, content=jpeg)
-    assert answer.status_code == 400
-    assert answer.json()["detail"]
+    file = {"b64": base64.b64encode(jpeg).decode()}
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [file["b64"]]}
+    for answer in (
+        client.post("/v1/predict", params={"source": name}, content=jpeg),
+        client.post("/v1/models/scanflow:predict", json={"instances": [file | {"source": name}]}),
+        client.post("/v2/models/scanflow/infer", json={"inputs": [image], "parameters": {"source": name}}),
+    ):
+        assert answer.status_code == 400
+        assert answer.json()["detail"]
 
 
 def test_a_newer_version_takes_over_and_one_that_is_none_is_not_used(client):
@@ -124,6 +163,19 @@ def test_a_newer_version_takes_over_and_one_that_is_none_is_not_used(client):
     assert taken_over(client).of(SOURCE, release).name == "ward-3/2"
     put(b'{"source": "ward-3"}', "3")
     assert taken_over(client).of(SOURCE, release).name == "release"
+
+
+def test_a_withdrawn_calibration_is_dropped_and_a_newer_one_taken_over(client, jpeg):
+    release = served(client).card.version
+    put(calibration(release).to_json())
+    taken_over(client)
+    withdraw(SOURCE)
+    taken_over(client)
+    own, plain = (client.post("/v1/predict", params={"source": name}, content=jpeg).json() for name in (SOURCE, ""))
+    assert (own["calibration"], own["probability"]) == ("release", plain["probability"])
+    assert "calibration_note" not in own
+    put(calibration(release, version="2").to_json(), "2")
+    assert taken_over(client).of(SOURCE, release).name == "ward-3/2"
 
 
 def test_a_bucket_that_does_not_answer_leaves_what_is_known(client, monkeypatch):

@@ -15,9 +15,11 @@ import pytest
 
 from local.samples import encode, healthy_slices, lesion_slices
 from local.stack.system import BUCKETS, Stack
+from services.training.commissioning import withdraw as withdrawal
 from services.training.commissioning.commission import commission, put
 from services.training.commissioning.site_scans import CannotCommission, SiteScans
-from shared.gcp import storage
+from services.training.commissioning.withdraw import NothingToWithdraw, withdraw
+from shared.gcp import bigquery, storage
 from shared.gcp.registry import calibrations, read_pointer
 from shared.ml.model import Model, read_release
 from shared.ml.site_calibration import SiteCalibration
@@ -68,17 +70,65 @@ def test_a_release_that_refuses_the_site_is_not_calibrated_for_it(site):
         commission(site, read_release(RELEASE))
 
 
-def test_a_version_is_stored_and_the_pointer_moves(site, model, stack: Stack, monkeypatch):
-    bucket = f"models-{uuid.uuid4().hex[:12]}"
-    storage.client().create_bucket(bucket)
-    monkeypatch.setenv("MODELS_BUCKET", bucket)
+@pytest.fixture
+def bucket(stack: Stack, monkeypatch) -> str:
+    name = f"models-{uuid.uuid4().hex[:12]}"
+    storage.client().create_bucket(name)
+    monkeypatch.setenv("MODELS_BUCKET", name)
+    return name
+
+
+def decided(source: str) -> list[tuple[str, str]]:
+    """What the table says of a source's calibrations, in order."""
+    sql = """
+    SELECT version, outcome FROM {dataset}.release_decisions WHERE STARTS_WITH(version, @source) ORDER BY decided_at
+    """
+    return [(row["version"], row["outcome"]) for row in bigquery.query(sql, source=f"{source}/")]
+
+
+def test_a_version_is_stored_and_the_pointer_moves(site, model, bucket):
+    site = dataclasses.replace(site, source=f"ward-{uuid.uuid4().hex[:8]}")
     found = commission(site, model)
     assert put(found).version is None
     assert put(found).version == found.calibration.version  # once more changes nothing
-    pointer = read_pointer(calibrations("ward-3"))
+    pointer = read_pointer(calibrations(site.source))
     assert (pointer.version, pointer.previous) == (found.calibration.version, None)
-    stored = storage.read(bucket, f"calibrations/ward-3/{pointer.version}/calibration.json")
+    stored = storage.read(bucket, f"calibrations/{found.calibration.name}/calibration.json")
     assert SiteCalibration.from_json(stored) == found.calibration
+    assert decided(site.source) == [(found.calibration.name, "commissioned")]
+
+
+def test_a_calibration_is_withdrawn_once_and_can_be_commissioned_again(site, model, bucket):
+    found = commission(dataclasses.replace(site, source=f"ward-{uuid.uuid4().hex[:8]}"), model)
+    source, version, name = found.calibration.source, found.calibration.version, found.calibration.name
+    put(found)
+    assert withdraw(source, "Another scanner.") == name
+    pointer = read_pointer(calibrations(source))
+    assert (pointer.version, pointer.previous) == (None, version)
+    assert storage.stat(bucket, f"calibrations/{name}/calibration.json")  # what it answered by can still be read
+    with pytest.raises(NothingToWithdraw, match="the release's own answers its scans already"):
+        withdraw(source)
+    put(found)
+    assert read_pointer(calibrations(source)).version == version
+    assert decided(source) == [(name, "commissioned"), (name, "withdrawn"), (name, "commissioned")]
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"), [("Ward 3", "SOURCE is no name"), ("ward-nobody-commissioned", "has no calibration")]
+)
+def test_what_cannot_be_withdrawn_is_said_with_status_2(bucket, monkeypatch, capsys, source, sentence):
+    monkeypatch.setattr("sys.argv", ["withdraw", "--source", source])
+    monkeypatch.setattr(withdrawal, "settle_environment", lambda: True)  # the fixtures settled it
+    assert withdrawal.main() == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_calibration_cannot_be_withdrawn_where_no_system_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    monkeypatch.setattr("sys.argv", ["withdraw", "--source", "ward-3"])
+    assert withdrawal.main() == 2
+    assert "make demo" in capsys.readouterr().err
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

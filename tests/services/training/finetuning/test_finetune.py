@@ -10,7 +10,7 @@ import pytest
 
 from services.training.data.corrections import WEIGHTS, Corrections, as_scans
 from services.training.experiment import Experiment
-from services.training.finetuning.finetune import Current, finetune, matched
+from services.training.finetuning.finetune import PLAN, Current, finetune, matched
 from services.training.modelling.schedule import Schedule
 from shared.ml.model import read_release
 from shared.review_sample import in_review_sample
@@ -51,7 +51,8 @@ def test_too_little_validation_is_said(tmp_path):
 
 
 @pytest.mark.drill
-def test_a_fine_tune_writes_a_release_that_says_what_it_learnt_from(tmp_path):
+@pytest.mark.parametrize("plan", [PLAN, Schedule(epochs=1, steps=2, batch=4, rate=1e-5)], ids=["last layer", "whole"])
+def test_a_fine_tune_writes_a_release_that_says_what_it_learnt_from(tmp_path, plan):
     current = Current(read_release(RELEASE), (RELEASE / "model.tflite").read_bytes())
 
     def pictures(found: Corrections, wanted: np.ndarray):
@@ -59,7 +60,7 @@ def test_a_fine_tune_writes_a_release_that_says_what_it_learnt_from(tmp_path):
         return as_scans(rows, prepared(*(head(seed=500 + n, lesion=bool(n % 2)) for n in range(len(rows)))))
 
     found = experiment(tmp_path)
-    card = finetune(found, corrections(), pictures, current, Schedule(epochs=1, steps=2, batch=4, rate=1e-5))
+    card = finetune(found, corrections(), pictures, current, plan)
     release = read_release(tmp_path / "release")
     assert release.card.version == card.version != current.model.card.version
     assert (card.threshold, card.uncertain_from) == (current.model.card.threshold, current.model.card.uncertain_from)
@@ -74,4 +75,4 @@ def test_a_fine_tune_writes_a_release_that_says_what_it_learnt_from(tmp_path):
     assert json.loads((run / "learnt_from.json").read_text()) == card.metrics["learnt_from"]
     scans_ = found.scans.only(found.split == "validation").inputs()[:8]
     before, after = ([model.predict(scan).probability for scan in scans_] for model in (current.model, release))
-    np.testing.assert_allclose(after, before, atol=0.15)  # two tiny steps from the release's own weights
+    np.testing.assert_allclose(after, before, atol=0.15)  # two tiny steps, or a layer held near the release's own

@@ -1,25 +1,29 @@
-"""What live scans say of a challenger: paired where readers spoke, alike elsewhere."""
+"""What live scans say of a challenger: paired where readers spoke, alike elsewhere, and no reader decides alone."""
 
 import pytest
 
-from services.training.release.live_scans import Pair, compare
+from services.training.release.live_scans import Comparison, Pair, compare
+
+READERS = ("one", "two")
+ALIKE = [(80, "Cancer", "Cancer", None), (80, "Non-Cancer", "Non-Cancer", None)]
 
 
-def pairs(*counts: tuple[int, str, str, str | None]) -> list[Pair]:
-    """So many scans that champion and challenger called so, and that readers saw so."""
+def pairs(*counts: tuple[int, str, str, str | None], readers: tuple[str, ...] = READERS) -> list[Pair]:
+    """So many scans that champion and challenger called so, and that all these readers saw so."""
     return [
-        Pair(champion=champion, challenger=challenger, reading=reading)
+        Pair(champion=champion, challenger=challenger, readings=dict.fromkeys(readers, reading) if reading else {})
         for number, champion, challenger, reading in counts
         for _ in range(number)
     ]
 
 
-ALIKE = [(80, "Cancer", "Cancer", None), (80, "Non-Cancer", "Non-Cancer", None)]
+def passes(comparison: Comparison) -> bool:
+    return not comparison.reasons
 
 
 def test_a_challenger_that_is_alike_goes_on():
     comparison = compare(pairs(*ALIKE))
-    assert comparison.reasons == []
+    assert passes(comparison)
     assert comparison.figures["scans"] == 160
 
 
@@ -34,13 +38,15 @@ def test_a_challenger_that_is_alike_goes_on():
     ],
 )
 def test_what_speaks_against_it_is_told(more, named):
-    assert named in " ".join(compare(pairs(*ALIKE, more)).reasons)
+    comparison = compare(pairs(*ALIKE, more))
+    assert named in " ".join(comparison.reasons)
+    assert not comparison.is_open
 
 
 def test_where_readers_spoke_differing_is_no_fault_of_the_better():
     comparison = compare(pairs(*ALIKE, (40, "Non-Cancer", "Cancer", "Cancer")))
-    assert comparison.reasons == []
-    assert comparison.figures["challenger_right"] == 1
+    assert passes(comparison)
+    assert (comparison.figures["challenger_right"], comparison.figures["readers"]) == (1, 2)
 
 
 def test_winning_on_healthy_scans_does_not_make_up_for_lost_tumours():
@@ -51,11 +57,49 @@ def test_winning_on_healthy_scans_does_not_make_up_for_lost_tumours():
 
 
 def test_what_chance_explains_keeps_nobody_back():
-    assert compare(pairs(*ALIKE, (4, "Cancer", "Non-Cancer", "Cancer"))).reasons == []
+    assert passes(compare(pairs(*ALIKE, (4, "Cancer", "Non-Cancer", "Cancer"))))
 
 
 def test_few_scans_say_nothing_yet():
     comparison = compare(pairs((99, "Cancer", "Cancer", None)))
-    assert comparison.is_early
+    assert comparison.is_open
     assert "wait for 100" in comparison.reasons[0]
-    assert compare([]).is_early
+    assert compare([]).is_open
+
+
+def test_one_reader_who_lies_cannot_promote_a_challenger_that_differs_everywhere():
+    lie = pairs((40, "Cancer", "Non-Cancer", "Non-Cancer"), readers=("liar",))
+    comparison = compare([*pairs(*ALIKE), *lie])
+    assert comparison.is_open
+    assert "the only reader" in comparison.reasons[0]
+    assert "another reader" in comparison.reasons[0]
+
+
+def test_one_reader_who_lies_cannot_make_up_for_what_the_others_see_lost():
+    honest = pairs((8, "Cancer", "Non-Cancer", "Cancer"))
+    lie = pairs((8, "Non-Cancer", "Cancer", "Cancer"), readers=("liar",))
+    assert not passes(compare([*pairs(*ALIKE), *honest, *lie]))
+
+
+def test_one_reader_who_lies_cannot_keep_a_challenger_back():
+    lie = pairs((9, "Cancer", "Non-Cancer", "Cancer"), readers=("liar",))
+    comparison = compare([*pairs(*ALIKE), *pairs((20, "Cancer", "Cancer", "Cancer")), *lie])
+    assert comparison.is_open
+    assert "one of 3 readers" in comparison.reasons[0]
+
+
+def test_two_readers_of_a_scan_outvote_one_who_lies():
+    outvoted = {"liar": "Cancer", "one": "Non-Cancer", "two": "Non-Cancer"}
+    lie = [Pair(champion="Cancer", challenger="Non-Cancer", readings=outvoted)] * 9
+    assert passes(compare([*pairs(*ALIKE), *lie]))
+
+
+def test_readers_who_contradict_each_other_leave_a_scan_unread():
+    assert Pair(champion="Cancer", challenger="Cancer", readings={"a": "Cancer", "b": "Non-Cancer"}).reading is None
+    assert Pair(champion="Cancer", challenger="Cancer").reading is None
+
+
+def test_a_reader_who_changes_no_verdict_needs_no_second():
+    comparison = compare(pairs(*ALIKE, (20, "Cancer", "Cancer", "Cancer"), readers=("one",)))
+    assert passes(comparison)
+    assert not comparison.is_open

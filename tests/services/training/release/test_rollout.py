@@ -118,7 +118,7 @@ def test_a_challenger_that_live_scans_speak_against_is_kept_back(candidate, vers
     assert [outcome for _, outcome, _ in decided(two)] == ["in shadow", "kept back", "withdrawn"]
 
 
-def test_what_readers_with_one_voice_saw_is_joined(candidate, versions):
+def test_what_most_readers_of_a_scan_saw_is_joined(candidate, versions):
     one, two = versions
     rollout.shadow(*candidate(one))
     rollout.shadow(*candidate(two))
@@ -126,10 +126,34 @@ def test_what_readers_with_one_voice_saw_is_joined(candidate, versions):
     for number, (scan_id, reading) in enumerate(((ids[4], "Cancer"), (ids[5], "Cancer"), (ids[5], "Non-Cancer"))):
         row = {"feedback_id": uuid.uuid4().hex, "scan_id": scan_id, "model_version": one, "prediction": "Non-Cancer"}
         row |= {"probability": 0.2, "agrees": False, "reading": reading, "given_at": datetime.now(UTC).isoformat()}
+        row |= {"reader_id": f"reader {number}"}
         bigquery.append("feedback", row, key=f"{scan_id}/{number}")
     figures = live_scans.compared(one, two).figures
     assert (figures["scans"], figures["read"], figures["challenger_right"]) == (6, 1, 1)
     assert figures["differing"] == pytest.approx(1 / 5)
+
+
+def test_one_reader_alone_moves_nothing_and_a_second_decides(candidate, versions, monkeypatch):
+    monkeypatch.setattr(live_scans, "MOST_DISAGREEMENT", 1)  # readers alone decide
+    one, two = versions
+    rollout.shadow(*candidate(one))
+    rollout.shadow(*candidate(two))
+    ids = score(one, two, [("Cancer", "Cancer")] * 2 + [("Cancer", "Non-Cancer")] * 5)
+
+    def say(reader: str) -> None:
+        for scan_id in ids[2:]:
+            row = {"feedback_id": uuid.uuid4().hex, "scan_id": scan_id, "model_version": one, "prediction": "Cancer"}
+            row |= {"probability": 0.8, "agrees": True, "reading": "Cancer", "reader_id": reader}
+            bigquery.append("feedback", row | {"given_at": datetime.now(UTC).isoformat()}, key=row["feedback_id"])
+
+    say("one")
+    with pytest.raises(Refused, match="hangs on the only reader"):
+        rollout.canary(0.1)
+    assert [outcome for _, outcome, _ in decided(two)] == ["in shadow"]  # nothing is decided yet
+    say("two")
+    with pytest.raises(Refused, match="loses 5 and wins 0"):
+        rollout.canary(0.1)
+    assert [outcome for _, outcome, _ in decided(two)] == ["in shadow", "kept back"]
 
 
 def test_synthetic_scans_count_for_nothing(candidate, versions):
