@@ -29,7 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     blocks = commands.add_parser("crossvalidate", help="fit without each block of sources")
     blocks.add_argument("--epochs", type=int, default=20)
     on = commands.add_parser("finetune", help="fit on from the release in service with readers' corrections")
-    on.add_argument("--epochs", type=int, default=FINETUNING.epochs, help="of the whole network; 0: the last layer alone")
+    on.add_argument(
+        "--epochs", type=int, default=FINETUNING.epochs, help="of the whole network; 0: the last layer alone"
+    )
     on.add_argument("--rate", type=float, default=FINETUNING.rate, help="the highest learning rate of these epochs")
     on.add_argument("--shadow", action="store_true", help="let it answer in shadow then, if it may")
     page = commands.add_parser("report", help="measure and draw the last training run, and ship it")
