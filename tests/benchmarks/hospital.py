@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
+from local.demo import positive
 from local.hospital.__main__ import fetch_missing, ticking
 from local.hospital.counterparts import Hospital, hospital
 from local.stack.processes import Supervisor, free_port
@@ -67,9 +68,11 @@ _KILLED = (
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-hospital", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="rounds whose median counts, after one that warms up (3)")
-    parser.add_argument("--instances", type=int, default=200, help="sent to each receiver in a round (200)")
-    parser.add_argument("--killed", type=int, default=2000, help="sent to the gateway that is killed (2000)")
+    parser.add_argument(
+        "--runs", type=positive, default=3, help="rounds whose median counts, after one that warms up (3)"
+    )
+    parser.add_argument("--instances", type=positive, default=200, help="sent to each receiver in a round (200)")
+    parser.add_argument("--killed", type=positive, default=2000, help="sent to the gateway that is killed (2000)")
     parser.add_argument("--part", nargs="+", choices=_PARTS, default=_PARTS, help="measure these alone; the rest stays")
     return parser.parse_args()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from local.demo import positive
 from local.stack.signals import stop_on_signals
 from local.stack.terraform_config import ROOT
 from tests.chaos.clock import NoClock, check
@@ -26,9 +27,9 @@ def main() -> int:
     """Run the drills."""
     stop_on_signals()
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=20, help="how many drills (default: %(default)s)")
+    parser.add_argument("--seeds", type=positive, default=20, help="how many drills (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: %(default)s)")
-    parser.add_argument("--uploads", type=int, default=200, help="files in each drill (default: %(default)s)")
+    parser.add_argument("--uploads", type=positive, default=200, help="files in each drill (default: %(default)s)")
     parser.add_argument("--keep", type=Path, help="folder that keeps the state and the logs of each drill")
     arguments = parser.parse_args()
     console, results, jumps = Console(), list[Result](), True
@@ -41,10 +42,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             directory = arguments.keep / str(seed) if arguments.keep else Path(folder)
             results.append(drill(directory, seed, arguments.uploads, jumps))
-        console.print(_table(results[-1:]))
+        console.print(_table(f"seed {seed}", results[-1:]))
         RESULT.parent.mkdir(parents=True, exist_ok=True)
         RESULT.write_text(json.dumps(summary(results), indent=2) + "\n")
-    console.print(_table(results))
+    console.print(_table("all drills", results))
     return 0 if all(_is_clean(result) for result in results) else 1
 
 
@@ -71,12 +72,10 @@ def _is_clean(result: Result) -> bool:
     return not (found.missing or found.doubled or found.contradicted or found.altered)
 
 
-def _table(results: Sequence[Result]) -> Table:
-    columns = list(summary(results))[1:]
-    table = Table("seed", *columns)
-    for result in results:
-        figures = summary([result])
-        table.add_row(str(result.seed), *(f"{figures[name]:,}" for name in columns))
+def _table(title: str, results: Sequence[Result]) -> Table:
+    table = Table("figure", "count", title=title)
+    for name, value in summary(results).items():
+        table.add_row(name, f"{value:,}")
     return table
 
 

@@ -109,9 +109,10 @@ def test_crop_box_is_the_square_that_is_shown() -> None:
         assert likeness(stacked(stretched(resized(square))), prepare(placed)) > 0.999
 
 
-def test_ruler_of_the_pages_length_is_no_head() -> None:
+@pytest.mark.parametrize("thickness", [10, 60], ids=["too small", "too long for its thickness"])
+def test_ruler_of_the_pages_length_is_no_head(thickness: int) -> None:
     page = np.zeros((400, 400), np.uint8)
-    page[190:200] = 200
+    page[170 : 170 + thickness] = 200
     assert head_box(page) == (slice(0, 400), slice(0, 400))
 
 
