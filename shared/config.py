@@ -91,3 +91,8 @@ def series_quiet_seconds() -> float:
 def fewest_basis_scans() -> int:
     """Return how many training scans must be prepared before a PCA basis is fitted, which is then kept."""
     return int(os.environ.get("FEWEST_BASIS_SCANS", "2000"))
+
+
+def live_refresh_seconds() -> int:
+    """Return how often a live page of the dashboard asks BigQuery, which bills each time."""
+    return int(os.environ.get("LIVE_REFRESH_SECONDS", "30"))

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.support.commands import asked_for_help
 from tests.support.servers import ROOT
 
 FOLDERS = ("shared", "functions", "services", "dashboard", "local", "tests")
@@ -37,10 +38,11 @@ def test_every_package_that_is_run_is_among_the_commands() -> None:
 
 @pytest.mark.parametrize("module", commands())
 def test_help_helps(module: str) -> None:
-    done = run(sys.executable, "-m", module, "--help")
-    if any(f"No module named '{package}'" in done.stderr for package in NOT_OURS):
+    done = asked_for_help(module)
+    if any(f"No module named '{package}'" in done.errors for package in NOT_OURS):
         pytest.skip("compares with a package that is not installed here")
-    assert (done.returncode, "usage:" in done.stdout) == (0, True), done.stderr
+    assert (done.status, "usage:" in done.output) == (0, True), done.errors
+    assert not done.loaded, "somebody who asks for help waits seconds for nothing"
 
 
 @pytest.mark.parametrize("target", ["train", "crossvalidate", "preprocess"])

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 import streamlit as st
 
 from dashboard.queries import recent
+from shared import config
 from shared.gcp.bigquery import Row, query
 
 PAGE_ROWS = 50
-REFRESH_S = 30
+REFRESH_S = config.live_refresh_seconds()
 """A live worklist asks so often: BigQuery bills each time for the days looked back on."""
 WINDOWS = {
     "Last day": timedelta(days=1),

@@ -5,10 +5,11 @@ from datetime import timedelta
 import streamlit as st
 
 from dashboard.queries import recent
+from shared import config
 from shared.gcp.bigquery import Row, query
 
 PAGE_ROWS = 50
-REFRESH_S = 30
+REFRESH_S = config.live_refresh_seconds()
 """A series is answered when it has been quiet for half a minute: nobody sees a difference below this."""
 WINDOW = timedelta(days=30)
 """What the list of series looks back on."""

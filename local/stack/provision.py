@@ -1,5 +1,6 @@
 """Buckets, topics, subscriptions, tables and the released model, made as Terraform declares them."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -136,17 +137,38 @@ def _subscribe(subscriber: pubsub_v1.SubscriberClient, subscription: types.Subsc
 
 
 def make_tables(project: str, dataset: str) -> None:
-    """Make the dataset with every declared table and its keyed view; a table of an earlier version gets new columns."""
+    """Make the dataset with every declared table and its keyed view; a table of an earlier version gets new columns.
+
+    The dataset's description is a digest of the declarations that it was made of: a start on kept state asks for
+    nothing else. Messages are pushed as soon as Pub/Sub is up, and use up their attempts until the functions are there.
+    """
     client = bigquery.client()
-    client.create_dataset(f"{project}.{dataset}", exists_ok=True)
-    for name, settings in declared()["tables"].items():
-        columns = [bq.SchemaField.from_api_repr(column) for column in schema(name)]
-        table = bq.Table(f"{project}.{dataset}.{name}_raw", schema=columns)
-        table.time_partitioning = bq.TimePartitioning(field="recorded_at")
-        table.clustering_fields = settings["cluster"]
-        if client.create_table(table, exists_ok=True).schema != columns:
-            client.update_table(table, ["schema"])
-        _make_view(client, f"{project}.{dataset}.{name}", view(name, dataset))
+    made = client.create_dataset(f"{project}.{dataset}", exists_ok=True)
+    digest = _digest(dataset)
+    if made.description == digest:
+        return
+    for name in declared()["tables"]:
+        make_table(project, dataset, name)
+    made.description = digest
+    client.update_dataset(made, ["description"])
+
+
+def _digest(dataset: str) -> str:
+    """Return a digest of all that Terraform declares of tables and views."""
+    tables = {name: [settings, schema(name), view(name, dataset)] for name, settings in declared()["tables"].items()}
+    return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
+
+
+def make_table(project: str, dataset: str, name: str) -> None:
+    """Make one declared table and its keyed view in a dataset that there is, or give it its new columns."""
+    client = bigquery.client()
+    columns = [bq.SchemaField.from_api_repr(column) for column in schema(name)]
+    table = bq.Table(f"{project}.{dataset}.{name}_raw", schema=columns)
+    table.time_partitioning = bq.TimePartitioning(field="recorded_at")
+    table.clustering_fields = declared()["tables"][name]["cluster"]
+    if client.create_table(table, exists_ok=True).schema != columns:
+        client.update_table(table, ["schema"])
+    _make_view(client, f"{project}.{dataset}.{name}", view(name, dataset))
 
 
 def _make_view(client: bq.Client, name: str, query: str) -> None:

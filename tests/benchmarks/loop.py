@@ -11,8 +11,6 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks import loop_corrections, loop_gate, loop_rollback
-
 OUTPUT = Path(".local/bench/loop.json")
 PARTS = ("sabotages", "rollback", "corrections")
 
@@ -24,6 +22,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of labelled scans")
     parser.add_argument("--folder", type=Path, default=Path(".local/training"), help="where prepared scans are kept")
     arguments = parser.parse_args()
+    from tests.benchmarks import loop_corrections, loop_gate, loop_rollback  # noqa: PLC0415 - they load TensorFlow
+
     for part in arguments.part or PARTS:
         match part:
             case "sabotages":

@@ -3,17 +3,12 @@
 import io
 import json
 import re
-import socket
-import subprocess
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -24,6 +19,7 @@ from shared.scan import file_id
 from tests.dashboard.browser import CHROMIUM, choose_first_row, chromium, new_page, settled
 from tests.dashboard.conftest import ROOT
 from tests.dashboard.test_uploads import instance
+from tests.support.servers import running
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
 SAMPLE = ROOT / "dashboard" / "samples" / "lesion.png"
@@ -33,6 +29,17 @@ SAMPLE = ROOT / "dashboard" / "samples" / "lesion.png"
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def fresh(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a dashboard that nobody has opened yet, whose live pages look for new scans every three seconds."""
+    dashboard = stack.services["dashboard"]
+    command = ["PORT" if part == str(dashboard.port) else part for part in dashboard.command]
+    environment = {**dashboard.environment, "LIVE_REFRESH_SECONDS": "3"}
+    log = tmp_path_factory.mktemp("dashboard") / "log"
+    with running(command, log, "/_stcore/health", environment=environment) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -59,6 +66,15 @@ def painted(page: Page) -> str:
 
 def wait_for_another(page: Page, before: str) -> None:
     expect(page.locator(".viewer")).not_to_have_attribute("data-painted", before)
+
+
+def test_a_deep_address_is_the_first_of_a_fresh_process(browser: Browser, fresh: str) -> None:
+    """Streamlit would run the page's file alone if the folder were named pages/: without the notice."""
+    page = new_page(browser)
+    page.goto(f"{fresh}/operations")
+    expect(page.get_by_text("Not a medical device")).to_be_visible()
+    expect(page.get_by_role("heading", name="Operations")).to_be_visible()
+    page.close()
 
 
 def test_a_dropped_scan_is_read_and_disagreed_with(page: Page) -> None:
@@ -112,14 +128,14 @@ def test_every_page_and_part_opens_by_its_address(browser: Browser, stack: Stack
     page.close()
 
 
-def test_a_scan_dropped_into_the_bucket_appears_without_reload_and_is_read(page: Page) -> None:
+def test_a_scan_dropped_into_the_bucket_appears_without_reload_and_is_read(page: Page, fresh: str) -> None:
     content = io.BytesIO()
     head = np.array(Image.open(SAMPLE))
     head[:4, :4] = np.frombuffer(uuid.uuid4().bytes, np.uint8).reshape(4, 4)
     Image.fromarray(head).save(content, "PNG")
     scan_id = file_id(content.getvalue())
 
-    page.get_by_role("link", name="Worklist").click()
+    page.goto(f"{fresh}/worklist")
     search = page.get_by_label("Scan id begins with")
     search.fill(scan_id)
     search.press("Enter")
@@ -214,44 +230,3 @@ def test_what_a_file_says_is_never_run(page: Page) -> None:
     settled(page)
     assert page.locator("img[src=x]").count() == 0
     assert dialogs == []
-
-
-def test_a_deep_address_is_the_first_of_a_fresh_process(browser: Browser, stack: Stack) -> None:
-    """Streamlit would run the page's file alone if the folder were named pages/: without the notice."""
-    page = new_page(browser)
-    with fresh_dashboard(stack) as url:
-        page.goto(f"{url}/operations")
-        expect(page.get_by_text("Not a medical device")).to_be_visible()
-        expect(page.get_by_role("heading", name="Operations")).to_be_visible()
-    page.close()
-
-
-@contextmanager
-def fresh_dashboard(stack: Stack) -> Iterator[str]:
-    """A dashboard that nobody has opened yet."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    running = stack.services["dashboard"]
-    command = [port if part == str(running.port) else part for part in running.command]
-    process = subprocess.Popen(command, cwd=ROOT, env=dict(running.environment))
-    try:
-        wait_until(lambda: is_healthy(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def is_healthy(port: str) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).ok
-    except requests.RequestException:
-        return False
-
-
-def wait_until(done: Callable[[], bool], within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

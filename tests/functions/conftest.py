@@ -11,9 +11,10 @@ from flask.testing import FlaskClient
 from functions_framework import create_app
 from google.cloud import pubsub_v1
 
-from local.stack.provision import make_buckets, make_tables
+from local.stack.provision import make_buckets
 from local.stack.system import PROJECT, Stack
 from shared.gcp import storage
+from tests.support.datasets import own_dataset
 from tests.support.events import pushed_message
 
 ROOT = Path(__file__).parents[2]
@@ -47,18 +48,16 @@ class Cloud:
 
 
 @pytest.fixture(scope="module")
-def cloud(stack: Stack) -> Iterator[Cloud]:
-    """An empty cloud beside the stack's own."""
+def cloud(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Cloud]:
+    """An empty cloud beside the stack's own, with the tables that the module's TABLES names, or all."""
     mark = uuid.uuid4().hex[:8]
     buckets = {name: f"{mark}-{name}" for name in BUCKETS}
     make_buckets(buckets)
-    make_tables(PROJECT, f"test_{mark}")
     subscriptions = {
         topic: _subscribe(topic, mark)
         for topic in ("scan-accepted", "scan-rejected", "scan-scored", "series-summarised")
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATASET", f"test_{mark}")
+    with own_dataset(getattr(request.module, "TABLES", None)), pytest.MonkeyPatch.context() as patch:
         for name, bucket in buckets.items():
             patch.setenv(f"{name.upper()}_BUCKET", bucket)
         yield Cloud(buckets, subscriptions)

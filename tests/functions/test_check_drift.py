@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from shared.ml import drift
 from shared.ml.release_files import REFERENCE_FILE
 from tests.functions.conftest import Cloud, client
 
+TABLES = ("scans", "predictions", "features", "drift_checks")
 ROWS = "SELECT * FROM {dataset}.drift_checks WHERE model_version = @version ORDER BY checked_at"
 
 
@@ -30,14 +32,21 @@ def scans(n: int, seed: int) -> drift.Scans:
     )
 
 
-def record(version: str, number: int, window: drift.Scans, row: int, series: str | None = None) -> str:
+def record_all(version: str, window: drift.Scans, series: str | None = None) -> set[str]:
+    """Write what the pipeline knows of these scans, together as functions do; return their ids."""
+    rows = range(len(window.predicted))
+    with ThreadPoolExecutor(len(rows)) as pool:
+        return set(pool.map(lambda row: record(version, window, row, series), rows))
+
+
+def record(version: str, window: drift.Scans, row: int, series: str | None) -> str:
     """Write what the pipeline knows of one scan; returns its id."""
     scan_id = uuid.uuid4().hex * 2
     event = {"scan_id": scan_id, "label": "Unlabelled", "source": window.attributes["source"][row], "series_id": series}
     told = {"content_sha256": scan_id, "format": "PNG", "page": 0, "pages": 1, "width": 128, "height": 128, "size": 1}
     times = {"uploaded_at": now(), "accepted_at": now(), "object_name": f"Unlabelled/{scan_id}.png"}
     bigquery.append("scans", event | told | times, key=scan_id)
-    answer = {"prediction": window.predicted[row], "probability": 0.9 - number * 1e-4, "threshold": 0.5}
+    answer = {"prediction": window.predicted[row], "probability": 0.9 - row * 1e-4, "threshold": 0.5}
     when = {"uploaded_at": now(), "predicted_at": now()}
     bigquery.append("predictions", {"scan_id": scan_id, "model_version": version} | answer | when, key=scan_id)
     statistics = dict(zip(drift.QUALITY, window.quality[row].tolist(), strict=True))
@@ -70,8 +79,7 @@ def check_drift(cloud: Cloud) -> FlaskClient:
 
 
 def test_scans_like_the_reference_are_no_drift(release: str, check_drift: FlaskClient) -> None:
-    for number in range(60):
-        record(release, number, scans(60, seed=1), number)
+    record_all(release, scans(60, seed=1))
     answer = check_drift.post("/").json
     assert (answer["change"], answer["scans"]) == ("none", 60)
     (row,) = bigquery.query(ROWS, version=release)
@@ -83,7 +91,7 @@ def test_another_ward_is_found_named_and_dated(release: str, check_drift: FlaskC
     window = scans(60, seed=2)
     window.embeddings[:, :4] += 2
     window.attributes["source"][:] = ["ward-2"] * 60
-    known = {record(release, number, window, number) for number in range(60)}
+    known = record_all(release, window)
     first, second = (check_drift.post("/").json for _ in range(2))
     assert (first["change"], first["cause"]) == ("inputs", "source")
     assert second["since"] == first["since"]
@@ -94,8 +102,7 @@ def test_another_ward_is_found_named_and_dated(release: str, check_drift: FlaskC
 
 
 def test_a_series_is_one_witness_of_each_class(release: str, check_drift: FlaskClient) -> None:
-    for number in range(30):
-        record(release, number, scans(30, seed=3), number, series="one-head")
+    record_all(release, scans(30, seed=3), series="one-head")
     assert check_drift.post("/").json["scans"] == 2
 
 

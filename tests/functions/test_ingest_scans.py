@@ -6,6 +6,8 @@ from flask.testing import FlaskClient
 from shared.gcp import storage
 from tests.functions.conftest import Cloud, client
 
+TABLES = ()
+
 
 @pytest.fixture(scope="module")
 def ingest_scans(cloud: Cloud) -> FlaskClient:

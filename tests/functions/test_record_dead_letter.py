@@ -5,6 +5,7 @@ import pytest
 from shared.gcp import bigquery
 from tests.functions.conftest import Cloud, Push, push
 
+TABLES = ("dead_letters",)
 ROWS = "SELECT * FROM {dataset}.dead_letters WHERE subscription = @subscription"
 
 

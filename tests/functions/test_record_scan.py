@@ -11,6 +11,8 @@ from tests.functions.conftest import Cloud, Push, push
 from tests.support.events import scan_accepted, scan_scored, stored_scan
 from tests.support.series import summarised
 
+TABLES = ("scans", "rejections", "series_slices", "slice_scores", "series")
+
 
 @pytest.fixture(scope="module")
 def record_scan(cloud: Cloud) -> Push:

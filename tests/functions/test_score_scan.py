@@ -20,6 +20,8 @@ from tests.services.inference.conftest import running
 from tests.support.events import stored_scan
 from tests.support.releases import point, release
 
+TABLES = ("predictions",)
+
 
 @contextmanager
 def answering(answers: dict[str, tuple[int, dict]]) -> Iterator[str]:

@@ -10,6 +10,8 @@ from shared.gcp import bigquery
 from tests.functions.conftest import Cloud, Push, client, push
 from tests.support.events import scan_accepted, scan_scored
 
+TABLES = ("scans", "series_slices", "slice_scores", "series")
+
 
 @pytest.fixture(scope="module")
 def record_scan(cloud: Cloud) -> Push:

@@ -20,6 +20,7 @@ from tests.support.heads import encoded, head
 from tests.support.named_files import NAME, NAMED
 from tests.support.series import slices as series_files
 
+TABLES = ("scans", "rejections", "dead_letters", "series_slices")
 SAMPLES = [sample for sample in samples() if sample.kind != "exact duplicate"]
 
 

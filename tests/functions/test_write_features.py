@@ -16,6 +16,8 @@ from shared.ml.model import read_release
 from tests.functions.conftest import Cloud, Push, push
 from tests.support.events import scan_scored, stored_scan
 
+TABLES = ("features",)
+
 
 @pytest.fixture(scope="module")
 def write_features(cloud: Cloud) -> Push:

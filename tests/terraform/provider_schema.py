@@ -6,14 +6,17 @@ data source, block and attribute, with type and required flag. This reads it bac
 provider may fill in (all are taken to be such).
 """
 
+import hashlib
 import json
 import re
 import sys
 import tarfile
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from local.stack.terraform_config import TERRAFORM
 from tests.terraform.tools import CACHE, uv
 
 PACKAGES = {
@@ -25,6 +28,7 @@ PACKAGES = {
 
 Schema = dict[str, Any]
 
+_TYPE = re.compile(r"terraformResourceType: '([\w-]+)'")
 _INTERFACE = re.compile(r"export interface (\w+)[^{]*\{(.*?)^\}", re.S | re.M)
 _FIELD = re.compile(r"readonly (\w+)(\??):")
 _MAPPER = re.compile(r"^function (\w+)ToHclTerraform\(struct\) \{(.*?)^\}", re.S | re.M)
@@ -37,32 +41,45 @@ _SIMPLE = {"string": "string", "number": "number", "boolean": "bool", "any": "dy
 
 
 def provider_schema(name: str) -> Schema:
-    """Schema of one of PACKAGES: `version`, `provider`, `resource_schemas` and `data_source_schemas`."""
-    file = CACHE / f"{PACKAGES[name].replace('==', '-')}.json"
+    """Schema of one of PACKAGES: `version`, `provider`, `resource_schemas` and `data_source_schemas`.
+
+    It has the types that terraform/ names and no other: to read all thousand of a provider takes a minute.
+    """
+    wanted = _named_types()
+    digest = hashlib.sha256(" ".join(sorted(wanted)).encode()).hexdigest()[:12]
+    file = CACHE / f"{PACKAGES[name].replace('==', '-')}-{digest}.json"
     if not file.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(_extract(PACKAGES[name])))
+        partial.write_text(json.dumps(_extract(PACKAGES[name], wanted)))
         partial.rename(file)
     return json.loads(file.read_text())
 
 
-def _extract(package: str) -> Schema:
+def _named_types() -> set[str]:
+    text = "".join(file.read_text() for file in TERRAFORM.rglob("*.tf"))
+    return set(re.findall(r"\b(?:google|archive|time)_\w+", text))
+
+
+def _extract(package: str, wanted: Collection[str]) -> Schema:
     with tempfile.TemporaryDirectory() as folder:
         uv("pip", "install", "--quiet", "--python", sys.executable, "--no-deps", "--target", folder, package)
         (archive,) = Path(folder).glob("*/_jsii/*.tgz")
         with tarfile.open(archive) as bundle:
             bundle.extractall(folder, filter="data")
-        return _read(Path(folder, "package", "lib"))
+        return _read(Path(folder, "package", "lib"), wanted)
 
 
-def _read(modules: Path) -> Schema:
+def _read(modules: Path, wanted: Collection[str]) -> Schema:
     schema: Schema = {"provider": {}, "resource_schemas": {}, "data_source_schemas": {}}
     sections = {"Resource": "resource_schemas", "DataSource": "data_source_schemas", "Provider": "provider"}
     for folder in sorted(modules.iterdir()):
         if not folder.is_dir() or (folder / "index-structs").exists():
             continue  # the three largest modules keep their structures in files of their own; none is used here
-        module = _Module((folder / "index.js").read_text(), (folder / "index.d.ts").read_text())
+        code = (folder / "index.js").read_text()
+        if folder.name != "provider" and _TYPE.search(code)[1] not in wanted:
+            continue
+        module = _Module(code, (folder / "index.d.ts").read_text())
         schema[sections[module.kind]][module.type] = {"block": module.block()}
         schema["version"] = module.version
     return schema
@@ -74,7 +91,7 @@ class _Module:
     def __init__(self, code: str, declared: str) -> None:
         main = re.search(r"^class (\w+) extends cdktf\.Terraform(\w+) ", code, re.M)
         self.name, self.kind = main.groups()
-        self.type = re.search(r"terraformResourceType: '([\w-]+)'", code)[1]
+        self.type = _TYPE.search(code)[1]
         self.version = re.search(r"providerVersion: '([\d.]+)'", code)[1]
         self._fields = {name: dict(_FIELD.findall(body)) for name, body in _INTERFACE.findall(declared)}
         self._mappers = {_capital(name): body for name, body in _MAPPER.findall(code)}

@@ -19,7 +19,7 @@ import requests
 from google.cloud import pubsub_v1
 
 from local.stack.processes import free_port
-from local.stack.provision import make_buckets, make_tables
+from local.stack.provision import make_buckets
 from local.stack.system import PROJECT, Stack
 from local.stack.terraform_config import TERRAFORM, declared
 from shared.clock import now
@@ -29,6 +29,7 @@ from shared.labels import Label
 from shared.scan import file_id, scan_object
 from tests.functions.test_record_dead_letter import given_up_by
 from tests.smoke import synthetic_scan
+from tests.support.datasets import own_dataset
 from tests.support.events import scan_scored, stored_scan
 from tests.support.servers import running
 from tests.terraform.tools import ROOT, environment
@@ -54,18 +55,19 @@ class Cloud:
 
 
 @pytest.fixture(scope="module")
-def cloud(stack: Stack) -> Cloud:
-    return empty_cloud()
+def cloud(stack: Stack) -> Iterator[Cloud]:
+    with empty_cloud() as empty:
+        yield empty
 
 
-def empty_cloud() -> Cloud:
+@contextmanager
+def empty_cloud() -> Iterator[Cloud]:
     """Buckets without objects, tables without rows."""
     mark = f"cold-{uuid.uuid4().hex[:8]}"
     buckets = {name: f"{mark}-{name}" for name in BUCKETS}
     make_buckets(buckets)
-    dataset = mark.replace("-", "_")
-    make_tables(PROJECT, dataset)
-    return Cloud({f"{name.upper()}_BUCKET": bucket for name, bucket in buckets.items()} | {"DATASET": dataset})
+    with own_dataset() as dataset:
+        yield Cloud({f"{name.upper()}_BUCKET": bucket for name, bucket in buckets.items()} | {"DATASET": dataset})
 
 
 @contextmanager
@@ -172,9 +174,10 @@ def test_ingest_scans(stack, cloud, tmp_path):
 
 
 def test_verify_ingestion(stack, tmp_path):
-    variables = settings(stack, empty_cloud(), "verify_ingestion") | {"SOURCE_BUCKET": ""}
-    with function("verify_ingestion", tmp_path, variables) as url:
-        answer = requests.post(url, timeout=DEADLINE_S)
+    with empty_cloud() as empty:
+        variables = settings(stack, empty, "verify_ingestion") | {"SOURCE_BUCKET": ""}
+        with function("verify_ingestion", tmp_path, variables) as url:
+            answer = requests.post(url, timeout=DEADLINE_S)
     assert {check["label"] for check in answer.json()["checks"]} == set(Label)
 
 
@@ -238,9 +241,10 @@ def test_a_service_starts_from_its_image(dockerfile, tmp_path):
         assert requests.get(url + health, timeout=10).status_code == 200
 
 
-@pytest.mark.parametrize("job", ["training", "preprocessing"])
-def test_a_job_starts_from_its_image(job, tmp_path):
-    """As far as its own account of itself. Spark's Python comes with Dataproc, so here from beside the image."""
+@pytest.mark.parametrize(("job", "module"), [("training", "commands"), ("preprocessing", "job")])
+def test_a_job_starts_from_its_image(job, module, tmp_path):
+    """As far as its own account of itself, and all that it imports. Spark's Python comes with Dataproc, so here from
+    beside the image."""
     built = image(ROOT / "services" / job / "Dockerfile", tmp_path)
     variables = built.environment | {"HOME": str(tmp_path)}
     variables.pop("LD_PRELOAD", None)
@@ -250,6 +254,7 @@ def test_a_job_starts_from_its_image(job, tmp_path):
         for package in ("pyspark", "py4j"):
             (spark / package).symlink_to(Path(find_spec(package).origin).parent)
         variables["PYTHONPATH"] += f":{spark}"
-    command = [str(built.programs / "python"), "-m", f"services.{job}", "--help"]
-    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    for arguments in (["-m", f"services.{job}", "--help"], ["-c", f"import services.{job}.{module}"]):
+        command = [str(built.programs / "python"), *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

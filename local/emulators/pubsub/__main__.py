@@ -27,7 +27,7 @@ from local.emulators.pubsub.messages import Context, Handler, Proto
 from local.emulators.pubsub.queue import Delivery, Queue
 from local.emulators.pubsub.store import Store
 
-_PULL_WAIT = 1.0  # seconds that an empty Pull waits for a message; of Pub/Sub only "a bounded amount of time" is known
+_PULL_WAIT = 0.25  # seconds that an empty Pull waits for a message; of Pub/Sub only "a bounded amount of time" is known
 _BATCH = 1000  # messages in one response; also Pub/Sub's limit
 _UNLIMITED = 1 << 62
 _GRACE = 0.5  # seconds for answers under way when the process ends

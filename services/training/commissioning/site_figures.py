@@ -53,7 +53,7 @@ def _of(rows: pd.DataFrame) -> Figures:
     found |= _share("uncertain", rows, np.ones(len(rows), bool), doubtful)
     found |= _share("accuracy_where_sure", rows, ~doubtful, called == (labels == 1))
     if 0 < labels.sum() < len(labels):
-        drawn = metrics.with_intervals(rows, 0.5)
+        drawn = metrics.with_intervals(rows, 0.5, wanted=("auc_roc", "brier"))
         found |= {name: drawn[name] for name in ("auc_roc", "auc_roc_low", "auc_roc_high", "brier")}
     return found
 

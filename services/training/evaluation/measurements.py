@@ -198,11 +198,12 @@ def reference(experiment: Experiment, test: pd.DataFrame) -> dict[str, Any]:
 
 
 def _share_right(table: pd.DataFrame, threshold: float) -> Figures:
-    return _some(figures.with_intervals(table, threshold), "accuracy") | {"scans": len(table)}
+    return _some(table, threshold, "accuracy") | {"scans": len(table)}
 
 
-def _some(found: Figures, *names: str) -> Figures:
-    """These figures alone, with their intervals."""
+def _some(table: pd.DataFrame, threshold: float, *names: str) -> Figures:
+    """These figures alone, each with its interval."""
+    found = figures.with_intervals(table, threshold, wanted=names)
     return {f"{name}{end}": found[f"{name}{end}"] for name in names for end in ("", "_low", "_high")}
 
 
@@ -211,8 +212,9 @@ def _per_source(table: pd.DataFrame, threshold: float) -> dict[str, Figures]:
     wanted = ("recall", "auc_roc", "sensitivity_at_95_specificity", "sensitivity_at_97_specificity")
     found: dict[str, Figures] = {}
     for source, tumours in table[table["label"] == 1].groupby("source"):
-        beside = figures.with_intervals(pd.concat([tumours, table[table["label"] == 0]]), threshold)
-        found[str(source)] = _some(beside, *wanted) | {"tumours": len(tumours), "groups": tumours["group"].nunique()}
+        beside = pd.concat([tumours, table[table["label"] == 0]])
+        counts = {"tumours": len(tumours), "groups": tumours["group"].nunique()}
+        found[str(source)] = _some(beside, threshold, *wanted) | counts
     return found
 
 
@@ -223,7 +225,7 @@ def _robustness(model: Model, test: Scans, groups: np.ndarray) -> dict[str, Figu
     for name, change in robustness.CHANGES.items():
         table = predictions(model, Scans(test.table, robustness.changed(test.images, change)), groups)
         refused = float(np.mean(table["ood_score"] > model.card.ood_limit))
-        found[name] = _some(figures.with_intervals(table, model.card.threshold), *wanted) | {"refused": refused}
+        found[name] = _some(table, model.card.threshold, *wanted) | {"refused": refused}
     return found
 
 

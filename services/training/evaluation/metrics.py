@@ -1,5 +1,7 @@
 """Figures with intervals that know that slices of one person, or copies of one picture, are one observation."""
 
+from collections.abc import Callable, Collection
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
@@ -11,35 +13,42 @@ Figures = dict[str, float]
 REPETITIONS = 200
 
 
-def figures(labels: np.ndarray, probabilities: np.ndarray, threshold: float | np.ndarray) -> Figures:
+def figures(
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float | np.ndarray, wanted: Collection[str] = ()
+) -> Figures:
     """Return what is reported of probabilities against labels (1 Cancer); NaN if a class is missing.
 
-    `threshold` is one for all scans, or one for each.
+    `threshold` is one for all scans, or one for each. `wanted` names the figures to compute; empty: all.
     """
     called = probabilities >= threshold
     hits, misses = np.sum(called & (labels == 1)), np.sum(~called & (labels == 1))
     alarms, passes = np.sum(called & (labels == 0)), np.sum(~called & (labels == 0))
     both = bool(hits + misses > 0 and alarms + passes > 0)
     clipped = np.clip(probabilities, 1e-6, 1 - 1e-6)
-    return {
-        "accuracy": float((hits + passes) / len(labels)),
-        "precision": _share(hits, hits + alarms),
-        "recall": _share(hits, hits + misses),
-        "specificity": _share(passes, passes + alarms),
-        "f1": _share(2 * hits, 2 * hits + alarms + misses),
-        "auc_roc": float(roc_auc_score(labels, probabilities)) if both else float("nan"),
-        "auc_pr": float(average_precision_score(labels, probabilities)) if both else float("nan"),
-        "brier": float(np.mean(np.square(probabilities - labels))),
-        "log_loss": float(-np.mean(np.log(np.where(labels == 1, clipped, 1 - clipped)))),
-        "ece": expected_calibration_error(probabilities, labels),
-        "calibration_error": calibration_error(probabilities, labels),
-        "sensitivity_at_95_specificity": sensitivity_at(labels, probabilities, 0.95) if both else float("nan"),
-        "sensitivity_at_97_specificity": sensitivity_at(labels, probabilities, 0.97) if both else float("nan"),
-        "sensitivity_at_98_specificity": sensitivity_at(labels, probabilities, 0.98) if both else float("nan"),
+
+    def of_both(measure: Callable[..., float], *more: float) -> float:
+        return float(measure(labels, probabilities, *more)) if both else float("nan")
+
+    known: dict[str, Callable[[], float]] = {
+        "accuracy": lambda: float((hits + passes) / len(labels)),
+        "precision": lambda: _share(hits, hits + alarms),
+        "recall": lambda: _share(hits, hits + misses),
+        "specificity": lambda: _share(passes, passes + alarms),
+        "f1": lambda: _share(2 * hits, 2 * hits + alarms + misses),
+        "auc_roc": lambda: of_both(roc_auc_score),
+        "auc_pr": lambda: of_both(average_precision_score),
+        "brier": lambda: float(np.mean(np.square(probabilities - labels))),
+        "log_loss": lambda: float(-np.mean(np.log(np.where(labels == 1, clipped, 1 - clipped)))),
+        "ece": lambda: expected_calibration_error(probabilities, labels),
+        "calibration_error": lambda: calibration_error(probabilities, labels),
+        "sensitivity_at_95_specificity": lambda: of_both(sensitivity_at, 0.95),
+        "sensitivity_at_97_specificity": lambda: of_both(sensitivity_at, 0.97),
+        "sensitivity_at_98_specificity": lambda: of_both(sensitivity_at, 0.98),
     }
+    return {name: compute() for name, compute in known.items() if not wanted or name in wanted}
 
 
-def with_intervals(predictions: pd.DataFrame, threshold: float, seed: int = 0) -> Figures:
+def with_intervals(predictions: pd.DataFrame, threshold: float, seed: int = 0, wanted: Collection[str] = ()) -> Figures:
     """Return `figures` of predictions (label, probability, group), with `_low` and `_high`: 95% by bootstrap.
 
     Groups are drawn with replacement, as many of each class as there are (cluster bootstrap, Davison and Hinkley). A
@@ -47,8 +56,8 @@ def with_intervals(predictions: pd.DataFrame, threshold: float, seed: int = 0) -
     """
     labels, probabilities = predictions["label"].to_numpy(), predictions["probability"].to_numpy(float)
     thresholds = predictions.get("threshold", pd.Series(threshold, predictions.index)).to_numpy(float)
-    found = figures(labels, probabilities, thresholds)
-    rows = [figures(labels[r], probabilities[r], thresholds[r]) for r in resampled(predictions, seed)]
+    found = figures(labels, probabilities, thresholds, wanted)
+    rows = [figures(labels[r], probabilities[r], thresholds[r], wanted) for r in resampled(predictions, seed)]
     drawn = pd.DataFrame(rows)
     for name in list(found):
         values = drawn[name].dropna().to_numpy(float)

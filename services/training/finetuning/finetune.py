@@ -22,13 +22,11 @@ from services.training.finetuning.learning_set import DATA, LearningSet, ReadIma
 from services.training.modelling import calibration, export, fitting, ood
 from services.training.modelling.export import Release
 from services.training.modelling.restoring import restored, unfolded
-from services.training.modelling.schedule import Schedule
+from services.training.modelling.schedule import FINETUNING, Schedule
 from services.training.release.writing import write_release
 from shared.ml.model import Card, Model
 from shared.ml.release_files import LEARNT_FILE
 
-PLAN = Schedule(epochs=0, rate=2e-4)
-"""The last layer alone. Epochs of the whole network go at a quarter of a fit's rate: four are some 15,000 draws."""
 HOME_SCANS = 2000
 """Scans of home, drawn at random, beside which a last layer is fitted on."""
 STATISTICS_ON = 512
@@ -46,7 +44,11 @@ class Current:
 
 
 def finetune(
-    experiment: Experiment, corrections: Corrections, read_images: ReadImages, current: Current, plan: Schedule = PLAN
+    experiment: Experiment,
+    corrections: Corrections,
+    read_images: ReadImages,
+    current: Current,
+    plan: Schedule = FINETUNING,
 ) -> Card:
     """Fit, and write the release to the experiment's folder, with what it learnt from beside it; return its card.
 

@@ -1,13 +1,12 @@
 """Export a CNN pre-trained on ImageNet for the Spark job: prepared scans in, its pooled last map out.
 
-    python -m services.training.export_backbone services/preprocessing/efficientnet-lite0.tflite
-    python -m services.training.export_backbone resnet50.tflite --network resnet50 [--weights FILE]
+    python -m services.training backbone services/preprocessing/efficientnet-lite0.tflite
+    python -m services.training backbone resnet50.tflite --network resnet50 [--weights FILE]
 
 EfficientNet-Lite0's weights come with a package of the lock. ResNet50's are Keras's own, downloaded where the network
 allows or given as a file.
 """
 
-import argparse
 from pathlib import Path
 
 import keras
@@ -46,12 +45,3 @@ def export(model: keras.Model) -> bytes:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
     return converter.convert()
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("graph", type=Path, help="file to write")
-    parser.add_argument("--network", choices=NETWORKS, default="efficientnet-lite0")
-    parser.add_argument("--weights", type=Path, help="ResNet50's weights without its classifier, as Keras keeps them")
-    arguments = parser.parse_args()
-    arguments.graph.write_bytes(export(NETWORKS[arguments.network](arguments.weights)))

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from local.stack.provision import make_buckets, make_tables
-from local.stack.system import PROJECT, Stack
+from local.stack.provision import make_buckets
+from local.stack.system import Stack
 from services.erase import __main__ as door
 from services.erase.erasure import erase
 from shared.clock import now
@@ -19,25 +19,33 @@ from shared.gcp import bigquery, storage
 from shared.labels import Label
 from shared.ml.dataset import SCHEMA, TRAINING_SCANS, prepared_object
 from shared.scan import file_id, quarantine_object, scan_object
+from tests.support.datasets import emptied, own_dataset
 
 BUCKETS = ("uploads", "scans", "quarantine", "prepared", "models")
 
 
+@pytest.fixture(scope="module")
+def dataset(stack: Stack) -> Iterator[str]:
+    """Tables that the running functions never see."""
+    with own_dataset() as name:
+        yield name
+
+
 @pytest.fixture
-def system(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """Buckets and tables that the running functions never see."""
+def system(dataset: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Empty buckets and tables that the running functions never see."""
+    emptied("scans", "predictions", "erasures")
     mark = f"erase-{uuid.uuid4().hex[:8]}"
     buckets = {name: f"{mark}-{name}" for name in BUCKETS}
     make_buckets(buckets)
-    make_tables(PROJECT, mark.replace("-", "_"))
     for name, bucket in buckets.items():
         monkeypatch.setenv(f"{name.upper()}_BUCKET", bucket)
-    monkeypatch.setenv("DATASET", mark.replace("-", "_"))
-    yield buckets
+    return buckets
 
 
 def deposit(buckets: dict[str, str], content: bytes, name: str, *, pages: int = 1) -> str:
     """Write what the pipeline makes of one upload: objects in three buckets and rows of two tables; return its id."""
+    content += buckets["uploads"].encode()  # BigQuery takes rows with the keys of another test for repeats
     own = file_id(content)
     storage.create(buckets["uploads"], f"Cancer/{name}", content, "image/png")
     uploaded = storage.stat(buckets["uploads"], f"Cancer/{name}")

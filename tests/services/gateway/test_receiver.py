@@ -142,11 +142,6 @@ def test_gateway_that_is_told_to_stop_does_so_without_an_error(start: Start) -> 
         assert stopped.server.process.wait(60) == 0
 
 
-def test_bucket_that_cannot_be_reached_is_no_success(start: Start) -> None:
-    with start(STORAGE_EMULATOR_HOST="http://127.0.0.1:9") as gateway:
-        assert send(gateway, instances("unreached")[:1]) == [OUT_OF_RESOURCES]
-
-
 def test_stranger_is_refused_where_peers_are_named(start: Start) -> None:
     with start(DICOM_PEERS="MRI-1@127.0.0.1,MRI-2,MRI-3@192.0.2.7,MRI-4@nobody.invalid") as gateway:
         assert send(gateway, instances("peers")[:1], "MRI-1") == [SUCCESS]

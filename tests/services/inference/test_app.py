@@ -11,7 +11,7 @@ from services.inference.protocols import open_inference, scanflow, tensorflow_se
 from services.inference.served_models import BUNDLED
 from services.inference.settings import Settings
 from shared.ml.model import read_release
-from tests.services.inference.conftest import running
+from tests.support.servers import Server
 
 
 def test_metrics_count_predictions_stages_and_name_the_release(client: TestClient, jpeg: bytes):
@@ -40,10 +40,9 @@ def test_readiness_waits_for_the_release():
     assert unstarted.get("/readyz").headers["retry-after"] == "1"
 
 
-def test_the_release_being_served_is_logged(tmp_path: Path):
+def test_the_release_being_served_is_logged(server: Server, log: Path):
     version = read_release(BUNDLED).card.version
-    with running(tmp_path / "log"):
-        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert ("INFO", f"serving release {version}") in [(line["severity"], line["message"]) for line in lines]
 
 

@@ -3,11 +3,9 @@
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +19,10 @@ from shared.imaging.decoding import decode_scan
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import Model
 from shared.ml.release_files import GRAPH_FILE
-from tests.services.inference.conftest import Server, running
+from tests.services.inference.conftest import counted
 from tests.support.heads import encoded, head
 from tests.support.releases import point, pointed, release, served
+from tests.support.servers import Server
 from tests.support.waiting import wait_until
 
 PATIENCE = 60
@@ -112,44 +111,46 @@ def test_a_comparison_waits_for_an_idle_worker_and_holds_up_none():
 
 
 @pytest.fixture
-def following(cloud: str, bucket: storage.Bucket, tmp_path: Path) -> Iterator[Server]:
-    """The service, watching a bucket in which version b is current."""
-    release(bucket, "b", **ALWAYS_CANCER)
-    point(bucket, "b")
-    variables = {"STORAGE_EMULATOR_HOST": cloud, "GOOGLE_CLOUD_PROJECT": "p", "MODELS_BUCKET": bucket.name}
-    with running(tmp_path / "log", QUEUE_SECONDS="30", MODEL_POLL_SECONDS="0.1", **variables) as server:
-        yield server
+def following(watching: Server, watched_bucket: storage.Bucket) -> Server:
+    """The service, watching a bucket in which version sure is current."""
+    release(watched_bucket, "sure", **ALWAYS_CANCER)
+    point(watched_bucket, "sure")
+    wait_until(lambda: served(watching) == "sure", PATIENCE)
+    return watching
 
 
 def ask(server: Server, scan: bytes, path: str = "/v1/predict", **parameters: str) -> requests.Response:
     return requests.post(server.url + path, params=parameters, data=scan, timeout=30)
 
 
-def test_a_release_goes_from_shadow_over_the_canary_to_all(following: Server, bucket: storage.Bucket, jpeg: bytes):
+def test_a_release_goes_from_shadow_over_the_canary_to_all(
+    following: Server, watched_bucket: storage.Bucket, jpeg: bytes
+):
     assert ask(following, jpeg, "/v1/challenger").status_code == 204
     assert ask(following, jpeg).json()["role"] == "champion"
-    release(bucket, "c", **ALWAYS_CANCER)
-    point(bucket, "b", challenger="c", share=0)
+    release(watched_bucket, "c", **ALWAYS_CANCER)
+    point(watched_bucket, "sure", challenger="c", share=0)
     wait_until(lambda: ask(following, jpeg).json().get("challenger_version") == "c", PATIENCE)
-    assert ask(following, jpeg).json()["model_version"] == "b"
+    assert ask(following, jpeg).json()["model_version"] == "sure"
     beside = ask(following, jpeg, "/v1/challenger").json()
     assert (beside["model_version"], beside["role"]) == ("c", "challenger")
-    point(bucket, "b", challenger="c", share=0.5)
+    point(watched_bucket, "sure", challenger="c", share=0.5)
     wait_until(lambda: {ask(following, jpeg, unit=str(n)).json()["role"] for n in range(8)} > {"champion"}, PATIENCE)
     slices = [encoded(head(side, side)) for side in (90, 100, 110, 120)]
     assert len({ask(following, scan, unit="one").json()["role"] for scan in slices}) == 1
-    for blob in list(bucket.list_blobs(prefix="releases/c/")):
+    for blob in list(watched_bucket.list_blobs(prefix="releases/c/")):
         blob.delete()  # it is loaded: promotion waits for nothing
-    point(bucket, "c")
+    point(watched_bucket, "c")
     wait_until(lambda: served(following) == "c", PATIENCE)
     assert ask(following, jpeg, "/v1/challenger").status_code == 204
 
 
 def test_a_canary_that_leaves_its_band_is_rolled_back_without_a_failed_request(
-    following: Server, bucket: storage.Bucket, jpeg: bytes
+    following: Server, watched_bucket: storage.Bucket, jpeg: bytes
 ):
-    release(bucket, "bad", **FAILS)
-    point(bucket, "b", challenger="bad", share=0.5)
+    before = counted(following, "scanflow_withdrawn_challengers_total")
+    release(watched_bucket, "bad", **FAILS)
+    point(watched_bucket, "sure", challenger="bad", share=0.5)
     statuses, over = Counter(), threading.Event()
 
     def call(caller: int) -> None:
@@ -163,27 +164,29 @@ def test_a_canary_that_leaves_its_band_is_rolled_back_without_a_failed_request(
     with ThreadPoolExecutor(4) as callers:
         calls = [callers.submit(call, caller) for caller in range(4)]
         try:
-            wait_until(lambda: "challenger" not in pointed(bucket), PATIENCE)
+            wait_until(lambda: "challenger" not in pointed(watched_bucket), PATIENCE)
         finally:
             over.set()
     for each in calls:
         each.result()
     assert set(statuses) == {200}
-    assert pointed(bucket) == {"version": "b", "previous": None}
-    assert "scanflow_withdrawn_challengers_total 1.0" in requests.get(f"{following.url}/metrics", timeout=30).text
+    assert pointed(watched_bucket) == {"version": "sure", "previous": None}
+    assert counted(following, "scanflow_withdrawn_challengers_total") == before + 1
     assert ask(following, jpeg).json()["role"] == "champion"
 
 
-def test_a_challenger_that_does_not_load_is_withdrawn(following: Server, bucket: storage.Bucket, jpeg: bytes):
-    release(bucket, "corrupt", sha256="0" * 64)
-    point(bucket, "b", challenger="corrupt", share=0.5)
-    wait_until(lambda: "challenger" not in pointed(bucket), PATIENCE)
-    assert ask(following, jpeg).json()["model_version"] == "b"
+def test_a_challenger_that_does_not_load_is_withdrawn(following: Server, watched_bucket: storage.Bucket, jpeg: bytes):
+    release(watched_bucket, "corrupt", sha256="0" * 64)
+    point(watched_bucket, "sure", challenger="corrupt", share=0.5)
+    wait_until(lambda: "challenger" not in pointed(watched_bucket), PATIENCE)
+    assert ask(following, jpeg).json()["model_version"] == "sure"
 
 
-def test_a_challenger_whose_files_are_missing_stops_nobody(following: Server, bucket: storage.Bucket, jpeg: bytes):
-    point(bucket, "b", challenger="nowhere", share=0.5)
-    release(bucket, "c", **ALWAYS_CANCER)
-    assert ask(following, jpeg).json()["model_version"] == "b"
-    point(bucket, "c", challenger="nowhere", share=0.5)
+def test_a_challenger_whose_files_are_missing_stops_nobody(
+    following: Server, watched_bucket: storage.Bucket, jpeg: bytes
+):
+    point(watched_bucket, "sure", challenger="nowhere", share=0.5)
+    release(watched_bucket, "c", **ALWAYS_CANCER)
+    assert ask(following, jpeg).json()["model_version"] == "sure"
+    point(watched_bucket, "c", challenger="nowhere", share=0.5)
     wait_until(lambda: served(following) == "c", PATIENCE)

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from local.samples import encode
 from local.stack.terraform_config import schema
+from services.preprocessing import partitions as cutting
 from services.preprocessing.feature_files import CNN_FEATURES, ERRORS, FEATURES
 from services.preprocessing.job import preprocess
 from services.preprocessing.partitions import read_manifest
@@ -28,8 +29,10 @@ from shared.ml.features import compute_features, feature_version
 from tests.services.preprocessing.scans import accepted, pictures, write_manifest
 from tests.support.events import stored_scan
 
-GOOD = 340
-"""Enough for two partitions, and for a basis."""
+GOOD = 120
+"""Enough for a basis."""
+_PARTITION_BYTES = 8 << 20
+"""So that they are several partitions."""
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +56,17 @@ def bad(stack) -> dict[str, ScanAccepted]:
     }
 
 
+@pytest.fixture
+def small_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "_PARTITION_BYTES", _PARTITION_BYTES)
+
+
 @pytest.fixture(scope="module")
 def job(spark: SparkSession, good: list, bad: dict) -> Summary:
     """The job, run on all of them."""
-    return preprocess(spark, write_manifest(config.prepared_bucket(), [*good, *bad.values()]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cutting, "_PARTITION_BYTES", _PARTITION_BYTES)
+        return preprocess(spark, write_manifest(config.prepared_bucket(), [*good, *bad.values()]))
 
 
 def test_every_scan_is_prepared_or_an_error(job: Summary, bad: dict) -> None:
@@ -128,8 +138,9 @@ def test_training_reads_each_scan_once_from_the_bucket(job: Summary, good: list)
     assert set(read.values()) == {1}
 
 
-def test_a_second_run_changes_nothing(spark: SparkSession, job: Summary) -> None:
+def test_a_second_run_changes_nothing(spark: SparkSession, job: Summary, small_partitions: None) -> None:
     names = prepared_names(job.manifest)
+    assert len(names) > 2  # labels times partitions
     before = [storage.read(config.prepared_bucket(), name) for name in names]
     again = preprocess(spark, job.manifest)
     assert again.done == {"prepare": 0, "features": 0}

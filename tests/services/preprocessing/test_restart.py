@@ -15,8 +15,8 @@ import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from local.stack.provision import make_buckets, make_tables
-from local.stack.system import PROJECT, Stack
+from local.stack.provision import make_buckets
+from local.stack.system import Stack
 from local.stack.terraform_config import ROOT
 from services.preprocessing import partitions
 from services.preprocessing.__main__ import SOME_FAILED
@@ -28,6 +28,7 @@ from shared.ml import manifests
 from shared.ml.dataset import partitions_folder, split_of
 from shared.ml.features import feature_version
 from tests.services.preprocessing.scans import accepted, pictures, write_manifest
+from tests.support.datasets import own_dataset
 from tests.support.waiting import wait_until
 
 GOOD = 100
@@ -35,6 +36,8 @@ GOOD = 100
 _PARTITION_BYTES = 4 << 20
 """So that they are several partitions."""
 _WITHIN_S = 300
+BUCKET = f"{uuid.uuid4().hex[:8]}-prepared"
+TABLES = ("features", "cnn_features", "preprocessing_errors")
 
 Tables = dict[str, dict[str, dict]]
 
@@ -80,18 +83,16 @@ class Cloud:
 
 @contextmanager
 def empty_cloud(spark: SparkSession) -> Iterator[Cloud]:
-    """A cloud where nothing was prepared yet."""
-    mark = uuid.uuid4().hex[:8]
-    cloud = Cloud(f"{mark}-prepared", f"test_{mark}")
-    make_buckets({"prepared": cloud.bucket})
-    make_tables(PROJECT, cloud.dataset)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("PREPARED_BUCKET", cloud.bucket), ("DATASET", cloud.dataset)):
-            patch.setenv(name, value)
-            patch.setitem(spark.sparkContext.environment, name, value)
+    """A cloud where nothing was prepared yet. The bucket is the same each time: Spark's workers keep its name."""
+    make_buckets({"prepared": BUCKET})
+    for blob in storage.objects(BUCKET):
+        blob.delete()
+    with own_dataset(TABLES) as dataset, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREPARED_BUCKET", BUCKET)
+        patch.setitem(spark.sparkContext.environment, "PREPARED_BUCKET", BUCKET)
         patch.setattr(partitions, "_PARTITION_BYTES", _PARTITION_BYTES)
         registry.load_basis.cache_clear()
-        yield cloud
+        yield Cloud(BUCKET, dataset)
     registry.load_basis.cache_clear()
 
 

@@ -2,7 +2,7 @@
 
 import io
 import threading
-import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -11,17 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from google.api_core.exceptions import BadRequest
 
-from local.stack.provision import make_buckets, make_tables
-from local.stack.system import PROJECT, Stack
+from local.stack.provision import make_buckets
+from local.stack.system import Stack
 from shared.gcp import bigquery, storage
+from tests.support.datasets import own_dataset
 
 
 @pytest.fixture(scope="module")
-def dataset(stack: Stack) -> str:
-    name = f"test_{uuid.uuid4().hex[:8]}"
-    make_tables(PROJECT, name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATASET", name)
+def dataset(stack: Stack) -> Iterator[str]:
+    with own_dataset(["rejections", "preprocessing_errors"]) as name:
         yield name
 
 

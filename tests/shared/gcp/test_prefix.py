@@ -7,13 +7,13 @@ import pytest
 from google.cloud import pubsub_v1
 from google.cloud.pubsub_v1.types import PubsubMessage
 
-from local.stack.provision import make_tables
 from local.stack.system import PROJECT, Stack
 from shared.events import DeadLetter, ScanAccepted, event_of
 from shared.gcp import bigquery, pubsub
 from shared.gcp.replay import replay
 from shared.gcp.subscriptions import listening
 from tests.functions.conftest import Push, push
+from tests.support.datasets import own_dataset
 from tests.support.events import scan_accepted
 from tests.support.waiting import wait_until
 
@@ -25,10 +25,7 @@ NAMES = ("our-topic", "our-step-on-our-topic", "our-step-dead-letter", "our-step
 @pytest.fixture(scope="module", autouse=True)
 def dataset(stack: Stack) -> Iterator[None]:
     """A dataset of our own."""
-    name = f"test_{uuid.uuid4().hex[:8]}"
-    make_tables(PROJECT, name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATASET", name)
+    with own_dataset(["replays", "dead_letters"]):
         yield
 
 

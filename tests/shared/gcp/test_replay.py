@@ -7,21 +7,18 @@ from collections.abc import Iterator
 import pytest
 from google.cloud import pubsub_v1
 
-from local.stack.provision import make_tables
 from local.stack.system import PROJECT, Stack
 from shared.events import set_aside
 from shared.gcp import bigquery, pubsub
 from shared.gcp.replay import replay
+from tests.support.datasets import own_dataset
 from tests.support.events import scan_accepted
 
 
 @pytest.fixture(scope="module", autouse=True)
 def dataset(stack: Stack) -> Iterator[None]:
     """A dataset of our own."""
-    name = f"test_{uuid.uuid4().hex[:8]}"
-    make_tables(PROJECT, name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATASET", name)
+    with own_dataset(["replays", "dead_letters"]):
         yield
 
 

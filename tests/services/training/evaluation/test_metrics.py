@@ -15,6 +15,14 @@ def test_figures_of_a_small_table_are_those_of_hand_arithmetic():
     assert found["auc_roc"] == pytest.approx(5 / 6)
 
 
+def test_wanted_figures_are_those_of_all_with_the_same_intervals():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"label": np.arange(60) % 2, "probability": rng.random(60), "group": np.arange(60) // 3})
+    every, some = metrics.with_intervals(table, 0.5), metrics.with_intervals(table, 0.5, wanted=["recall", "auc_roc"])
+    names = {f"{name}{end}" for name in ("recall", "auc_roc") for end in ("", "_low", "_high")}
+    assert some == {name: every[name] for name in names}
+
+
 def test_sensitivity_is_read_at_no_less_than_the_specificity():
     labels, probabilities = (
         np.array([0] * 20 + [1] * 4),

@@ -10,8 +10,8 @@ import pytest
 
 from services.training.data.corrections import WEIGHTS, Corrections, as_scans
 from services.training.experiment import Experiment
-from services.training.finetuning.finetune import PLAN, Current, finetune, matched
-from services.training.modelling.schedule import Schedule
+from services.training.finetuning.finetune import Current, finetune, matched
+from services.training.modelling.schedule import FINETUNING, Schedule
 from shared.ml.model import read_release
 from shared.review_sample import in_review_sample
 from tests.support.heads import head
@@ -51,7 +51,9 @@ def test_too_little_validation_is_said(tmp_path):
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("plan", [PLAN, Schedule(epochs=1, steps=2, batch=4, rate=1e-5)], ids=["last layer", "whole"])
+@pytest.mark.parametrize(
+    "plan", [FINETUNING, Schedule(epochs=1, steps=2, batch=4, rate=1e-5)], ids=["last layer", "whole"]
+)
 def test_a_fine_tune_writes_a_release_that_says_what_it_learnt_from(tmp_path, plan):
     current = Current(read_release(RELEASE), (RELEASE / "model.tflite").read_bytes())
 

@@ -1,3 +1,6 @@
+from dataclasses import dataclass
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -31,13 +34,42 @@ def test_evidence_in_the_lesion_costs_less_than_evidence_beside_it():
     assert beside == pytest.approx(np.log(np.exp(5) + 15), abs=0.02)
 
 
-def test_a_finished_fit_is_not_done_again(known, tmp_path):
-    first = fitting.fit(known, np.arange(40), Schedule(epochs=1, steps=1, batch=4, small=64), tmp_path)
-    history = (tmp_path / "history.csv").read_text()
-    again = fitting.fit(known, np.arange(40), Schedule(epochs=1, steps=1, batch=4, small=64), tmp_path)
-    assert (tmp_path / "history.csv").read_text() == history
-    assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
-    assert list((tmp_path / "tensorboard").rglob("events.out.tfevents.*"))
+@dataclass(frozen=True)
+class Fitted:
+    """A finished fit: its network, its folder, and one variable as it stood after the last step."""
+
+    network: keras.Model
+    folder: Path
+    learnt: np.ndarray
+    average: np.ndarray
+
+
+# The window of the average is a ninth of a run: of fewer than ten steps it is the last weights alone.
+LONG_ENOUGH = Schedule(epochs=1, steps=12, batch=2, small=64)
+
+
+@pytest.fixture(scope="module")
+def fitted(known, tmp_path_factory) -> Fitted:
+    last = {}
+
+    def watched(self: fitting.Progress, epoch: int, logs: dict | None = None) -> None:
+        whole(self, epoch, logs)
+        learnt = self.model.trainable_variables
+        averages = [v for v in self.model.optimizer.variables if "average" in v.path]
+        last["learnt"], last["average"] = learnt[0].numpy(), averages[0].numpy()
+
+    whole, folder = fitting.Progress.on_epoch_end, tmp_path_factory.mktemp("fitted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting.Progress, "on_epoch_end", watched)
+        return Fitted(fitting.fit(known, np.arange(40), LONG_ENOUGH, folder), folder, **last)
+
+
+def test_a_finished_fit_is_not_done_again(known, fitted):
+    history = (fitted.folder / "history.csv").read_text()
+    again = fitting.fit(known, np.arange(40), LONG_ENOUGH, fitted.folder)
+    assert (fitted.folder / "history.csv").read_text() == history
+    assert all(np.array_equal(a, b) for a, b in zip(fitted.network.get_weights(), again.get_weights(), strict=True))
+    assert list((fitted.folder / "tensorboard").rglob("events.out.tfevents.*"))
 
 
 def test_a_killed_fit_resumes_with_the_weights_that_learn_and_with_their_averages(known, tmp_path, monkeypatch):
@@ -63,22 +95,10 @@ def test_a_killed_fit_resumes_with_the_weights_that_learn_and_with_their_average
     assert any("average" in v.path for v in learner.optimizer.variables)
 
 
-def test_what_is_fitted_is_the_average_and_not_the_last_weights(known, tmp_path, monkeypatch):
-    last = {}
-
-    def watched(self: fitting.Progress, epoch: int, logs: dict | None = None) -> None:
-        whole(self, epoch, logs)
-        learnt = self.model.trainable_variables
-        averages = [v for v in self.model.optimizer.variables if "average" in v.path]
-        last["learnt"], last["average"] = learnt[0].numpy(), averages[0].numpy()
-
-    whole = fitting.Progress.on_epoch_end
-    monkeypatch.setattr(fitting.Progress, "on_epoch_end", watched)
-    # The window of the average is a ninth of a run: of fewer than ten steps it is the last weights alone.
-    model = fitting.fit(known, np.arange(40), Schedule(epochs=1, steps=12, batch=2, small=64), tmp_path)
-    shipped = model.get_layer("blocks.3._expand_conv").get_weights()[0]
-    assert np.array_equal(shipped, last["average"])
-    assert not np.array_equal(shipped, last["learnt"])
+def test_what_is_fitted_is_the_average_and_not_the_last_weights(fitted):
+    shipped = fitted.network.get_layer("blocks.3._expand_conv").get_weights()[0]
+    assert np.array_equal(shipped, fitted.average)
+    assert not np.array_equal(shipped, fitted.learnt)
 
 
 @pytest.mark.parametrize("steps", [1800, 450, 45])
