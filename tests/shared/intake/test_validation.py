@@ -57,8 +57,10 @@ def test_masked_scan_is_stored_without_the_text_and_with_a_note() -> None:
 
 
 def test_file_with_text_on_one_of_its_pages_is_quarantined_before_any_page_is_stored() -> None:
+    made = io.BytesIO()
+    Image.fromarray(_CLEAN).save(made, "TIFF", save_all=True, append_images=[Image.fromarray(_PAGE)])
     with pytest.raises(RejectedScan) as rejected:
-        next(validated(_UPLOAD, encoded(_PAGE, "PNG"), "scans", bytes(32), BurntInText.QUARANTINE))
+        next(validated(_UPLOAD, made.getvalue(), "scans", bytes(32), BurntInText.QUARANTINE))
     assert rejected.value.reason is Reason.BURNT_IN_TEXT
 
 
