@@ -1,7 +1,9 @@
 """Versions never change, and their pointer moves only for the writer who saw it last."""
 
+import json
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +45,22 @@ def test_of_two_writers_who_saw_the_same_pointer_one_is_refused(bucket: str) -> 
     with pytest.raises(PointerMoved):
         registry.move_pointer(BASES, "2", seen)
     assert registry.read_pointer(BASES).version == "1"
+
+
+def test_who_moves_the_pointer_sees_it_at_once_and_another_process_a_minute_later(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 6_000_000.0
+    monkeypatch.setattr(registry, "time", SimpleNamespace(monotonic=lambda: clock))
+    for version in ("1", "2"):
+        registry.move_pointer(RELEASES, version, registry.read_pointer(RELEASES))
+        assert registry.current_version(RELEASES) == version
+    seen = registry.read_pointer(RELEASES)
+    moved = json.dumps({"version": "3"}).encode()
+    assert storage.replace(bucket, RELEASES.pointer, moved, "application/json", generation=seen.generation)
+    assert registry.current_version(RELEASES) == "2"
+    clock += 60
+    assert registry.current_version(RELEASES) == "3"
 
 
 def test_pointer_remembers_the_version_before(bucket: str) -> None:
