@@ -73,6 +73,12 @@ def test_a_release_that_refuses_nothing_is_kept_back():
     assert not promotion.decide(accepting, None).promoted
 
 
+@pytest.mark.parametrize(("refused", "promoted"), [(0.91, True), (0.85, False)])
+def test_a_release_may_refuse_five_points_less_than_the_anchor(refused, promoted):
+    candidate = dataclasses.replace(measured(version="2"), ood_refused=refused)
+    assert promotion.decide(candidate, measured()).promoted is promoted
+
+
 def test_three_times_the_errors_are_too_many():
     assert not promotion.decide(measured(12, version="2"), measured(4)).promoted
 
