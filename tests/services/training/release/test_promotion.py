@@ -73,6 +73,11 @@ def test_a_release_that_refuses_nothing_is_kept_back():
     assert not promotion.decide(accepting, None).promoted
 
 
+def test_a_healthy_scan_that_is_refused_was_not_recognised_as_healthy():
+    refused = measured(called="Not a brain MRI").predictions
+    assert promotion.figures(refused)["specificity"] == 0
+
+
 @pytest.mark.parametrize(("refused", "promoted"), [(0.91, True), (0.85, False)])
 def test_a_release_may_refuse_five_points_less_than_the_anchor(refused, promoted):
     candidate = dataclasses.replace(measured(version="2"), ood_refused=refused)
