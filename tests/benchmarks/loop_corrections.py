@@ -23,7 +23,7 @@ from services.training.data.scans import Scans
 from services.training.evaluation import metrics
 from services.training.evaluation.blocks import BLOCKS
 from services.training.experiment import Experiment
-from services.training.finetuning.finetune import Current, finetune
+from services.training.finetuning.finetune import Current, finetune, last_layer_of
 from services.training.finetuning.last_layer import Labelled, LastLayer, fitted_on
 from services.training.modelling import calibration, export, ood
 from services.training.modelling.network import network
@@ -79,7 +79,7 @@ def measured(data: Path, folder: Path) -> dict[str, object]:
     site, known = _seen(fit, experiment, np.flatnonzero(of_site)), _seen(fit, experiment, some)
     tested = _seen(fit, experiment, np.flatnonzero((experiment.split == "test") & ~of_site))
     scale = _scale(experiment, fit)
-    before = _layer_of(fit, scale)
+    before = last_layer_of(fit).scaled(scale.slope, scale.offset)
     arrived, kept = _halves(site, rng)
     orders = {"queue": _queue(before, scale, arrived), "random": rng.permutation(len(arrived.labels))}
     at_home = Labelled(known.embeddings, known.labels, np.ones(len(known.labels)))
@@ -109,13 +109,6 @@ def _seen(fit: keras.Model, experiment: Experiment, rows: np.ndarray) -> Seen:
     return Seen(outputs["embedding"].astype(float), scans.table["label"].to_numpy(), experiment.groups[rows], rows)
 
 
-def _layer_of(fit: keras.Model, scale: Scale | None = None) -> LastLayer:
-    """Return the last layer: to the logit, or on a release's scale to the log-odds of its probability."""
-    kernel, bias = (np.ravel(weights).astype(float) for weights in fit.get_layer("logit").get_weights())
-    slope, offset = (scale.slope, scale.offset) if scale else (1.0, 0.0)
-    return LastLayer(slope * kernel, float(slope * bias[0] + offset))
-
-
 def _halves(site: Seen, rng: np.random.Generator) -> tuple[Seen, Seen]:
     """Return the scans that arrive and those that measure, whole groups on one side."""
     chosen = rng.permutation(np.unique(site.groups))
@@ -128,7 +121,7 @@ def _scale(experiment: Experiment, fit: keras.Model) -> Scale:
     rows = np.flatnonzero((experiment.split == "validation") & ~BLOCK.rows(experiment.scans.table))
     seen = _seen(fit, experiment, rows)
     sources = experiment.scans.table["source"].to_numpy(str)[rows]
-    logits = _layer_of(fit).log_odds(seen.embeddings)
+    logits = last_layer_of(fit).log_odds(seen.embeddings)
     slope, offset = calibration.platt(logits, seen.labels, calibration.balancing_weights(seen.labels, sources))
     probabilities = calibration.calibrated(logits, slope, offset)
     healthy = seen.labels == 0
@@ -210,7 +203,8 @@ def _through_the_gate(
         for name in (TEST_FILE, REFERENCE_FILE):
             (champion / name).write_bytes((loop_gate.RELEASE / name).read_bytes())
         model = read_release(champion)
-        corrections = _corrections(experiment, learnt, _bases(_layer_of(fit, scale), learnt, scale))
+        served = last_layer_of(fit).scaled(scale.slope, scale.offset)
+        corrections = _corrections(experiment, learnt, _bases(served, learnt, scale))
         current = Current(model, (champion / GRAPH_FILE).read_bytes())
         card = finetune(home, corrections, lambda _, wanted: experiment.scans.only(learnt.rows[wanted]), current)
         world = _world(experiment, kept.rows, model)

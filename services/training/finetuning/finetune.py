@@ -99,17 +99,22 @@ def _relearnt(learning: LearningSet, current: Current) -> keras.Model:
     found = measurements.predict(current.model, once.images[rows])
     embeddings = np.array([one.embedding for one in found], float)
     labels, weights = once.table["label"].to_numpy()[rows], learning.listed["weight"].to_numpy(float)[rows]
-    layer = network.get_layer("logit")
-    kernel, bias = (np.ravel(values).astype(float) for values in layer.get_weights())
-    slope, offset = matched(embeddings @ kernel + bias, np.array([one.probability for one in found]))
+    served = last_layer_of(network)
+    slope, offset = matched(served.log_odds(embeddings), np.array([one.probability for one in found]))
     count = len(home)
     learnt = fitted_on(
-        LastLayer(slope * kernel, float(slope * bias[0] + offset)),
+        served.scaled(slope, offset),
         Labelled(embeddings[:count], labels[:count], weights[:count]),
         Labelled(embeddings[count:], labels[count:], weights[count:]),
-    )
-    layer.set_weights([learnt.weights[:, np.newaxis] / slope, np.array([(learnt.bias - offset) / slope])])
+    ).scaled(1 / slope, -offset / slope)
+    network.get_layer("logit").set_weights([learnt.weights[:, np.newaxis], np.array([learnt.bias])])
     return network
+
+
+def last_layer_of(network: keras.Model) -> LastLayer:
+    """Return the layer of a network that gives its logit."""
+    kernel, bias = (np.ravel(values).astype(float) for values in network.get_layer("logit").get_weights())
+    return LastLayer(kernel, float(bias[0]))
 
 
 def inherited(network: keras.Model, current: Model, watched: Scans) -> Release:

@@ -32,6 +32,10 @@ class LastLayer:
         """Return the log-odds of embeddings (n, d)."""
         return np.asarray(embeddings @ self.weights + self.bias)
 
+    def scaled(self, slope: float, offset: float) -> "LastLayer":
+        """Return the layer whose log-odds are `slope * these + offset`."""
+        return LastLayer(slope * self.weights, slope * self.bias + offset)
+
 
 @dataclass(frozen=True)
 class Labelled:
