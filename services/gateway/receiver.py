@@ -116,16 +116,20 @@ def _lives_at(peer: Peer, address: str) -> bool:
 def _opened(event: Event) -> None:
     """Ready a caller's connection. One that stops inside an object ends as idle ones do: pynetdicom waits for ever."""
     no_delay(event.assoc)
-    transport = event.assoc.dul.socket
-    if transport and transport.socket:
-        transport.socket.settimeout(_IDLE_S)
+    if connection := _connection(event.assoc):
+        connection.settimeout(_IDLE_S)
 
 
 def no_delay(association: Association) -> None:
     """Send an association's small messages at once: Nagle's algorithm holds them back for 40 ms."""
+    if connection := _connection(association):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _connection(association: Association) -> socket.socket | None:
+    """Return the caller's connection; None where it has ended already."""
     transport = association.dul.socket
-    if transport and transport.socket:
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return transport.socket if transport else None
 
 
 def _stored(event: Event) -> int:
