@@ -14,6 +14,11 @@ LEAST_PROBABILITY = 1e-7
 """A probability is never nearer to 0 or 1 before its logit is taken: the graph's single precision rounds to both."""
 
 
+def calibration_name(source: str, version: str) -> str:
+    """Return what answers and decisions call a version of a source's calibration."""
+    return f"{source}/{version}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteCalibration:
     """What 25 to 200 labelled scans of one source say of one release. It belongs to that release alone."""
@@ -40,8 +45,8 @@ class SiteCalibration:
 
     @property
     def name(self) -> str:
-        """What an answer calls it: source and version."""
-        return f"{self.source}/{self.version}"
+        """What an answer calls it."""
+        return calibration_name(self.source, self.version)
 
     def probability(self, released: float) -> float:
         """Return the site's calibrated probability of Cancer for the release's."""

@@ -1,9 +1,9 @@
 """What `python -m services.training.commissioning` does with its arguments."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from services.training.commissioning.command_line import failed
 from services.training.commissioning.commission import Commissioned, commission, put
 from services.training.commissioning.site_scans import CannotCommission, read_site
 from shared.gcp.bigquery import BigQueryError
@@ -25,11 +25,11 @@ def run(arguments: argparse.Namespace) -> int:
         _say(found, site.unreadable, folder)
         print(_put(found) if system else _kept_here(folder))
     except CannotCommission as error:
-        return _failed(str(error), 2)
+        return failed(str(error), 2)
     except (LookupError, ModelMismatch, PointerMoved, StorageError) as error:
-        return _failed(f"The models bucket could not be used: {error}", 1)
+        return failed(f"The models bucket could not be used: {error}", 1)
     except BigQueryError as error:
-        return _failed(f"It is in use, but the table release_decisions does not say so: {error}", 1)
+        return failed(f"It is in use, but the table release_decisions does not say so: {error}", 1)
     return 0
 
 
@@ -73,8 +73,3 @@ def _kept_here(folder: Path) -> str:
         f"Nothing applies it yet: it lies in {folder} alone. Start the system here (make demo) or set "
         "GOOGLE_CLOUD_PROJECT, then run this again."
     )
-
-
-def _failed(sentence: str, status: int) -> int:
-    print(sentence, file=sys.stderr)
-    return status

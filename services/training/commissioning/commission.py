@@ -15,7 +15,7 @@ from services.training.data.scans import inputs
 from shared.gcp import release_decisions
 from shared.gcp.registry import Pointer, add_version, calibrations, move_pointer, read_pointer
 from shared.ml.model import Model
-from shared.ml.site_calibration import CALIBRATION_FILE, SITE_REPORT_FILE, SiteCalibration
+from shared.ml.site_calibration import CALIBRATION_FILE, SITE_REPORT_FILE, SiteCalibration, calibration_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def put(commissioned: Commissioned) -> Pointer:
     add_version(registry, version, commissioned.files())
     if seen.version != version:
         move_pointer(registry, version, seen)
-        before = f"{source}/{seen.version}" if seen.version else None
+        before = calibration_name(source, seen.version) if seen.version else None
         release_decisions.record(commissioned.calibration.name, "commissioned", before)
     return seen
 

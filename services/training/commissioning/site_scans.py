@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from services.training.commissioning.command_line import BAD_SOURCE
 from services.training.data import scans as training_scans
 from services.training.data.copies import split_groups
 from services.training.data.scans import Scans
@@ -37,9 +38,7 @@ class SiteScans:
 def read_site(folder: Path, source: str) -> SiteScans:
     """Return the scans of a folder, labelled by the rule of folders. Raises CannotCommission."""
     if not is_source(source):
-        raise CannotCommission(
-            "SOURCE is no name of a source: take at most 32 lower-case letters, digits and dashes, as in ward-3."
-        )
+        raise CannotCommission(BAD_SOURCE)
     if not folder.is_dir():
         raise CannotCommission("DATA is not a folder. Say which folder holds the site's labelled scans.")
     files = sorted(path for path in folder.rglob("*") if path.is_file())

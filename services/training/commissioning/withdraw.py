@@ -10,11 +10,13 @@ Exit status: 0; 1 if the bucket or the table cannot be used; 2 if there is nothi
 import argparse
 import sys
 
+from services.training.commissioning.command_line import BAD_SOURCE, failed
 from shared.gcp import release_decisions
 from shared.gcp.bigquery import BigQueryError
 from shared.gcp.environment import settle_environment
 from shared.gcp.registry import PointerMoved, calibrations, move_pointer, read_pointer
 from shared.gcp.storage import StorageError
+from shared.ml.site_calibration import calibration_name
 from shared.scan import is_source
 
 NO_REASON = "An operator withdrew it."
@@ -31,11 +33,11 @@ def main() -> int:
         _check(arguments.source)
         name = withdraw(arguments.source, arguments.reason)
     except NothingToWithdraw as nothing:
-        return _failed(str(nothing), 2)
+        return failed(str(nothing), 2)
     except (PointerMoved, StorageError) as error:
-        return _failed(f"The models bucket could not be used, and nothing was withdrawn: {error}", 1)
+        return failed(f"The models bucket could not be used, and nothing was withdrawn: {error}", 1)
     except BigQueryError as error:
-        return _failed(f"It was withdrawn, but the table release_decisions does not say so: {error}", 1)
+        return failed(f"It was withdrawn, but the table release_decisions does not say so: {error}", 1)
     print(
         f"{name} is withdrawn: scans of {arguments.source} are answered by the release's own calibration from now on."
     )
@@ -56,7 +58,7 @@ def withdraw(source: str, reason: str = NO_REASON) -> str:
             "the source's uploads spell its name."
         )
     move_pointer(registry, None, seen)
-    name = f"{source}/{seen.version}"
+    name = calibration_name(source, seen.version)
     release_decisions.record(name, "withdrawn", name, [reason])
     return name
 
@@ -64,9 +66,7 @@ def withdraw(source: str, reason: str = NO_REASON) -> str:
 def _check(source: str) -> None:
     """Raise NothingToWithdraw unless the source is a name, and there is a system to withdraw its calibration from."""
     if not is_source(source):
-        raise NothingToWithdraw(
-            "SOURCE is no name of a source: take at most 32 lower-case letters, digits and dashes, as in ward-3."
-        )
+        raise NothingToWithdraw(BAD_SOURCE)
     if not settle_environment():
         raise NothingToWithdraw(
             "Calibrations lie in a system's models bucket: start one here (make demo) or set GOOGLE_CLOUD_PROJECT."
@@ -80,11 +80,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--source", required=True, help="the commissioned source, as in ward-3")
     parser.add_argument("--reason", default=NO_REASON, help="why; it names no patient (default: %(default)s)")
     return parser.parse_args()
-
-
-def _failed(sentence: str, status: int) -> int:
-    print(sentence, file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":
