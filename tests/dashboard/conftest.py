@@ -1,7 +1,8 @@
 """The pages over the running local stack: its inference service and its BigQuery stand-in."""
 
+import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,9 +18,15 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered() -> None:
-    """What an earlier test was answered is not what this one is."""
+def nothing_remembered() -> Iterator[None]:
+    """What an earlier test was answered is not what this one is, and no test leaves the app as this process's program.
+
+    AppTest puts the app into `sys.modules` as `__main__`, which a process started by `multiprocessing` would run again.
+    """
     st.cache_data.clear()
+    program = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = program
 
 
 @pytest.fixture
