@@ -31,6 +31,7 @@ def test_axes_are_those_of_scikit_learn(vectors: np.ndarray) -> None:
     np.testing.assert_allclose(variances, exact.explained_variance_ * 149 / 150, rtol=1e-3)
 
 
+@pytest.mark.drill
 def test_all_256_axes_of_real_scans_are_those_of_scikit_learn(data: Path) -> None:
     """More scans than the passes have vectors, so that the method cannot span them all."""
     files = sorted((data / "kaggle").rglob("*.jpg"))

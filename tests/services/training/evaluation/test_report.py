@@ -16,11 +16,12 @@ from services.training.data import ood_images
 from services.training.data.ood_images import to_test
 from services.training.evaluation import drawings, left_out, measurements, report
 from services.training.experiment import Experiment
-from services.training.modelling import export, ood
+from services.training.modelling import export, fitting, ood
 from services.training.modelling.lesions import drawn
 from services.training.modelling.schedule import Schedule
 from services.training.release import build
 from shared.ml.model import Model, read_release
+from tests.support.eager import eager
 
 COUNT = 96
 
@@ -48,7 +49,9 @@ def _head(rng: np.random.Generator) -> np.ndarray:
 def network(experiment) -> keras.Model:
     keras.utils.set_random_seed(0)  # or the last layer, hardly trained, may find no tumour to draw a map of
     plan = Schedule(epochs=1, steps=2, batch=4, small=64)
-    return experiments.fitted(experiment, "fit", experiment.split == "train", plan)
+    with eager(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "CALIBRATED_ON", 2)
+        return experiments.fitted(experiment, "fit", experiment.split == "train", plan)
 
 
 @pytest.fixture(scope="module")

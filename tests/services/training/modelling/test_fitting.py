@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +11,14 @@ from services.training.data.scans import Scans
 from services.training.modelling import fitting
 from services.training.modelling.network import network
 from services.training.modelling.schedule import Schedule
+from tests.support.eager import eager
 from tests.support.training_scans import scans
-
-PLAN = Schedule(epochs=2, steps=2, batch=4, small=64)
 
 
 @pytest.fixture(scope="module")
 def known() -> Scans:
     images = np.random.default_rng(0).integers(0, 256, (40, 128, 128), dtype=np.uint8)
     return scans(images, label=np.repeat([0, 1], 20), type=[""] * 20 + ["glioma"] * 20)
-
-
-class Killed(Exception):
-    """The process ends here."""
 
 
 def test_evidence_in_the_lesion_costs_less_than_evidence_beside_it():
@@ -36,12 +32,15 @@ def test_evidence_in_the_lesion_costs_less_than_evidence_beside_it():
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished fit: its network, its folder, and one variable as it stood after the last step."""
+    """A finished fit: its network, its folder, and what stood at the end of its epoch, in memory and on the disk."""
 
     network: keras.Model
     folder: Path
-    learnt: np.ndarray
+    learnt: list[np.ndarray]
+    optimiser: list[np.ndarray]
     average: np.ndarray
+    left: Path
+    """What a kill at that moment would have left of the folder."""
 
 
 # The window of the average is a ninth of a run: of fewer than ten steps it is the last weights alone.
@@ -50,18 +49,21 @@ LONG_ENOUGH = Schedule(epochs=1, steps=12, batch=2, small=64)
 
 @pytest.fixture(scope="module")
 def fitted(known, tmp_path_factory) -> Fitted:
-    last = {}
+    whole, folder, left = fitting.Progress.on_epoch_end, tmp_path_factory.mktemp("fit"), tmp_path_factory.mktemp("left")
+    stood = {}
 
     def watched(self: fitting.Progress, epoch: int, logs: dict | None = None) -> None:
         whole(self, epoch, logs)
-        learnt = self.model.trainable_variables
-        averages = [v for v in self.model.optimizer.variables if "average" in v.path]
-        last["learnt"], last["average"] = learnt[0].numpy(), averages[0].numpy()
+        shutil.copytree(folder, left, dirs_exist_ok=True)
+        variables = self.model.optimizer.variables
+        stood["learnt"] = [v.numpy() for v in self.model.trainable_variables]
+        stood["optimiser"] = [v.numpy() for v in variables]
+        stood["average"] = next(v.numpy() for v in variables if "average" in v.path)
 
-    whole, folder = fitting.Progress.on_epoch_end, tmp_path_factory.mktemp("fitted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting.Progress, "on_epoch_end", watched)
-        return Fitted(fitting.fit(known, np.arange(40), LONG_ENOUGH, folder), folder, **last)
+        network = fitting.fit(known, np.arange(40), LONG_ENOUGH, folder)
+    return Fitted(network, folder, left=left, **stood)
 
 
 def test_a_finished_fit_is_not_done_again(known, fitted):
@@ -72,33 +74,19 @@ def test_a_finished_fit_is_not_done_again(known, fitted):
     assert list((fitted.folder / "tensorboard").rglob("events.out.tfevents.*"))
 
 
-def test_a_killed_fit_resumes_with_the_weights_that_learn_and_with_their_averages(known, tmp_path, monkeypatch):
-    kept = {}
-
-    def killed(self: fitting.Progress, epoch: int, logs: dict | None = None) -> None:
-        whole(self, epoch, logs)
-        kept["learnt"] = [v.numpy() for v in self.model.trainable_variables]
-        kept["optimiser"] = [v.numpy() for v in self.model.optimizer.variables]
-        raise Killed
-
-    whole = fitting.Progress.on_epoch_end
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting.Progress, "on_epoch_end", killed)
-        with pytest.raises(Killed):
-            fitting.fit(known, np.arange(40), PLAN, tmp_path)
-    learner = fitting.learner_of(network(), PLAN)
-    assert fitting._resumed(learner, tmp_path) == 1
-    assert all(np.array_equal(v.numpy(), k) for v, k in zip(learner.trainable_variables, kept["learnt"], strict=True))
-    assert all(
-        np.array_equal(v.numpy(), k) for v, k in zip(learner.optimizer.variables, kept["optimiser"], strict=True)
-    )
-    assert any("average" in v.path for v in learner.optimizer.variables)
+def test_a_killed_fit_resumes_with_the_weights_that_learn_and_with_their_averages(fitted):
+    learner = fitting.learner_of(network(), LONG_ENOUGH)
+    assert fitting._resumed(learner, fitted.left) == 1
+    learnt, optimiser = learner.trainable_variables, learner.optimizer.variables
+    assert all(np.array_equal(v.numpy(), kept) for v, kept in zip(learnt, fitted.learnt, strict=True))
+    assert all(np.array_equal(v.numpy(), kept) for v, kept in zip(optimiser, fitted.optimiser, strict=True))
+    assert any("average" in v.path for v in optimiser)
 
 
 def test_what_is_fitted_is_the_average_and_not_the_last_weights(fitted):
     shipped = fitted.network.get_layer("blocks.3._expand_conv").get_weights()[0]
     assert np.array_equal(shipped, fitted.average)
-    assert not np.array_equal(shipped, fitted.learnt)
+    assert not np.array_equal(shipped, fitted.learnt[0])
 
 
 @pytest.mark.parametrize("steps", [1800, 450, 45])
@@ -120,9 +108,11 @@ def test_normalisation_statistics_become_those_of_what_is_given():
     assert isinstance(norm.momentum, float)
 
 
-def test_what_was_learnt_in_mixed_precision_answers_in_single(known, tmp_path):
+def test_what_was_learnt_in_mixed_precision_answers_in_single(known, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "CALIBRATED_ON", 2)
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    model = fitting.fit(known, np.arange(40), Schedule(epochs=1, steps=1, batch=1, small=64), tmp_path)
+    with eager():
+        model = fitting.fit(known, np.arange(40), Schedule(epochs=1, steps=1, batch=1, small=64), tmp_path)
     assert model.compute_dtype == "float32"
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert np.isfinite(model.predict(known.inputs()[:2], verbose=0)["logit"]).all()
