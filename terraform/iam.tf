@@ -78,6 +78,11 @@ locals {
     reconcile           = ["scan-uploaded", "score-scan-replay"]
   }
 
+  # account -> queues it adds tasks to
+  enqueues = {
+    record_scan = ["summarise_series"]
+  }
+
   # account -> subscriptions it drains
   drains = {
     start_preprocessing = ["preprocessing"]
@@ -326,6 +331,19 @@ resource "google_pubsub_topic_iam_member" "publishes" {
   topic  = local.topic_ids[each.value.topic]
   role   = "roles/pubsub.publisher"
   member = local.members[each.value.account]
+}
+
+resource "google_cloud_tasks_queue_iam_member" "enqueues" {
+  for_each = merge([
+    for account, queues in local.enqueues : {
+      for name in queues : "${account} adds tasks to ${name}" => { account = account, name = name }
+    }
+  ]...)
+
+  name     = google_cloud_tasks_queue.this[each.value.name].name
+  location = var.region
+  role     = "roles/cloudtasks.enqueuer"
+  member   = local.members[each.value.account]
 }
 
 resource "google_pubsub_subscription_iam_member" "drains" {

@@ -28,7 +28,7 @@ def test_the_page_says_of_when_the_prices_are_and_how_to_renew_them() -> None:
 
 def test_every_price_has_a_page_a_date_and_says_whether_it_was_checked() -> None:
     sections = [section for section in vars(cost.PRICES).values() if isinstance(section, SimpleNamespace)]
-    assert len(sections) == 8
+    assert len(sections) == 9
     for section in sections:
         assert all(page.startswith("https://cloud.google.com/") for page in section.source)
         assert date.fromisoformat(section.read) < date.today()

@@ -1,12 +1,10 @@
-"""Cloud Scheduler -> one answer for every series that has been quiet, published as series-summarised.
+"""Cloud Tasks and Cloud Scheduler -> one answer for every series that has been quiet, published as series-summarised.
 
 It keeps nothing: what it says follows from the slices, their scores and what was said before, so that a run that is
 killed, missed or repeated changes nothing.
 """
 
 import logging
-import math
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +22,6 @@ from shared.ml.series_summary import AcceptedSlice, SeriesState, SliceScore, sum
 logs.configure()
 logger = logging.getLogger(__name__)
 
-_LONGEST_WAIT_S = 45
-"""Cloud Scheduler calls again after a minute, and the queries take some seconds of it."""
-_SHORTEST_WAIT_S = 1
-"""So that many series, each due a moment after another, are asked for together."""
 _LOOK_BACK = timedelta(hours=2)
 """A series that nothing arrived for in this time was summarised, or given up, long ago."""
 _TOUCHED = """
@@ -52,55 +46,33 @@ Row = Mapping[str, Any]
 
 
 @functions_framework.http
-def summarise_series(request: flask.Request) -> dict[str, int]:
+def summarise_series(_: flask.Request) -> dict[str, int]:
     """Publish an answer for each series that is complete and was not answered as it is now.
 
-    With `?wait=SECONDS` the call stays as long for series that become quiet meanwhile, so that no answer waits for the
-    schedule's next minute if its slices were there before.
-    """
-    until = time.monotonic() + min(request.args.get("wait", 0, type=int), _LONGEST_WAIT_S)
-    said: set[tuple[str, str]] = set()
-    while True:
-        at = datetime.now(UTC)
-        touched = {row["series_id"]: row for row in bigquery.query(_TOUCHED, since=at - _LOOK_BACK)}
-        _publish(_states(touched, at), said)
-        next_s = _until_next(touched, at)
-        if time.monotonic() + next_s > until:
-            return {"summarised": len(said)}
-        time.sleep(next_s)
-
-
-def _publish(states: Iterable[SeriesState], said: set[tuple[str, str]]) -> None:
-    """Publish what is to be said and was not in this call, whose rows may not be written yet.
-
+    A task calls when a series may be (record_scan); the schedule's call finds whatever a task did not.
     A series whose rows make no sense stops no other: the rest is published before the error is raised.
     """
     events: list[SeriesSummarised] = []
     errors: list[Exception] = []
-    for state in states:
+    for state in _states(datetime.now(UTC)):
         try:
             event = summary(state, config.series_quiet_seconds())
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             errors.append(error)
         else:
-            events += [event] if event and (event.series_id, event.revision) not in said else []
+            events += [event] if event else []
     pubsub.publish(events)
-    said |= {(event.series_id, event.revision) for event in events}
     for event in events:
         counts = {"scored": event.scored, "accepted": event.accepted}
         logger.info("summarised", extra={"series_id": event.series_id, "revision": event.revision, **counts})
     if errors:
         raise ExceptionGroup("some series could not be summarised", errors)
+    return {"summarised": len(events)}
 
 
-def _until_next(touched: Mapping[str, Row], at: datetime) -> float:
-    """Return the seconds until the next series has been quiet for long enough, infinity if none is about to be."""
-    left = [config.series_quiet_seconds() - (at - row["last_slice"]).total_seconds() for row in touched.values()]
-    return max(min((seconds for seconds in left if seconds > 0), default=math.inf), _SHORTEST_WAIT_S)
-
-
-def _states(touched: Mapping[str, Row], now: datetime) -> Iterator[SeriesState]:
+def _states(now: datetime) -> Iterator[SeriesState]:
     """Yield what is known of each quiet series that something arrived for lately."""
+    touched = {row["series_id"]: row for row in bigquery.query(_TOUCHED, since=now - _LOOK_BACK)}
     quiet = timedelta(seconds=config.series_quiet_seconds())
     ids = sorted(series_id for series_id, row in touched.items() if now - row["last_slice"] >= quiet)
     if not ids:

@@ -38,6 +38,12 @@ run "three_variables_are_enough" {
     error_message = "Cloud Scheduler shows who it is."
   }
   assert {
+    condition = alltrue([for queue in google_cloud_tasks_queue.this :
+      queue.http_target[0].uri_override[0].uri_override_enforce_mode == "ALWAYS" && queue.http_target[0].oidc_token[0].service_account_email != ""
+    ])
+    error_message = "A queue alone says what its tasks call, and as whom."
+  }
+  assert {
     condition     = length(google_cloudbuild_trigger.pull_request) == 0 && length(google_cloudbuild_trigger.main) == 0
     error_message = "There is no trigger without a repository."
   }

@@ -61,6 +61,7 @@ def by_scans(scans: int) -> dict[str, float]:
         "BigQuery, rows streamed and kept": scans
         * (scan.rows_inserted * PRICES.bigquery.insert_gib + scan.rows_kib * PRICES.bigquery.storage_gib_month)
         / GIB,
+        "answers for series": _series(scans),
         "Spark": _spark(scans),
         "logs, kept for a year": _beyond(scans * scan.log_kib / GIB, PRICES.logs.free_gib) * PRICES.logs.gib
         + scans * scan.log_kib / GIB * 11 * PRICES.logs.kept_gib_month,
@@ -75,6 +76,16 @@ def _functions(scans: int, seconds: float) -> float:
     calls = scans * USAGE.scan.function_calls
     cpu = scans * seconds * (PRICES.run.vcpu_second + 2 * PRICES.run.gib_second)
     return cpu + _beyond(calls, 2e6) * PRICES.run.million_requests / 1e6
+
+
+def _series(scans: int) -> float:
+    """Calls of summarise_series: the schedule's, and those of tasks; a query is billed a minimum for each table."""
+    use, run = USAGE.series, PRICES.run
+    tasks = min(scans / use.slices * use.tasks, MONTH_S / use.shortest_s)
+    read_mib = PRICES.bigquery.minimum_mib_a_table * (use.ticks * use.tables_asked + tasks * use.tables_read)
+    queries = _beyond(read_mib / 2**20, PRICES.bigquery.free_tib) * PRICES.bigquery.tib_scanned
+    calls = tasks * use.call_s * (run.vcpu_second + 0.5 * run.gib_second)
+    return queries + calls + _beyond(2 * tasks, PRICES.tasks.free) * PRICES.tasks.million / 1e6
 
 
 def _spark(scans: int) -> float:

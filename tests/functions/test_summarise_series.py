@@ -77,16 +77,6 @@ def test_series_that_is_not_quiet_waits(
     assert summarise.post("/").json == {"summarised": 0}
 
 
-def test_call_that_may_wait_stays_until_the_series_is_quiet_and_says_it_once(
-    cloud: Cloud, record_scan: Push, summarise: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SERIES_QUIET_SECONDS", "3")
-    record(record_scan, "9" * 64, range(3), 3)
-    assert summarise.post("/?wait=30").json["summarised"] > 0
-    said = [event["series_id"] for event in cloud.pull("series-summarised")]
-    assert said.count("9" * 64) == 1
-
-
 def test_series_whose_rows_make_no_sense_stops_no_other(
     cloud: Cloud, record_scan: Push, summarise: FlaskClient
 ) -> None:

@@ -24,6 +24,7 @@ API = {
     "google_binary_authorization_": "binaryauthorization",
     "google_cloud_run_": "run",
     "google_cloud_scheduler_": "cloudscheduler",
+    "google_cloud_tasks_": "cloudtasks",
     "google_cloudbuild_": "cloudbuild",
     "google_cloudfunctions2_": "cloudfunctions",
     "google_compute_": "compute",

@@ -47,6 +47,8 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("bigquery", "query"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("dataproc", "has_image"): set(),
     ("dataproc", "submit"): {"dataproc.batches.create", "dataproc.batches.get", "iam.serviceAccounts.actAs"},
+    ("tasks", "call_once"): {"cloudtasks.tasks.create"},
+    ("tasks", "TasksError"): set(),
     ("auth", "session"): {"run.routes.invoke"},
 }
 """What Google asks for when an adapter's function is called: the API's own reference, method by method."""
@@ -75,6 +77,7 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "table series_slices": {"bigquery.tables.updateData"},
         "table slice_scores": {"bigquery.tables.updateData"},
         "table series": {"bigquery.tables.updateData"},
+        "queue summarise_series": {"cloudtasks.tasks.create"},
     },
     "summarise_series": {
         "topic series-summarised": {"pubsub.topics.publish"},
@@ -187,6 +190,7 @@ ROLES: dict[str, Permissions] = {
     "roles/artifactregistry.reader": {"artifactregistry.repositories.downloadArtifacts"},
     "roles/bigquery.dataViewer": {"bigquery.tables.get", "bigquery.tables.getData"},
     "roles/bigquery.jobUser": {"bigquery.jobs.create"},
+    "roles/cloudtasks.enqueuer": {"cloudtasks.tasks.create"},
     "roles/dataproc.worker": {"dataproc.agents.create"},
     "roles/iam.serviceAccountUser": {"iam.serviceAccounts.actAs"},
     "roles/pubsub.publisher": {"pubsub.topics.publish"},
@@ -203,6 +207,13 @@ ROLES: dict[str, Permissions] = {
     "roles/storage.objectViewer": {"storage.objects.get", "storage.objects.list"},
 }
 """Of each predefined role that part of Google's list which matters here."""
+
+MESSAGING = (
+    ("topic", "google_pubsub_topic_iam_member", "publishes"),
+    ("subscription", "google_pubsub_subscription_iam_member", "drains"),
+    ("queue", "google_cloud_tasks_queue_iam_member", "enqueues"),
+)
+"""Resources that an account is given by name, their grant, and the map that says to whom."""
 
 UNREAD = {"iam.serviceAccounts.actAs", "artifactregistry.repositories.downloadArtifacts", "dataproc.agents.create"}
 """Asked for by no call of ours but by what Google does on its behalf."""
@@ -261,10 +272,9 @@ def _grants(account: str) -> dict[str, Permissions]:
     if account in local["queries"]:
         give("dataset", _role("google_bigquery_dataset_iam_member", "queries"))
         give("project", _role("google_project_iam_member", "jobs"))
-    for topic in local["publishes"].get(account, []):
-        give(f"topic {topic}", _role("google_pubsub_topic_iam_member", "publishes"))
-    for subscription in local["drains"].get(account, []):
-        give(f"subscription {subscription}", _role("google_pubsub_subscription_iam_member", "drains"))
+    for resource, kind, name in MESSAGING:
+        for each in local[name].get(account, []):
+            give(f"{resource} {each}", _role(kind, name))
     if account in local["inference_callers"]:
         give("service inference", _role("google_cloud_run_v2_service_iam_member", "inference_callers"))
     for other in local["acts_as"].get(account, []):
