@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,7 +67,9 @@ def measure(files: Sequence[Path]) -> dict[str, float]:
     loop = contents[SCANS + SINGLES : SCANS + SINGLES + LOOP]
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
         latency(singles.pop())  # the first scan pays for every lazy client
+        before = processor_seconds(stack)
         together = throughput(batch)
+        spent = {name: seconds - before[name] for name, seconds in processor_seconds(stack).items()}
         one_by_one = sorted(latency(content) for content in singles)
         figures = {
             "scans_per_second": together,
@@ -75,7 +77,7 @@ def measure(files: Sequence[Path]) -> dict[str, float]:
             "latency_p95_s": one_by_one[round(0.95 * (len(one_by_one) - 1))],
             "loop_scans_per_second": script(loop, read_release(RELEASE)),
         }
-        return figures | peaks(stack)
+        return figures | cpu_per_scan(spent, len(batch)) | peaks(stack)
 
 
 def throughput(contents: Sequence[bytes]) -> float:
@@ -138,6 +140,22 @@ def script(contents: Sequence[bytes], model: Model) -> float:
         table = f"{PROJECT}.scanflow.predictions_raw"
         bigquery.client().insert_rows_json(table, [row], row_ids=[f"loop-{number}"])
     return len(contents) / (time.monotonic() - started)
+
+
+def processor_seconds(stack: Stack) -> dict[str, float]:
+    """Processor time of every process and its living children so far."""
+    return {name: _processor_s(process) for name, process in stack.supervisor.processes().items()}
+
+
+def _processor_s(process: psutil.Process) -> float:
+    family = [process, *process.children(recursive=True)]
+    return sum(one.cpu_times().user + one.cpu_times().system for one in family)
+
+
+def cpu_per_scan(spent: Mapping[str, float], scans: int) -> dict[str, float]:
+    """Milliseconds of processor time a scan, of all processes together and of each that took some."""
+    each = {f"{name}_cpu_ms": 1000 * seconds / scans for name, seconds in spent.items()}
+    return {"cpu_ms_per_scan": sum(each.values())} | each
 
 
 def peaks(stack: Stack) -> dict[str, float]:

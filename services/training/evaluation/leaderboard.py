@@ -43,7 +43,8 @@ def as_markdown(table: pd.DataFrame) -> str:
     """Return docs/leaderboard.md."""
     names = list(table.columns)
     lines = ["| model | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    lines += [f"| {name} | " + " | ".join(str(row[key]) for key in names) + " |" for name, row in table.iterrows()]
+    rows = table.fillna("").iterrows()  # a shortcut is not asked what it cannot answer
+    lines += [f"| {name} | " + " | ".join(str(row[key]) for key in names) + " |" for name, row in rows]
     return HEAD + "\n".join(lines) + "\n"
 
 
