@@ -164,7 +164,7 @@ requirements: $(UV) ## Write each deployable's requirements.txt from the lock
 pin: $(UV) ## Pin base images and builders by their digests, asked of their registries
 	@$(RUN) --group local python -m local.base_images
 
-pinned: $(UV) ## Fail where a base image or builder is not pinned by its digest
+pinned: $(UV) ## Fail where a base image or builder has no digest, or a provider of Terraform no checksums
 	@$(RUN) --group local python -m local.base_images --check
 
 sbom: $(UV) ## Write a bill of materials of each deployable from the lock: CycloneDX under .local/sbom
