@@ -103,8 +103,8 @@ def test_the_check_names_what_is_loose(
 
 LOCK = """
 provider "registry.terraform.io/hashicorp/google" {
-  version     = "6.50.0"
-  constraints = "~> 6.50"
+  version     = "7.46.1"
+  constraints = "~> 7.46"
   hashes = [
     "h1:abc=",
     "zh:HASH",
@@ -120,7 +120,7 @@ def test_the_check_names_providers_without_checksums(
     folder = tmp_path / "terraform"
     folder.mkdir()
     (folder / "versions.tf").write_text(
-        '    google = { source = "hashicorp/google", version = "~> 6.50" }\n'
+        '    google = { source = "hashicorp/google", version = "~> 7.46" }\n'
         '    time   = { source = "hashicorp/time", version = "~> 0.13" }\n'
     )
     monkeypatch.setattr(base_images, "ROOT", tmp_path)
