@@ -11,7 +11,6 @@ from tests.terraform.conftest import Tested
 
 PROJECT = "some-project"
 PREFIX = "dev-"
-IN_PROJECT = ("google_project_iam_member",)
 TARGETS = (
     "bucket",
     "table_id",
@@ -61,7 +60,11 @@ def resources(tested: Tested) -> dict[str, dict[str, Any]]:
     """Address -> values of the root module."""
     (state,) = [message["test_state"] for message in tested("everything.tftest.hcl")["test_state"]]
     modules = [state["root_module"], *state["root_module"].get("child_modules", [])]
-    return {each["address"]: each | each["values"] for module in modules for each in module.get("resources", [])}
+    return {
+        each["address"]: each["values"] | {"type": each["type"]}
+        for module in modules
+        for each in module.get("resources", [])
+    }
 
 
 def grants(resources: dict[str, dict[str, Any]], member: str) -> Grants:
@@ -92,7 +95,7 @@ def test_a_pull_requests_build_may_write_logs_and_nothing_else(resources):
     tester = resources['google_service_account.this["tester"]']
     build = resources['google_cloudbuild_trigger.pull_request["pull-request"]']
     assert build["service_account"] == tester["id"]
-    assert not build["filename"], "its steps would stand in a file that the pull request can change"
+    assert [step["id"] for step in build["build"][0]["step"]] == ["test"], "they stand here, and in no file of its own"
     assert grants(resources, tester["member"]) == {(PROJECT, "roles/logging.logWriter")}
     acted_as = [each["service_account_id"] for each in resources.values() if "service_account_id" in each]
     assert not {tester["id"], tester["name"]} & set(acted_as), "nobody acts as it"
