@@ -1,9 +1,9 @@
 """The Google provider's schema without the provider, which no package index has.
 
 The PyPI packages of CDK Terrain, which goes on with CDK for Terraform, carry TypeScript generated from the provider's
-own schema: every resource, data source, block and attribute, with type and required flag. This reads it back into the form that
-`terraform providers schema -json` prints. What it can't know: limits on values, and which optional attributes the
-provider may fill in (all are taken to be such).
+own schema: every resource, data source, block and attribute, with type and required flag. This reads it back into the
+form that `terraform providers schema -json` prints. What it can't know: limits on values, and which
+optional attributes the provider may fill in (all are taken to be such).
 """
 
 import hashlib
