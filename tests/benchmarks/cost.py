@@ -106,12 +106,12 @@ def _inference(scans: int, seconds: float) -> float:
 
 
 def _series(scans: int) -> float:
-    """Each minute's call reads all kept slices, their scores and answers once if a series has become quiet."""
+    """Each time that a series may be complete, the last hours of slices and scores are read, and all kept answers."""
     use, price = USAGE.summarise_series, PRICES.bigquery
-    kept = scans * use.kept_days / 30
-    asked = min(scans / use.slices, use.calls)
-    read = sum(max(kept * size / 2**20, price.minimum_mib_a_table) for size in (use.slice_bytes, use.score_bytes))
-    return asked * (read + price.minimum_mib_a_table) / 2**20 * price.tib_scanned
+    series, recent = scans / use.slices, scans / 30 * use.hours / 24
+    read = [recent * use.slice_bytes, recent * use.score_bytes, series * use.kept_days / 30 * use.answer_bytes]
+    mib = sum(max(size / 2**20, price.minimum_mib_a_table) for size in read)
+    return min(series * use.asks_a_series, use.most_asks) * mib / 2**20 * price.tib_scanned
 
 
 def _functions(scans: int, seconds: float) -> float:

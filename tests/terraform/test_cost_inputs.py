@@ -3,6 +3,7 @@
 from local.stack.terraform_config import TERRAFORM, declared
 from tests.benchmarks.cost import USAGE
 from tests.terraform.conftest import Tested
+from tests.terraform.tools import ROOT
 
 
 def test_alert_conditions_and_schedules_are_as_many_as_are_applied(tested: Tested) -> None:
@@ -23,6 +24,9 @@ def test_calls_on_schedule_are_counted_as_scheduled() -> None:
     assert USAGE.check_pipeline.calls == 730 * 4
 
 
-def test_slices_are_kept_as_long_as_they_are_counted() -> None:
+def test_the_hours_and_days_that_are_read_of_series_are_counted() -> None:
     days = USAGE.summarise_series.kept_days
     assert f"? {days} * 24 * 3600 * 1000 : null" in (TERRAFORM / "bigquery.tf").read_text()
+    code = (ROOT / "functions" / "summarise_series" / "main.py").read_text()
+    assert f"_KEPT = timedelta(days={days})" in code
+    assert f"_RECENT = timedelta(hours={int(USAGE.summarise_series.hours)})" in code
