@@ -160,7 +160,7 @@ def cpu_per_scan(spent: Mapping[str, float], scans: int) -> dict[str, float]:
 
 def peaks(stack: Stack) -> dict[str, float]:
     """Memory of all processes now, and the highest resident memory of each so far with their sum, in MB."""
-    each = {f"{name}_peak_rss_mb": _peak_mb(process.pid) for name, process in stack.supervisor.processes().items()}
+    each = {f"{name}_peak_rss_mb": peak_mb(process.pid) for name, process in stack.supervisor.processes().items()}
     whole = sum(_shared_once_mb(process) for process in stack.supervisor.processes().values())
     return {"memory_mb": whole, "peak_rss_mb": sum(each.values())} | each
 
@@ -171,11 +171,14 @@ def _shared_once_mb(process: psutil.Process) -> float:
     return sum(one.memory_full_info().pss for one in family) / 2**20
 
 
-def _peak_mb(pid: int) -> float:
-    """Of a process and its children, as the kernel kept it."""
+def peak_mb(pid: int) -> float:
+    """Return the highest resident memory of a process and its children, in MB, as the kernel kept it.
+
+    The process's own figure (`ru_maxrss`) begins with what the one that started it had.
+    """
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024 + sum(_peak_mb(int(child)) for child in children)
+    return int(line.split()[1]) / 1024 + sum(peak_mb(int(child)) for child in children)
 
 
 def shown(result: dict[str, float]) -> Table:
