@@ -64,6 +64,7 @@ def by_scans(scans: int) -> dict[str, float]:
         * (scan.rows_inserted_kib * PRICES.bigquery.insert_gib + scan.rows_kib * PRICES.bigquery.storage_gib_month)
         / GIB,
         "BigQuery, series summarised": _series(scans),
+        "BigQuery, drift and accounts": _checks(scans),
         "Spark": _spark(scans),
         "logs, kept for a year": _beyond(scans * scan.log_kib / GIB, PRICES.logs.free_gib) * PRICES.logs.gib
         + scans * scan.log_kib / GIB * 11 * PRICES.logs.kept_gib_month,
@@ -112,6 +113,13 @@ def _series(scans: int) -> float:
     read = [recent * use.slice_bytes, recent * use.score_bytes, series * use.kept_days / 30 * use.answer_bytes]
     mib = sum(max(size / 2**20, price.minimum_mib_a_table) for size in read)
     return min(series * use.asks_a_series, use.most_asks) * mib / 2**20 * price.tib_scanned
+
+
+def _checks(scans: int) -> float:
+    """The days of drift's window are read at each check, a month's rows every night."""
+    drift, nightly = USAGE.check_drift, USAGE.nightly
+    read = drift.calls * scans / 30 * drift.days * drift.row_bytes + nightly.calls * scans * nightly.row_bytes
+    return read / 2**40 * PRICES.bigquery.tib_scanned
 
 
 def _functions(scans: int, seconds: float) -> float:
