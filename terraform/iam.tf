@@ -142,6 +142,19 @@ resource "google_project_iam_custom_role" "table_loader" {
   depends_on  = [time_sleep.apis]
 }
 
+# roles/bigquery.dataEditor would let whoever erases rows delete tables too.
+resource "google_project_iam_custom_role" "row_eraser" {
+  role_id = "${local.underscored}scanflowRowEraser"
+  title   = "Reads, deletes and appends rows, deletes no table"
+  permissions = [
+    "bigquery.tables.get",
+    "bigquery.tables.getData",
+    "bigquery.tables.list",
+    "bigquery.tables.updateData",
+  ]
+  depends_on = [time_sleep.apis]
+}
+
 resource "google_project_iam_custom_role" "batch_submitter" {
   role_id     = "${local.underscored}scanflowBatchSubmitter"
   title       = "Submits Dataproc batches and asks after them"
@@ -234,7 +247,7 @@ resource "google_bigquery_dataset_iam_member" "erasers" {
   for_each = toset(var.erasers)
 
   dataset_id = google_bigquery_dataset.this.dataset_id
-  role       = "roles/bigquery.dataEditor"
+  role       = google_project_iam_custom_role.row_eraser.id
   member     = each.value
 }
 

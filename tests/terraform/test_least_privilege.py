@@ -9,8 +9,11 @@ import pytest
 
 from local.stack.terraform_config import TERRAFORM, declared
 from tests.terraform.code import deployable
+from tests.terraform.tools import ROOT
 
 Permissions = set[str]
+
+CODE = ("shared", "functions", "services", "dashboard")
 
 CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "read"): {"storage.objects.get"},
@@ -24,6 +27,8 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "create"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "replace"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "settle"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
+    ("storage", "versions"): {"storage.objects.list"},
+    ("storage", "erase"): {"storage.objects.delete"},
     ("storage", "write"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "copy"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
     ("pubsub", "publish"): {"pubsub.topics.publish"},
@@ -45,6 +50,9 @@ CALLS: dict[tuple[str, str], Permissions] = {
     },
     ("bigquery", "stream"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("bigquery", "query"): {"bigquery.jobs.create", "bigquery.tables.getData"},
+    ("bigquery", "count"): {"bigquery.jobs.create", "bigquery.tables.getData"},
+    ("bigquery", "delete"): {"bigquery.jobs.create", "bigquery.tables.getData", "bigquery.tables.updateData"},
+    ("bigquery", "raw_tables"): {"bigquery.tables.list", "bigquery.tables.get"},
     ("dataproc", "has_image"): set(),
     ("dataproc", "submit"): {"dataproc.batches.create", "dataproc.batches.get", "iam.serviceAccounts.actAs"},
     ("tasks", "call_once"): {"cloudtasks.tasks.create"},
@@ -234,11 +242,17 @@ def test_a_load_asks_for_no_right_to_create_tables():
 
 
 def test_every_query_has_a_limit_of_bytes():
-    code = deployable("dashboard").reached
-    jobs = [ast.unparse(node) for (module, _), node in code.items() if module == "shared.gcp.bigquery"]
-    configured = [job for job in jobs if "bigquery.QueryJobConfig(" in job]
-    assert configured
-    assert all("maximum_bytes_billed=" in job for job in configured)
+    """What is sent is looked at by tests/shared/gcp/test_bigquery.py; here, that nothing asks another way."""
+    clients = [
+        file for folder in CODE for file in (ROOT / folder).rglob("*.py") if "QueryJobConfig" in file.read_text()
+    ]
+    assert [file.name for file in clients] == ["bigquery.py"]
+    calls = [node for node in ast.walk(ast.parse(clients[0].read_text())) if isinstance(node, ast.Call)]
+    asking = [call for call in calls if ast.unparse(call.func) in ("client().query", "client().query_and_wait")]
+    limits = [call for call in calls if ast.unparse(call.func) == "bigquery.QueryJobConfig"]
+    assert len(asking) == len(limits) > 1
+    assert all("job_config" in {given.arg for given in call.keywords} for call in asking)
+    assert all("maximum_bytes_billed" in {given.arg for given in call.keywords} for call in limits)
 
 
 def test_an_uploader_can_neither_delete_nor_overwrite():
@@ -249,6 +263,17 @@ def test_an_uploader_can_neither_delete_nor_overwrite():
         "storage.objects.get",
         "storage.objects.list",
     }
+
+
+def test_who_erases_may_do_what_the_command_calls_for_and_delete_no_table():
+    needed = set().union(*(CALLS[call] for call in deployable("erase").calls if call in CALLS))
+    buckets = re.findall(r"roles/[\w.]+", _members()["google_storage_bucket_iam_member", "erasers"]["for_each"])
+    rows = _role("google_bigquery_dataset_iam_member", "erasers")
+    jobs = _role("google_project_iam_member", "eraser_jobs")
+    granted = {permission for role in {*buckets, rows, jobs} for permission in _permissions(role)}
+    assert {call for call in deployable("erase").calls if call[1].islower()} <= CALLS.keys()
+    assert {"storage.objects.delete", "bigquery.tables.updateData"} <= needed <= granted
+    assert not {permission for permission in granted if permission.startswith("bigquery.tables.")} - needed
 
 
 def _grants(account: str) -> dict[str, Permissions]:
