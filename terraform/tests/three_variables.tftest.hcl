@@ -48,6 +48,18 @@ run "three_variables_are_enough" {
     error_message = "There is no trigger without a repository."
   }
   assert {
+    condition     = google_pubsub_topic.this["scan-uploaded"].message_retention_duration == "172800s"
+    error_message = "Notifications of uploads, which carry object names, are kept for two days."
+  }
+  assert {
+    condition     = google_logging_project_bucket_config.regional[0].location == var.region && google_logging_project_bucket_config.audit[0].location == var.region
+    error_message = "Logs are kept in the region, not in global."
+  }
+  assert {
+    condition     = google_project_default_service_accounts.this[0].action == "DEPRIVILEGE"
+    error_message = "Compute Engine's default account loses its rights."
+  }
+  assert {
     condition     = length(google_billing_budget.this) == 0
     error_message = "There is no budget without a billing account."
   }

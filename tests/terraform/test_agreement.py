@@ -111,6 +111,8 @@ def test_the_dashboard_takes_no_larger_file_than_cloud_run_lets_through():
     """HTTP/1 requests have 32 MiB at most: https://cloud.google.com/run/quotas."""
     settings = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text())
     assert settings["server"]["maxUploadSize"] <= 32
+    for guide in ("guides/rest.md", "operations/limits.md"):
+        assert "32 MiB" in (ROOT / "docs" / guide).read_text(), "a caller has to know"
 
 
 def test_a_message_outlives_two_hours_of_trouble_and_the_alert_comes_long_before():

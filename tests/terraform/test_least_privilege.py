@@ -93,12 +93,7 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "project": {"bigquery.jobs.create"},
     },
     "gateway": {
-        "bucket uploads": {
-            "storage.objects.get",
-            "storage.objects.list",
-            "storage.objects.create",
-            "storage.objects.delete",
-        },
+        "bucket uploads": {"storage.objects.get", "storage.objects.list", "storage.objects.create"},
         "service inference": {"run.routes.invoke"},
         "subscription deliver-dicom": {"pubsub.subscriptions.consume"},
         "subscription deliver-dicomweb": {"pubsub.subscriptions.consume"},
@@ -194,6 +189,10 @@ NEEDS: dict[str, dict[str, Permissions]] = {
 }
 """For each account whose calls are ours: what it does, and to what."""
 
+ADD_ONLY = {"gateway"}
+"""Who creates objects without the right to delete: `storage.create` tells such a caller that a name is taken, as the
+tests of shared/gcp/storage.py show."""
+
 ROLES: dict[str, Permissions] = {
     "roles/artifactregistry.reader": {"artifactregistry.repositories.downloadArtifacts"},
     "roles/bigquery.dataViewer": {"bigquery.tables.get", "bigquery.tables.getData"},
@@ -263,6 +262,13 @@ def test_an_uploader_can_neither_delete_nor_overwrite():
         "storage.objects.get",
         "storage.objects.list",
     }
+
+
+@pytest.mark.parametrize("account", ["gateway", "deployer"])
+def test_who_only_adds_uploads_can_delete_none(account):
+    granted = _grants(account)["bucket uploads"]
+    assert "storage.objects.create" in granted
+    assert not granted & {"storage.objects.delete", "storage.objects.update"}
 
 
 def test_who_erases_may_do_what_the_command_calls_for_and_delete_no_table():
@@ -357,6 +363,10 @@ def test_the_code_calls_for_what_is_listed(account):
     """Every call of the code is in the list, and nothing is in the list that no call asks for."""
     called = {permission for call in deployable(account).calls for permission in CALLS.get(call, set())}
     listed = {permission for permissions in NEEDS[account].values() for permission in permissions}
+    if account in ADD_ONLY:
+        deleting = {call for call in deployable(account).calls if "storage.objects.delete" in CALLS.get(call, set())}
+        assert deleting == {("storage", "create")}
+        called.discard("storage.objects.delete")
     assert listed - UNREAD == called - UNREAD
 
 
