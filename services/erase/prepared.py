@@ -86,7 +86,13 @@ def _without_rows(content: bytes, metadata: dict[str, str], file_id: str) -> tup
 
 
 def _without_errors(content: bytes, file_id: str) -> bytes:
-    """Return a result or a summary, which names the scans that could not be prepared, without those of a file."""
-    document = json.loads(content)
-    document["errors"] = [error for error in document["errors"] if file_id_of(error["scan_id"]) != file_id]
+    """Return a result or a summary, which names the scans that could not be prepared, without those of a file.
+
+    Raises StorageError for an object of another kind: what it says of the scan would stay.
+    """
+    try:
+        document = json.loads(content)
+        document["errors"] = [error for error in document["errors"] if file_id_of(error["scan_id"]) != file_id]
+    except (KeyError, TypeError, ValueError):
+        raise StorageError("Cloud Storage: an object of the prepared bucket names the scan in an unknown way") from None
     return json.dumps(document, indent=2).encode()

@@ -5,6 +5,7 @@ import json
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -122,18 +123,18 @@ def test_an_upload_is_found_by_its_bytes_whatever_its_name_and_nothing_of_it_sta
 def test_no_table_names_it_but_the_record(system: dict[str, str]) -> None:
     """Lists of scans too, as in a drift check, and answers of its series, whatever slices they name."""
     own, other = deposit(system, b"mine", "Doe.png"), deposit(system, b"other", "Roe.png")
-    emptied(*declared()["tables"])
-    for table in declared()["tables"]:
-        for scan in (own, other):
-            bigquery.append(table, naming(table, scan, series_id=f"of {scan}"), key=uuid.uuid4().hex)
-    later = naming("series", other, series_id=f"of {own}", revision="later")
-    bigquery.append("series", later, key=uuid.uuid4().hex)
+    emptied("scans", "predictions")
+    said = [
+        (table, naming(table, scan, series_id=f"of {scan}")) for table in declared()["tables"] for scan in (own, other)
+    ]
+    said.append(("series", naming("series", other, series_id=f"of {own}", revision="later")))
+    with ThreadPoolExecutor(len(said)) as pool:
+        list(pool.map(lambda row: bigquery.append(*row, key=uuid.uuid4().hex), said))
     erase(own)
     for table in declared()["tables"]:
         left = rows(table)
         assert any(other in row for row in left) == (other in str(naming(table, other))), table
         assert table == "erasures" or not any(own in row for row in left), table
-    emptied(*declared()["tables"])
 
 
 def test_a_second_erasure_keeps_the_record_of_the_first(
@@ -190,6 +191,13 @@ def test_results_of_a_batch_that_name_it_are_read_as_before_and_partitions_are_c
     assert partition_object("m", 0) not in names(bucket)
     for name in (kept, success_object("m")):
         assert [error["scan_id"] for error in json.loads(storage.read(bucket, name))["errors"]] == [other]
+
+
+def test_an_object_that_names_it_in_an_unknown_way_is_told_and_not_passed_over(system: dict[str, str]) -> None:
+    own = deposit(system, b"mine", "Doe.png")
+    storage.write(system["prepared"], "reports/m/new.json", json.dumps({"seen": [own]}).encode(), "application/json")
+    with pytest.raises(storage.StorageError, match="unknown way"):
+        erase(own)
 
 
 @pytest.fixture
