@@ -75,8 +75,9 @@ report: $(UV) ## Draw the report of the last training run
 
 leaderboard: $(UV) ## Measure any classifier beside the release: DATA=folder [MODEL=NAME=callable, file or address]
 	$(call folder,make leaderboard DATA=folder)
-	@$(RUN) --group training python -m services.training leaderboard --data "$(DATA)" \
-		--model "this release=services/inference/release" $(if $(MODEL),--model "$(MODEL)")
+	@$(RUN) --group training --group leaderboard python -m services.training leaderboard --data "$(DATA)" \
+		--model "this release=services/inference/release" \
+		--model "detect-tumor=tests.benchmarks.leaderboard_detect_tumor:classify" $(if $(MODEL),--model "$(MODEL)")
 
 commission: $(UV) ## Fit a new site's calibration on 25 to 200 of its labelled scans: DATA=folder SOURCE=ward-3
 	$(call folder,make commission DATA=folder SOURCE=ward-3)
@@ -163,7 +164,7 @@ requirements: $(UV) ## Write each deployable's requirements.txt from the lock
 pin: $(UV) ## Pin base images and builders by their digests, asked of their registries
 	@$(RUN) --group local python -m local.base_images
 
-pinned: $(UV) ## Fail where a base image or builder is not pinned by its digest
+pinned: $(UV) ## Fail where a base image or builder has no digest, or a provider of Terraform no checksums
 	@$(RUN) --group local python -m local.base_images --check
 
 sbom: $(UV) ## Write a bill of materials of each deployable from the lock: CycloneDX under .local/sbom

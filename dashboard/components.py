@@ -15,6 +15,7 @@ from dashboard.export import percent
 from dashboard.inference_client import InferenceError
 from shared.gcp.bigquery import BigQueryError
 from shared.gcp.storage import StorageError
+from shared.scan import page_of
 
 PREDICTIONS = ("Cancer", "Non-Cancer", "Not a brain MRI")
 LABELS = ("Cancer", "Non-Cancer", "Unlabelled")
@@ -49,6 +50,14 @@ def bar(probability: float) -> str:
     """Return a probability as a bar of eight blocks and in words."""
     full = round(probability * 8)
     return f"{'█' * full}{'░' * (8 - full)} {percent(probability)}"
+
+
+def short(scan_id: str) -> str:
+    """Return the beginning of a scan's id, and its page where its file has several; nothing for what is no id."""
+    if not re.fullmatch(r"[0-9a-f]{64}(-[0-9]{4})?", scan_id):
+        return ""
+    page = page_of(scan_id)
+    return scan_id[:8] if page is None else f"{scan_id[:8]} p. {page + 1}"
 
 
 def plain(text: str) -> str:

@@ -138,13 +138,13 @@ def over_time(  # noqa: PLR0913 - a chart's parts
     """
     kinds = list(colours) if colours else sorted(frame[by].unique())
     scale = alt.Scale(domain=kinds, range=list(colours.values())) if colours else alt.Scale(domain=kinds)
-    legend = alt.Legend(orient="top")
+    legend = alt.Legend(orient="top")  # of colours and shapes: dashed, a shape as small as this could not be told
     span = alt.Scale(domain=[moment.isoformat() for moment in looked_at])
     axis = alt.Axis(format="%d %b %H:%M", labelAngle=0, tickCount=6)
     x, y = alt.X("at:T", title=None, scale=span, axis=axis), alt.Y(f"{value}:Q", title=title)
     colour = alt.Color(f"{by}:N", scale=scale, title=None, legend=legend)
     shapes = alt.Shape(f"{by}:N", scale=alt.Scale(domain=kinds, range=_SHAPES), title=None, legend=legend)
-    dashes = alt.StrokeDash(f"{by}:N", scale=alt.Scale(domain=kinds, range=_DASHES), title=None, legend=legend)
+    dashes = alt.StrokeDash(f"{by}:N", scale=alt.Scale(domain=kinds, range=_DASHES), legend=None)
     tooltip = [alt.Tooltip("at:T", format="%d %b %H:%M"), by, alt.Tooltip(f"{value}:Q", format=",.3~f")]
     points = (
         alt.Chart(frame).mark_point(filled=True, size=55, opacity=0.9).encode(x, y, colour, shapes, tooltip=tooltip)

@@ -1,6 +1,7 @@
 """Pin base images and builders by their digests: ask their registries, and write `name:tag` as `name:tag@sha256:...`.
 
-The digest is that of the image's index, which names one image a platform.
+The digest is that of the image's index, which names one image a platform. `--check` also looks for the checksums of
+Terraform's providers, which Terraform itself writes.
 """
 
 import argparse
@@ -19,6 +20,7 @@ _NAMED = re.compile(
     re.MULTILINE,
 )
 """Where a Dockerfile, a Cloud Build file or a trigger's step names an image."""
+_VERSIONS, _LOCK = "terraform/versions.tf", "terraform/.terraform.lock.hcl"
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS = (*_INDEXES, "application/vnd.oci.image.manifest.v1+json")
 _DOCKER_HUB = "registry-1.docker.io"
@@ -30,10 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.base_images", description=__doc__)
     parser.add_argument("--check", action="store_true", help="ask nobody; name what is not pinned, and fail")
     if parser.parse_args().check:
-        loose = sorted({image for file in files(ROOT) for image in unpinned(file.read_text())})
-        if loose:
-            print("Not pinned by a digest:", *loose, "\nRun `make pin` and commit what it writes.")
-        return 1 if loose else 0
+        return check(ROOT)
     try:
         texts = {file: pinned(file.read_text(), digest) for file in files(ROOT)}
     except requests.RequestException as problem:
@@ -42,6 +41,32 @@ def main() -> int:
     for file, text in texts.items():
         file.write_text(text)
     return 0
+
+
+def check(root: Path) -> int:
+    """Say what is not pinned, and by which command it will be; return 1 if something is not."""
+    loose = sorted({image for file in files(root) for image in unpinned(file.read_text())})
+    if loose:
+        print("Not pinned by a digest:", *loose, "\nRun `make pin` and commit what it writes.")
+    unknown = unlocked((root / _VERSIONS).read_text(), _text(root / _LOCK))
+    if unknown:
+        print(f"Without checksums in {_LOCK}:", *unknown)
+        print("Run `terraform -chdir=terraform providers lock -platform=linux_amd64` and commit that file.")
+    return 1 if loose or unknown else 0
+
+
+def unlocked(versions: str, lock: str) -> list[str]:
+    """Return the providers that Terraform's versions name and its lock has no checksums for.
+
+    Those that begin with `zh:` are signed by the provider's publisher, and there is one of each platform.
+    """
+    blocks = re.findall(r'^provider "[^"/]+/([^"]+)" \{(.*?)^\}', lock, re.MULTILINE | re.DOTALL)
+    locked = {name for name, block in blocks if re.search(r'"zh:[0-9a-f]{64}"', block)}
+    return sorted(set(re.findall(r'source = "([^"]+)"', versions)) - locked)
+
+
+def _text(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
 
 
 def files(root: Path) -> list[Path]:

@@ -64,7 +64,7 @@ def label_map() -> str:
 
 
 def region() -> str:
-    """Region that batches run in."""
+    """Region of batches and queues."""
     return os.environ["REGION"]
 
 

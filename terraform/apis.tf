@@ -6,8 +6,8 @@ locals {
 
   apis = [
     "accesscontextmanager", "artifactregistry", "bigquery", "billingbudgets", "binaryauthorization", "cloudbilling",
-    "cloudbuild", "cloudfunctions", "cloudkms", "cloudresourcemanager", "cloudscheduler", "compute", "containerscanning",
-    "dataproc", "dataprocrm", "iam", "iap", "logging", "monitoring", "ondemandscanning", "pubsub", "run", "secretmanager",
+    "cloudbuild", "cloudfunctions", "cloudkms", "cloudresourcemanager", "cloudscheduler", "cloudtasks", "compute",
+    "containerscanning", "dataproc", "dataprocrm", "iam", "iap", "logging", "monitoring", "ondemandscanning", "pubsub", "run", "secretmanager",
     "storage",
   ]
 }

@@ -83,7 +83,7 @@ state_back() {
   if [ -d previous/terraform ]; then
     cd previous/terraform
     rm -f candidate.auto.tfvars.json
-    terraform init -input=false -backend-config="bucket=$PROJECT_ID-${prefix}terraform"
+    terraform init -input=false -lockfile=readonly -backend-config="bucket=$PROJECT_ID-${prefix}terraform"
     terraform apply -input=false -auto-approve -refresh=false -var-file="environments/$ENVIRONMENT.tfvars"
   fi
   echo "The release failed and is taken back. Look at the first step that failed."

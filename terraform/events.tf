@@ -40,7 +40,9 @@ locals {
     record_scan = {
       topics = ["scan-accepted", "scan-rejected", "scan-scored", "series-summarised"]
       environment = {
-        DATASET = local.dataset
+        DATASET              = local.dataset
+        REGION               = var.region
+        SERIES_QUIET_SECONDS = var.series_quiet_seconds
       }
     }
     record_dead_letter = {
@@ -77,7 +79,6 @@ locals {
     }
     summarise_series = {
       schedule      = "* * * * *"
-      query         = "?wait=40" # it stays for series that become quiet within the minute
       timeout       = 60
       max_instances = 1
       environment = {

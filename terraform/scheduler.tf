@@ -14,7 +14,7 @@ resource "google_cloud_scheduler_job" "function" {
 
   http_target {
     http_method = "POST"
-    uri         = "${module.step[each.key].url}${try(each.value.query, "")}"
+    uri         = module.step[each.key].url
 
     oidc_token {
       service_account_email = module.step[each.key].account.email

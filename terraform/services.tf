@@ -131,12 +131,9 @@ resource "google_cloud_run_v2_service" "inference" {
 
 # The pages people open. Identity-Aware Proxy asks who they are before a request reaches the container.
 resource "google_cloud_run_v2_service" "dashboard" {
-  provider = google-beta
-
   name                = "${var.prefix}dashboard"
   location            = var.region
   ingress             = "INGRESS_TRAFFIC_ALL"
-  launch_stage        = "BETA"
   iap_enabled         = true
   deletion_protection = var.deletion_protection
 

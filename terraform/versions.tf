@@ -7,8 +7,8 @@ terraform {
   }
 
   required_providers {
-    google      = { source = "hashicorp/google", version = "~> 6.50" }
-    google-beta = { source = "hashicorp/google-beta", version = "~> 6.50" } # Identity-Aware Proxy on Cloud Run, service agents
+    google      = { source = "hashicorp/google", version = "~> 7.46" }
+    google-beta = { source = "hashicorp/google-beta", version = "~> 7.46" } # service agents, which it alone makes
     archive     = { source = "hashicorp/archive", version = "~> 2.7" }
     time        = { source = "hashicorp/time", version = "~> 0.13" }
   }

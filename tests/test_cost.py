@@ -6,7 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from local.stack.terraform_config import declared
+from shared.events import SeriesSummarised
 from tests.benchmarks import cost
+from tests.support.events import scan_accepted, scan_rejected, scan_scored
 
 
 def test_the_page_is_computed_from_todays_prices_and_usage() -> None:
@@ -28,7 +31,7 @@ def test_the_page_says_of_when_the_prices_are_and_how_to_renew_them() -> None:
 
 def test_every_price_has_a_page_a_date_and_says_whether_it_was_checked() -> None:
     sections = [section for section in vars(cost.PRICES).values() if isinstance(section, SimpleNamespace)]
-    assert len(sections) == 8
+    assert len(sections) == 9
     for section in sections:
         assert all(page.startswith("https://cloud.google.com/") for page in section.source)
         assert date.fromisoformat(section.read) < date.today()
@@ -69,3 +72,32 @@ def test_columns_are_counted_as_bigquery_bills_them() -> None:
     read = cost.columns_read(sql)
     assert read == {"feedback_raw": {"recorded_at", "feedback_id", "given_at", "scan_id", "agrees"}}
     assert cost.row_bytes(read["feedback_raw"] - {"agrees"}) == 8 + 38 + 8 + 66
+
+
+def test_every_topic_is_counted() -> None:
+    assert vars(cost.USAGE.events_a_scan).keys() == vars(cost.USAGE.message_kib).keys() == set(declared()["topics"])
+
+
+def test_messages_are_as_large_as_they_are_counted() -> None:
+    """A DICOM slice's, which says the most; attributes add some 50 bytes."""
+    ids = dict.fromkeys(("study_id", "series_id"), "d" * 64)
+    said = {"plane": "axial", "sequence": "FLAIR", "manufacturer": "Some maker", "slice_position_mm": -12.5}
+    embedding = [0.12345678806304932] * 160
+    accepted = scan_accepted(**ids, **said, accession_id="e" * 64, content_md5="f" * 24, generation=1764230400000000)
+    events = [accepted, scan_rejected(), scan_scored(**ids, bucket="scans", name="a" * 80, embedding=embedding)]
+    for event in events:
+        kib = (len(event.to_json()) + 50) / 1024
+        assert kib <= vars(cost.USAGE.message_kib)[event.TOPIC] <= 2 * kib, event.TOPIC
+
+
+def test_what_moves_follows_the_subscriptions() -> None:
+    """scan-accepted drives two functions and Spark's pull subscription."""
+    assert (cost.pushes("scan-accepted"), cost.deliveries("scan-accepted")) == (2, 3)
+    assert SeriesSummarised.TOPIC in declared()["topics"]
+
+
+def test_inference_is_billed_by_what_is_measured() -> None:
+    """docs/benchmarks.md, processor time a request: two vCPU are billed while one works."""
+    page = (cost.FOLDER.parent / "benchmarks.md").read_text()
+    measured = float(re.search(r"processor time a request, two in flight \| ([\d.]+) ms", page)[1])
+    assert cost.USAGE.scan.inference_s_crowded == pytest.approx(2 * measured / 1000, rel=0.05)

@@ -41,14 +41,14 @@ _LATEST = """(
 def query(sql: str, since: datetime, **parameters: str | float | datetime | list[str]) -> list[Row]:
     """Return the rows of a query; in it `{recent scans}` stands for the view's rows that were recorded since.
 
-    Raises BigQueryError.
+    `{recent predictions by scan_id}` stands for the latest of each scan. Raises BigQueryError.
     """
     return bigquery.query(expanded(sql), since=since, **parameters)
 
 
 def expanded(sql: str) -> str:
     """Return the query with its recent tables written out."""
-    return re.sub(r"\{recent (\w+)\}", lambda found: _latest(found[1]), sql)
+    return re.sub(r"\{recent (\w+)(?: by (\w+))?\}", lambda found: _latest(found[1], found[2]), sql)
 
 
 def back(span: timedelta | None) -> datetime:
@@ -56,6 +56,6 @@ def back(span: timedelta | None) -> datetime:
     return datetime.now(UTC) - span if span else EVER
 
 
-def _latest(table: str) -> str:
-    key, said_at = KEYS[table]
-    return _LATEST.format(table=table, key=key, said_at=said_at, kept=KEPT.get(table, "TRUE"))
+def _latest(table: str, key: str | None) -> str:
+    known, said_at = KEYS[table]
+    return _LATEST.format(table=table, key=key or known, said_at=said_at, kept=KEPT.get(table, "TRUE"))

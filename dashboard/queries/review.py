@@ -29,7 +29,7 @@ KINDS = {
 
 _SCORED = """
   SELECT scan_id, model_version, prediction, probability, threshold, IFNULL(uncertain, FALSE) AS uncertain, predicted_at
-  FROM {recent predictions} QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id ORDER BY predicted_at DESC) = 1
+  FROM {recent predictions by scan_id}
 """
 _SAID = """
   SELECT scan_id, IFNULL(reader_id, feedback_id) AS reader, reading, prediction AS answered FROM {recent feedback}

@@ -50,8 +50,7 @@ STATUSES = {
 # Features are not looked up here: whether they are written stands beside the list, and as a status one can ask for.
 _PAGE = """
 WITH scored AS (
-  SELECT scan_id, prediction, probability, threshold, predicted_at FROM {recent predictions}
-  QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id ORDER BY predicted_at DESC) = 1
+  SELECT scan_id, prediction, probability, threshold, predicted_at FROM {recent predictions by scan_id}
 ), heard AS (
   SELECT scan_id, COUNTIF(agrees) AS agreed, COUNTIF(NOT agrees AND reading != 'Cannot tell') AS disagreed
   FROM {recent feedback} GROUP BY scan_id

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard.components import LABELS, coloured, draw, tabs
+from dashboard.components import LABELS, coloured, draw, short, tabs
 from dashboard.queries import collection, feedback
 from shared.gcp.bigquery import Row
 
@@ -118,7 +118,7 @@ def _principal(rows: list[Row]) -> pd.DataFrame:
     left, singular, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
     frame = pd.DataFrame(left[:, :2] * singular[:2], columns=["first", "second"])
     frame = frame.assign(
-        label=[r["label"] for r in rows], source=[r["source"] for r in rows], scan=[r["scan_id"][:12] for r in rows]
+        label=[r["label"] for r in rows], source=[r["source"] for r in rows], scan=[short(r["scan_id"]) for r in rows]
     )
     frame.attrs["explained"] = float((singular[:2] ** 2).sum() / max((singular**2).sum(), 1e-12))
     return frame

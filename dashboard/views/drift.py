@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import streamlit as st
 
-from dashboard.components import asking, plain, table
+from dashboard.components import asking, plain, short, table
 from dashboard.export import percent
 from dashboard.queries import drift
 from shared.gcp.bigquery import Row
@@ -83,7 +83,7 @@ def _foreign(scan_ids: list[str]) -> None:
         for column, (place, scan_id) in zip(
             st.columns(5), enumerate(scan_ids[start : start + 5], start + 1), strict=False
         ):
-            name = f"{place}. {scan_id[:12]}"
+            name = f"{place}. {short(scan_id)}"
             column.page_link("views/read.py", label=name, icon=":material/radiology:", query_params={"scan": scan_id})
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from prometheus_client.samples import Sample
 
 from dashboard import evaluation_report, inference_client, metric_charts
-from dashboard.components import asking, draw, quiet
+from dashboard.components import asking, draw, quiet, short
 from dashboard.queries import operations
 from shared.gcp.bigquery import Row
 
@@ -64,7 +64,7 @@ def _letters(letters: list[Row]) -> None:
         "By": [row["subscription"] for row in letters],
         "Attempts": [row["attempts"] for row in letters],
         "Done since": [done[row["is_done"]] for row in letters],
-        "Scan": [row["scan_id"] or "" for row in letters],
+        "Scan": [short(row["scan_id"] or "") for row in letters],
         "Generation of the upload": [str(row["generation"] or "") for row in letters],
     }
     when = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone="UTC", help="UTC")

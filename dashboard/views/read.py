@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import export, session, viewer
-from dashboard.components import COLOURS, PREDICTIONS, coloured, draw, plain, quiet
+from dashboard.components import COLOURS, PREDICTIONS, coloured, draw, plain, quiet, short
 from dashboard.inference_client import RefusedFile
 from dashboard.overlay import Look, is_refused
 from dashboard.queries import feedback
@@ -54,9 +54,8 @@ def _from_worklist(scan_id: str) -> list[Upload]:
     name, back, forth, files = st.columns([5, 2, 2, 2], vertical_alignment="center")
     listed: list[str] = st.session_state.get("worklist ids", [])
     place = listed.index(scan_id) if scan_id in listed else None
-    short = f"`{scan_id[:12]}…`" if scan_id.isascii() and scan_id.isalnum() else ""
     where = f", {place + 1} of {len(listed)} on its page" if place is not None else ""
-    name.markdown(f"From the worklist: scan {short}{where}")
+    name.markdown(f"From the worklist: scan {short(scan_id)}{where}")
     for column, label, step, key in ((back, "Previous", -1, "p"), (forth, "Next", 1, "n")):
         to = None if place is None or not 0 <= place + step < len(listed) else listed[place + step]
         if column.button(label, shortcut=key, disabled=to is None, width="stretch") and to:
@@ -152,7 +151,7 @@ def _chosen(read: Sequence[Read]) -> int:
             "File": [upload.title for upload, _ in read],
             "Slices": [len(results) for _, results in read],
             "Answer": [result.prediction for result in worst],
-            "Probability of cancer": [None if is_refused(r) else export.percent(r.probability) for r in worst],
+            "Probability of cancer": ["" if is_refused(r) else export.percent(r.probability) for r in worst],
             "Look twice": [bool(export.doubt(result)) for result in worst],
         }
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from dashboard import export, session, viewer
-from dashboard.components import asking, plain
+from dashboard.components import asking, plain, short
 from dashboard.inference_client import RefusedFile
 from dashboard.queries import drift, feedback, review, scans
 from shared.gcp.bigquery import BigQueryError, Row
@@ -40,7 +40,7 @@ OPINIONS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
 def main() -> None:
     """The page."""
     kind = st.segmented_control(
-        "Which scans", list(review.KINDS), default="Uncertain", required=True, key="review kind"
+        "Which scans", list(review.KINDS), default="Uncertain", required=True, key="kind", bind="query-params"
     )
     st.caption(MEANING[kind])
     with asking("review"):
@@ -96,7 +96,7 @@ def _heard(row: Row) -> None:
         st.warning(f"Readers disagree: {', '.join(seen)}{unsure}. Yours may decide.", icon=":material/groups:")
     elif seen or unsure:
         st.caption(f"Other readers: {', '.join(seen) or 'none could say'}{unsure}.")
-    st.caption(f"{row['label']} folder, from {plain(row['source'])} · scan {row['scan_id'][:12]}")
+    st.caption(f"{row['label']} folder, from {plain(row['source'])} · scan {short(row['scan_id'])}")
 
 
 def _opinions(result: PredictionResponse) -> None:

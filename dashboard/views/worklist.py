@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard.components import LABELS, PREDICTIONS, bar, is_phone, patiently, text_colours
+from dashboard.components import LABELS, PREDICTIONS, bar, is_phone, patiently, short, text_colours
 from dashboard.queries import scans
 from shared.gcp.bigquery import BigQueryError, Row
 
@@ -128,22 +128,22 @@ def _shown(rows: list[Row]) -> "pd.io.formats.style.Styler":
         "Readers": [_readers(row) for row in rows],
         "Folder": [row["label"] for row in rows],
         "Source": [row["source"] for row in rows],
-        "Scan": [row["scan_id"][:12] + row["scan_id"][64:] for row in rows],
+        "Scan": [short(row["scan_id"]) for row in rows],
     }
     styles = [f"color: {colours[row['prediction']]}" if row["prediction"] else "" for row in rows]
     return pd.DataFrame(columns).style.apply(lambda column: styles, subset=["Answer", "P(cancer)"])
 
 
-def _probability(row: Row) -> str | None:
+def _probability(row: Row) -> str:
     """A bar and the probability in whole per cent; nothing if there is no answer about a tumour."""
     if row["probability"] is None or row["prediction"] == "Not a brain MRI":
-        return None
+        return ""
     return bar(row["probability"])
 
 
-def _readers(row: Row) -> str | None:
+def _readers(row: Row) -> str:
     said = [f"{row[kind]} {kind}" for kind in ("agreed", "disagreed") if row[kind]]
-    return ", ".join(said) or None
+    return ", ".join(said)
 
 
 def _step(row: Row) -> str:

@@ -31,13 +31,26 @@ SELECT * FROM (
     ROW_NUMBER() OVER (
       PARTITION BY IFNULL(s.series_id, SPLIT(p.scan_id, '-')[OFFSET(0)]), p.prediction ORDER BY p.scan_id
     ) AS place
-  FROM {dataset}.predictions AS p
-  JOIN {dataset}.features AS f ON f.scan_id = p.scan_id AND STRPOS(f.feature_version, p.model_version) > 0
-  JOIN {dataset}.scans AS s ON s.scan_id = p.scan_id
-  WHERE p.model_version = @version AND p.prediction != 'Not a brain MRI' AND p.predicted_at >= @since
+  FROM (
+    SELECT * FROM {dataset}.predictions_raw
+    WHERE recorded_at >= @since AND model_version = @version AND {sent} AND {given}
+    QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id ORDER BY predicted_at DESC, recorded_at DESC) = 1
+  ) AS p
+  JOIN (
+    SELECT * FROM {dataset}.features_raw WHERE recorded_at >= @since AND {sent}
+    QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id, feature_version ORDER BY recorded_at DESC) = 1
+  ) AS f ON f.scan_id = p.scan_id AND STRPOS(f.feature_version, p.model_version) > 0
+  JOIN (
+    SELECT * FROM {dataset}.scans_raw WHERE recorded_at >= @since AND {sent}
+    QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id, label ORDER BY uploaded_at DESC, recorded_at DESC) = 1
+  ) AS s ON s.scan_id = p.scan_id
+  WHERE p.prediction != 'Not a brain MRI' AND p.predicted_at >= @since
 ) WHERE place = 1 ORDER BY predicted_at DESC LIMIT @scans
 """
-"""One scan of each series and predicted class: the slices of one head are no independent witnesses."""
+"""One scan of each series and predicted class: the slices of one head are no independent witnesses.
+
+The rows of the views, but of the days of the window alone: a view reads its whole table, an embedding a row.
+"""
 
 _LAST = (
     "SELECT change, since FROM {dataset}.drift_checks WHERE model_version = @version ORDER BY checked_at DESC LIMIT 1"

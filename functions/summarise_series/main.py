@@ -1,12 +1,10 @@
-"""Cloud Scheduler -> one answer for every series that has been quiet, published as series-summarised.
+"""Cloud Tasks and Cloud Scheduler -> one answer for every series that has been quiet, published as series-summarised.
 
 It keeps nothing: what it says follows from the slices, their scores and what was said before, so that a run that is
 killed, missed or repeated changes nothing.
 """
 
 import logging
-import math
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +22,6 @@ from shared.ml.series_summary import AcceptedSlice, SeriesState, SliceScore, sum
 logs.configure()
 logger = logging.getLogger(__name__)
 
-_LONGEST_WAIT_S = 45
-"""Cloud Scheduler calls again after a minute, and the queries take some seconds of it."""
-_SHORTEST_WAIT_S = 1
-"""So that many series, each due a moment after another, are asked for together."""
 _LOOK_BACK = timedelta(hours=2)
 """A series that nothing arrived for in this time was summarised, or given up, long ago."""
 _TOUCHED = """
@@ -37,76 +31,67 @@ SELECT series_id, MAX(recorded_at) AS last, IFNULL(MAX(IF(is_slice, recorded_at,
   SELECT series_id, recorded_at, FALSE FROM {dataset}.slice_scores_raw WHERE recorded_at >= @since
 ) GROUP BY series_id
 """
+_RECENT = timedelta(hours=6)
+"""BigQuery bills the hours that are read, and three months are kept: most series lie in these few."""
+_KEPT = timedelta(days=90)
+"""For so long Terraform keeps slices and scores (terraform/bigquery.tf)."""
+_UNSCORED_S = 600
+"""A series of which no slice is scored by then may have been scored long before its slices were recorded."""
 _SLICES = """
 SELECT series_id, scan_id, study_id, label, source, object_name AS name, slice_position_mm AS position_mm, plane
-FROM {dataset}.series_slices WHERE series_id IN UNNEST(@ids)
+FROM {dataset}.series_slices_raw WHERE recorded_at >= @since AND series_id IN UNNEST(@ids) AND {sent}
+QUALIFY ROW_NUMBER() OVER (PARTITION BY series_id, scan_id ORDER BY accepted_at DESC, recorded_at DESC) = 1
 """
 _SCORES = """
 SELECT series_id, scan_id, model_version, prediction, probability, threshold, tumour_type, predicted_at
-FROM {dataset}.slice_scores WHERE series_id IN UNNEST(@ids)
+FROM {dataset}.slice_scores_raw WHERE recorded_at >= @since AND series_id IN UNNEST(@ids)
+QUALIFY ROW_NUMBER() OVER (
+  PARTITION BY series_id, scan_id, model_version ORDER BY predicted_at DESC, recorded_at DESC
+) = 1
 """
-_REVISIONS = "SELECT series_id, revision, recorded_at FROM {dataset}.series WHERE series_id IN UNNEST(@ids)"
-_KNOWN = (_SLICES, _SCORES, _REVISIONS)
+_REVISIONS = """
+SELECT series_id, revision, MAX(recorded_at) AS recorded_at FROM {dataset}.series_raw
+WHERE recorded_at >= @since AND series_id IN UNNEST(@ids) AND {sent} GROUP BY series_id, revision
+"""
 
 Row = Mapping[str, Any]
+Rows = list[dict[str, Any]]
+BySeries = defaultdict[str, Rows]
 
 
 @functions_framework.http
-def summarise_series(request: flask.Request) -> dict[str, int]:
+def summarise_series(_: flask.Request) -> dict[str, int]:
     """Publish an answer for each series that is complete and was not answered as it is now.
 
-    With `?wait=SECONDS` the call stays as long for series that become quiet meanwhile, so that no answer waits for the
-    schedule's next minute if its slices were there before.
-    """
-    until = time.monotonic() + min(request.args.get("wait", 0, type=int), _LONGEST_WAIT_S)
-    said: set[tuple[str, str]] = set()
-    while True:
-        at = datetime.now(UTC)
-        touched = {row["series_id"]: row for row in bigquery.query(_TOUCHED, since=at - _LOOK_BACK)}
-        _publish(_states(touched, at), said)
-        next_s = _until_next(touched, at)
-        if time.monotonic() + next_s > until:
-            return {"summarised": len(said)}
-        time.sleep(next_s)
-
-
-def _publish(states: Iterable[SeriesState], said: set[tuple[str, str]]) -> None:
-    """Publish what is to be said and was not in this call, whose rows may not be written yet.
-
+    A task calls when a series may be (record_scan); the schedule's call finds whatever a task did not.
     A series whose rows make no sense stops no other: the rest is published before the error is raised.
     """
     events: list[SeriesSummarised] = []
     errors: list[Exception] = []
-    for state in states:
+    for state in _states(datetime.now(UTC)):
         try:
             event = summary(state, config.series_quiet_seconds())
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             errors.append(error)
         else:
-            events += [event] if event and (event.series_id, event.revision) not in said else []
+            events += [event] if event else []
     pubsub.publish(events)
-    said |= {(event.series_id, event.revision) for event in events}
     for event in events:
         counts = {"scored": event.scored, "accepted": event.accepted}
         logger.info("summarised", extra={"series_id": event.series_id, "revision": event.revision, **counts})
     if errors:
         raise ExceptionGroup("some series could not be summarised", errors)
+    return {"summarised": len(events)}
 
 
-def _until_next(touched: Mapping[str, Row], at: datetime) -> float:
-    """Return the seconds until the next series has been quiet for long enough, infinity if none is about to be."""
-    left = [config.series_quiet_seconds() - (at - row["last_slice"]).total_seconds() for row in touched.values()]
-    return max(min((seconds for seconds in left if seconds > 0), default=math.inf), _SHORTEST_WAIT_S)
-
-
-def _states(touched: Mapping[str, Row], now: datetime) -> Iterator[SeriesState]:
+def _states(now: datetime) -> Iterator[SeriesState]:
     """Yield what is known of each quiet series that something arrived for lately."""
+    touched = {row["series_id"]: row for row in bigquery.query(_TOUCHED, since=now - _LOOK_BACK)}
     quiet = timedelta(seconds=config.series_quiet_seconds())
     ids = sorted(series_id for series_id, row in touched.items() if now - row["last_slice"] >= quiet)
     if not ids:
         return
-    with ThreadPoolExecutor(3) as pool:  # the queries wait for BigQuery, not for one another
-        slices, scores, said = pool.map(lambda sql: _by_series(bigquery.query(sql, ids=ids)), _KNOWN)
+    slices, scores, said = _known(ids, touched, now)
     for series_id in ids:
         yield SeriesState(
             series_id=series_id,
@@ -118,8 +103,40 @@ def _states(touched: Mapping[str, Row], now: datetime) -> Iterator[SeriesState]:
         )
 
 
-def _by_series(rows: Iterable[Row]) -> defaultdict[str, list[dict[str, Any]]]:
-    grouped: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+def _known(ids: list[str], touched: Mapping[str, Row], now: datetime) -> list[BySeries]:
+    """Return slices, scores and earlier answers by series.
+
+    Read are the last hours, and all that is kept only for series that began before.
+    """
+    recent, kept = now - _RECENT, now - _KEPT
+    slices, scores, said = _asked(ids, {_SLICES: recent, _SCORES: recent, _REVISIONS: kept})
+    idle = {each: (now - touched[each]["last"]).total_seconds() for each in ids}
+    older = [each for each in ids if _reaches_back(slices[each], scores[each], said[each], idle[each], recent)]
+    if older:
+        older_slices, older_scores = _asked(older, {_SLICES: kept, _SCORES: kept})
+        slices, scores = slices | older_slices, scores | older_scores
+    return [slices, scores, said]
+
+
+def _reaches_back(slices: Rows, scores: Rows, said: Rows, idle_s: float, recent: datetime) -> bool:
+    """Return whether a series has rows from before the last hours.
+
+    It was answered before them, or has scores of slices that are not among them, or the slices of scores.
+    """
+    if any(row["recorded_at"] < recent for row in said):
+        return True
+    placed = {row["scan_id"] for row in slices}
+    return any(row["scan_id"] not in placed for row in scores) or (not scores and idle_s >= _UNSCORED_S)
+
+
+def _asked(ids: list[str], queries: Mapping[str, datetime]) -> list[BySeries]:
+    """Return the rows of each query, recorded since its time."""
+    with ThreadPoolExecutor(3) as pool:  # the queries wait for BigQuery, not for one another
+        return [*pool.map(lambda asked: _by_series(bigquery.query(asked[0], ids=ids, since=asked[1])), queries.items())]
+
+
+def _by_series(rows: Iterable[Row]) -> BySeries:
+    grouped: BySeries = defaultdict(list)
     for row in rows:
         grouped[row["series_id"]].append({name: value for name, value in row.items() if name != "series_id"})
     return grouped

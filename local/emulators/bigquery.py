@@ -8,7 +8,14 @@ import argparse
 import os
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 _EXTENSIONS = ("icu", "ducklake", "httpfs", "spatial")
 _PAGE = 20_000
@@ -42,9 +49,13 @@ def main() -> None:
 
     from duckdb_extensions import import_extension  # noqa: PLC0415 - reads HOME when it loads
     from local_bigquery import cli  # noqa: PLC0415 - after HOME, as above
+    from local_bigquery.catalog import tables  # noqa: PLC0415 - as above
     from local_bigquery.engine import database  # noqa: PLC0415 - as above
     from local_bigquery.settings import settings  # noqa: PLC0415 - as above
+    from local_bigquery.sql import params  # noqa: PLC0415 - as above
 
+    params.bind = _reading_times_once(params.bind)
+    tables.write = _running_once(tables.write)
     for extension in _EXTENSIONS:
         import_extension(extension)
     settings.data_dir = arguments.data_dir / "data"
@@ -53,6 +64,56 @@ def main() -> None:
     threading.Thread(target=_sweep_on, args=(arguments.sweep_s,), daemon=True).start()
     command = ["--host", "127.0.0.1", "--port", str(arguments.port), "--grpc-port", str(arguments.grpc_port)]
     cli.main([*command, "--data-dir", str(settings.data_dir), "serve"])
+
+
+type _Bind = Callable[[list[Any]], tuple[dict[str, str], dict[str, Any]]]
+"""From a query's parameters to an expression and a value for each."""
+
+
+def _reading_times_once(bind: _Bind) -> _Bind:
+    """Hand times to DuckDB as times: as text it reads them again for every row that they are compared with."""
+
+    def bound(parameters: list[Any]) -> tuple[dict[str, str], dict[str, Any]]:
+        expressions, values = bind(parameters)
+        for parameter in parameters:
+            if parameter.name in values and parameter.parameterType.type == "TIMESTAMP" and values[parameter.name]:
+                with suppress(ValueError):  # a form that only DuckDB knows
+                    values[parameter.name] = datetime.fromisoformat(values[parameter.name])
+        return expressions, values
+
+    return bound
+
+
+class _Planner:
+    """A cursor that runs nothing for a query of which only the columns are asked for.
+
+    DuckDB plans a query without parameters when it is asked for its columns, and runs one with parameters.
+    """
+
+    def __init__(self, cursor: "DuckDBPyConnection", query: str) -> None:
+        self._cursor = cursor
+        self._query = query
+
+    def sql(self, query: str, params: dict[str, Any] | None = None) -> "DuckDBPyRelation":
+        """Return the relation of a query, without its rows if it is the one."""
+        asked = f"SELECT * FROM ({query}) LIMIT 0" if params and query == self._query else query  # noqa: S608 - its own
+        return self._cursor.sql(asked, params=params)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._cursor, name)
+
+
+type _Write[C, **P] = Callable[Concatenate[C, str, P], bool]
+"""From a cursor, a query and where its result goes to whether a table was made."""
+
+
+def _running_once[**P](write: _Write[_Planner, P]) -> "_Write[DuckDBPyConnection, P]":
+    """Run a query with parameters once to store its result, and not twice before to learn its columns."""
+
+    def written(cursor: "DuckDBPyConnection", query: str, /, *arguments: P.args, **named: P.kwargs) -> bool:
+        return write(_Planner(cursor, query), query, *arguments, **named)
+
+    return written
 
 
 def _sweep_on(every_s: float) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -67,15 +68,17 @@ class Job:
     def _call(self, clock: Clock) -> None:
         for _ in range(1 + _RETRIES):
             self.calls += 1
-            self.last_status = _post(self.url, self.timeout_s)
+            self.last_status = post(self.url, self.timeout_s)
             if self.last_status is not None and self.last_status < 300:
                 return
             clock.sleep_until(clock.now() + _RETRY_AFTER)
 
 
-def _post(url: str, timeout_s: float) -> int | None:
+def post(url: str, timeout_s: float, headers: Mapping[str, str] | None = None) -> int | None:
+    """Return the HTTP status that a function answers; None if it does not answer."""
     try:
-        request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})  # noqa: S310 - loopback
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        request = urllib.request.Request(url, b"{}", sent)  # noqa: S310 - loopback
         with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310 - loopback only
             return int(response.status)
     except urllib.error.HTTPError as error:

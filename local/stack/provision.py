@@ -15,7 +15,7 @@ from google.pubsub_v1 import types
 
 from local.stack.terraform_config import ROOT, declared, schema, seconds, view
 from shared.gcp import bigquery, pubsub, storage
-from shared.gcp.registry import RELEASES
+from shared.gcp.registry import RELEASES, read_pointer
 from shared.ml.model import Card
 from shared.ml.release_files import CARD_FILE, RELEASE_FILES
 
@@ -45,13 +45,20 @@ def make_buckets(buckets: Mapping[str, str]) -> None:
 
 
 def make_release(bucket: str, folder: Path) -> None:
-    """Store the bundled release as the first version; a pointer that already stands is left where it points."""
+    """Store the bundled release and point at it, unless somebody here has chosen another: then the pointer stays.
+
+    State of an earlier checkout would else go on with the release of then, whose report this checkout does not have.
+    """
     version = Card.from_json((folder / CARD_FILE).read_bytes()).version
     for file in RELEASE_FILES:
         content = (folder / file).read_bytes()
         storage.create(bucket, RELEASES.object(version, file), content, "application/octet-stream")
     pointer = json.dumps({"version": version, "previous": None}).encode()
-    storage.create(bucket, RELEASES.pointer, pointer, "application/json")
+    if storage.create(bucket, RELEASES.pointer, pointer, "application/json"):
+        return
+    found = read_pointer(RELEASES)
+    if found.version != version and not found.previous and not found.challenger:
+        storage.replace(bucket, RELEASES.pointer, pointer, "application/json", generation=found.generation)
 
 
 def make_samples(bucket: str) -> None:

@@ -17,7 +17,7 @@ from local.stack.provision import provision
 from local.stack.signals import interrupted
 from local.stack.terraform_config import ROOT, declared, environment
 from shared import config
-from shared.gcp import bigquery, storage
+from shared.gcp import bigquery, storage, tasks
 
 PROJECT = "scanflow-local"
 BUCKETS = {name: f"{PROJECT}-{config.name_prefix()}{name}" for name in declared()["buckets"]}
@@ -94,12 +94,13 @@ def _started(supervisor: Supervisor, directory: Path, options: Options) -> Stack
     public = {name: options.front(name, port) for name, port in ports.items()}
     backends = _backends(state, ports, public, options)
     supervisor.start(backends)
-    dataproc = free_port()
+    ports |= {"dataproc": free_port(), "tasks": free_port()}
     os.environ["PSEUDONYM_KEY"] = pseudonym_key(state)
-    os.environ.update(_client_environment(public, dataproc))
-    for client in (storage.client, bigquery.client):
+    os.environ.update(_client_environment(public | {name: ports[name] for name in ("dataproc", "tasks")}))
+    for client in (storage.client, bigquery.client, tasks.client):
         client.cache_clear()  # one of an earlier system looks for that one's ports
-    entry_points = [*_entry_points(), _dataproc(state, dataproc)]
+    entry_points = _entry_points()
+    entry_points += [_dataproc(state, ports["dataproc"]), _tasks(entry_points, ports["tasks"])]
     provision(PROJECT, BUCKETS | {"source": SOURCE_BUCKET}, {service.name: service.url for service in entry_points})
     supervisor.start(entry_points)
     services = {service.name: service for service in [*backends, *entry_points]}
@@ -114,7 +115,7 @@ def endpoints(services: Mapping[str, Service]) -> dict[str, object]:
     """Return the address of every part of the system, as `endpoints.json` names them."""
     functions = declared()["steps"] | declared()["scheduled"]
     named = {name: service.url for name, service in services.items() if name not in functions}
-    named |= {"pubsub": f"127.0.0.1:{services['pubsub'].port}", "dataproc": f"127.0.0.1:{services['dataproc'].port}"}
+    named |= {name: f"127.0.0.1:{services[name].port}" for name in ("pubsub", "dataproc", "tasks")}
     gateway = services["gateway"].environment
     named["dicom"], named["dicom_ae_title"] = f"127.0.0.1:{gateway['DICOM_PORT']}", gateway["DICOM_AE_TITLE"]
     named["dicomweb"] = str(named.pop("gateway"))
@@ -175,13 +176,19 @@ def _dataproc(state: Path, port: int) -> Service:
     )
 
 
-def _client_environment(public: Mapping[str, int], dataproc: int) -> dict[str, str]:
+def _tasks(entry_points: Sequence[Service], port: int) -> Service:
+    addresses = [f"{service.name}={service.url}" for service in entry_points if service.name in declared()["queues"]]
+    return _python("tasks", port, ["-m", "local.emulators.tasks", "--port", str(port), *addresses])
+
+
+def _client_environment(ports: Mapping[str, int]) -> dict[str, str]:
     return {
         "GOOGLE_CLOUD_PROJECT": PROJECT,
-        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{public['storage']}",
-        "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{public['pubsub']}",
-        "BIGQUERY_EMULATOR_HOST": f"http://127.0.0.1:{public['bigquery']}",
-        "DATAPROC_EMULATOR_HOST": f"127.0.0.1:{dataproc}",
+        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{ports['storage']}",
+        "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{ports['pubsub']}",
+        "BIGQUERY_EMULATOR_HOST": f"http://127.0.0.1:{ports['bigquery']}",
+        "DATAPROC_EMULATOR_HOST": f"127.0.0.1:{ports['dataproc']}",
+        "TASKS_EMULATOR_HOST": f"127.0.0.1:{ports['tasks']}",
         "DATASET": declared()["dataset"],
         "FEWEST_BASIS_SCANS": "50",  # a demonstration has few scans, and shall have principal components all the same
     } | {f"{name.upper()}_BUCKET": bucket for name, bucket in BUCKETS.items()}

@@ -116,17 +116,17 @@ def _lives_at(peer: Peer, address: str) -> bool:
 def _opened(event: Event) -> None:
     """Ready a caller's connection. One that stops inside an object ends as idle ones do: pynetdicom waits for ever."""
     no_delay(event.assoc)
-    if connection := _connection(event.assoc):
+    if connection := connection_of(event.assoc):
         connection.settimeout(_IDLE_S)
 
 
 def no_delay(association: Association) -> None:
     """Send an association's small messages at once: Nagle's algorithm holds them back for 40 ms."""
-    if connection := _connection(association):
+    if connection := connection_of(association):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _connection(association: Association) -> socket.socket | None:
+def connection_of(association: Association) -> socket.socket | None:
     """Return the caller's connection; None where it has ended already."""
     transport = association.dul.socket
     return transport.socket if transport else None

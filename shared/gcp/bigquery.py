@@ -123,12 +123,18 @@ def stream(sql: str, **parameters: str | float | bool | datetime | date | list[s
         )
 
 
-def raw_tables() -> dict[str, set[str]]:
-    """Return every table of the dataset, without `_raw`, with its columns. Raises BigQueryError."""
+def raw_tables() -> dict[str, dict[str, bool]]:
+    """Return every table of the dataset, without `_raw`, and of each column whether it holds a list.
+
+    Raises BigQueryError.
+    """
     with _answering():
         found = [table for table in client().list_tables(config.dataset()) if table.table_id.endswith("_raw")]
         tables = [client().get_table(table.reference) for table in found]
-    return {table.table_id.removesuffix("_raw"): {column.name for column in table.schema} for table in tables}
+    return {
+        table.table_id.removesuffix("_raw"): {column.name: column.mode == "REPEATED" for column in table.schema}
+        for table in tables
+    }
 
 
 def count(table: str, condition: str, **parameters: str | list[str]) -> int:

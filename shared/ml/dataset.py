@@ -14,6 +14,9 @@ from shared.scan import file_id_of
 FOLDER = f"scans/preprocessing={PREPROCESSING_VERSION}/"
 """Under it every label has its folder, `label=Cancer/` and so on."""
 
+PARTITIONS = "partitions/"
+"""Under it lie the results of every manifest's partitions."""
+
 SHAPE = (SIDE, SIDE, 3)
 IMAGE_BYTES = SIDE * SIDE * 3 * 4
 
@@ -49,7 +52,7 @@ def partitions_folder(manifest: str) -> str:
 
     Results of another version of preprocessing lie elsewhere: a batch that goes on after a new version starts again.
     """
-    return f"partitions/preprocessing={PREPROCESSING_VERSION}/{manifest}/"
+    return f"{PARTITIONS}preprocessing={PREPROCESSING_VERSION}/{manifest}/"
 
 
 def partition_object(manifest: str, partition: int) -> str:

@@ -1,6 +1,7 @@
 """When a series is complete, and what is said of it then. Pure: the same rows and time give the same event."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from shared.ml.series import SlicePrediction, predict_series
 _GIVE_UP_S = 600
 """A series whose slices are not all scored by then is summarised as it is."""
 _MAX_QUIET_S = 3600
+_BUCKET_S = 5
+"""Series that become quiet within so long are answered by one call, which costs some queries whatever it finds."""
+_SEEN_AFTER_S = 1
+"""A row that was stored is seen by a query within a second, and two machines' clocks differ by less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,14 @@ def summary(state: SeriesState, quiet_after_s: float) -> SeriesSummarised | None
     if revision in state.revisions:
         return None
     return _summarised(state, scored, scores, revision)
+
+
+def call_at(now_s: float, quiet_after_s: float) -> int:
+    """Return when to ask for the answer of a series that nothing comes for after now; both in seconds since 1970.
+
+    Times are multiples of five seconds, so that many slices of many series ask for the same call.
+    """
+    return math.ceil((now_s + quiet_after_s + _SEEN_AFTER_S) / _BUCKET_S) * _BUCKET_S
 
 
 def _version(state: SeriesState) -> str:

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 CALIBRATION_FILE = "calibration.json"
 SITE_REPORT_FILE = "report.pdf"
+SITE_SCANS_FILE = "scans.txt"
+"""Ids of the scans that it was fitted on, a line each, by which an erasure finds it."""
 RELEASES_OWN = "release"
 """Name of the calibration that a release brings along, in an answer."""
 

@@ -77,6 +77,14 @@ run "everything_switched_on" {
     error_message = "A dashboard says which environment it shows."
   }
   assert {
+    condition     = google_access_context_manager_service_perimeter.this[0].status[0].vpc_accessible_services[0].enable_restriction && length(setsubtract(["storage.googleapis.com", "bigquery.googleapis.com", "pubsub.googleapis.com"], google_access_context_manager_service_perimeter.this[0].status[0].restricted_services)) == 0
+    error_message = "A perimeter keeps scans, rows and messages in."
+  }
+  assert {
+    condition     = google_binary_authorization_policy.this[0].default_admission_rule[0].evaluation_mode == "ALWAYS_DENY" && google_cloud_run_v2_job.training.binary_authorization[0].use_default
+    error_message = "With binary_authorization no image of elsewhere runs."
+  }
+  assert {
     condition     = !google_cloud_scheduler_job.function["ingest_scans"].paused
     error_message = "A source is ingested."
   }

@@ -38,8 +38,26 @@ run "three_variables_are_enough" {
     error_message = "Cloud Scheduler shows who it is."
   }
   assert {
+    condition = alltrue([for queue in google_cloud_tasks_queue.this :
+      queue.http_target[0].uri_override[0].uri_override_enforce_mode == "ALWAYS" && queue.http_target[0].oidc_token[0].service_account_email != ""
+    ])
+    error_message = "A queue alone says what its tasks call, and as whom."
+  }
+  assert {
     condition     = length(google_cloudbuild_trigger.pull_request) == 0 && length(google_cloudbuild_trigger.main) == 0
     error_message = "There is no trigger without a repository."
+  }
+  assert {
+    condition     = google_pubsub_topic.this["scan-uploaded"].message_retention_duration == "172800s"
+    error_message = "Notifications of uploads, which carry object names, are kept for two days."
+  }
+  assert {
+    condition     = google_logging_project_bucket_config.regional[0].location == var.region && google_logging_project_bucket_config.audit[0].location == var.region
+    error_message = "Logs are kept in the region, not in global."
+  }
+  assert {
+    condition     = google_project_default_service_accounts.this[0].action == "DEPRIVILEGE"
+    error_message = "Compute Engine's default account loses its rights."
   }
   assert {
     condition     = length(google_billing_budget.this) == 0

@@ -17,7 +17,7 @@ from sqlglot.optimizer.qualify import qualify
 
 from dashboard.queries import recent
 from dashboard.queries import scans as worklist_queries
-from local.stack.terraform_config import schema
+from local.stack.terraform_config import declared, schema
 
 FOLDER = Path(__file__).parents[2] / "docs" / "operations"
 PAGE = FOLDER / "cost.md"
@@ -25,6 +25,9 @@ SCANS = (1_000, 100_000, 10_000_000)
 MONTH_S = 730 * 3600
 GIB = 2**20
 """In KiB."""
+
+BURSTS, SPREAD = ", traffic in bursts", ", traffic spread evenly"
+"""Of two ways in which the same scans may come."""
 
 Table = dict[str, list[float]]
 
@@ -46,7 +49,8 @@ def by_scans(scans: int) -> dict[str, float]:
     return {
         "functions, traffic in bursts": _functions(scans, scan.function_s_crowded),
         "functions, traffic spread evenly": _functions(scans, scan.function_s_alone),
-        "inference": scans * (scan.inference_s * PRICES.run.vcpu_second + PRICES.run.million_requests / 1e6),
+        "inference, traffic in bursts": _inference(scans, scan.inference_s_crowded),
+        "inference, traffic spread evenly": _inference(scans, scan.inference_s_alone),
         "Cloud Storage, operations": scans
         * (scan.class_a * PRICES.storage.class_a_1000 + scan.class_b * PRICES.storage.class_b_1000)
         / 1000,
@@ -54,13 +58,14 @@ def by_scans(scans: int) -> dict[str, float]:
         * (2 * scan.kib + scan.prepared_kib)
         / GIB
         * PRICES.storage.gib_month,
-        "Pub/Sub": _beyond(scans * scan.messages * scan.message_kib / GIB, PRICES.pubsub.free_gib)
-        * PRICES.pubsub.tib
-        / 1024
-        + scans * scan.message_kib / GIB * 7 / 30 * PRICES.pubsub.retained_gib_month,
+        "Pub/Sub": _beyond(scans * moved_kib() / GIB, PRICES.pubsub.free_gib) * PRICES.pubsub.tib / 1024
+        + scans * kept_kib_days() / 30 / GIB * PRICES.pubsub.retained_gib_month,
         "BigQuery, rows streamed and kept": scans
-        * (scan.rows_inserted * PRICES.bigquery.insert_gib + scan.rows_kib * PRICES.bigquery.storage_gib_month)
+        * (scan.rows_inserted_kib * PRICES.bigquery.insert_gib + scan.rows_kib * PRICES.bigquery.storage_gib_month)
         / GIB,
+        "BigQuery, series summarised": _series(scans),
+        "Cloud Tasks": _tasks(scans),
+        "BigQuery, drift and accounts": _checks(scans),
         "Spark": _spark(scans),
         "logs, kept for a year": _beyond(scans * scan.log_kib / GIB, PRICES.logs.free_gib) * PRICES.logs.gib
         + scans * scan.log_kib / GIB * 11 * PRICES.logs.kept_gib_month,
@@ -71,8 +76,61 @@ def _beyond(used: float, free: float) -> float:
     return max(0.0, used - free)
 
 
+def moved_kib() -> float:
+    """Return what Pub/Sub moves for a scan: each event is published once and delivered to every subscription."""
+    return sum(events * kib * (1 + deliveries(topic)) for topic, events, kib in _events())
+
+
+def kept_kib_days() -> float:
+    """Return KiB for a scan times the days for which topics keep their messages."""
+    days = dict.fromkeys(declared()["topics"], 7) | {"scan-uploaded": 2}
+    return sum(events * kib * days[topic] for topic, events, kib in _events())
+
+
+def deliveries(topic: str) -> int:
+    """Return how many subscriptions a topic has: those that push to functions, and those that are drained."""
+    return pushes(topic) + sum(each["topic"] == topic for each in declared()["pull_subscriptions"].values())
+
+
+def pushes(topic: str) -> int:
+    """Return how many functions a topic drives."""
+    return sum(topic in step["topics"] for step in declared()["steps"].values())
+
+
+def _events() -> list[tuple[str, float, float]]:
+    """Return topic, events a scan, and KiB of one."""
+    return [(topic, events, vars(USAGE.message_kib)[topic]) for topic, events in vars(USAGE.events_a_scan).items()]
+
+
+def _inference(scans: int, seconds: float) -> float:
+    run = PRICES.run
+    return scans * (seconds * (run.vcpu_second + run.gib_second) + run.million_requests / 1e6)
+
+
+def _series(scans: int) -> float:
+    """Each time that a series may be complete, the last hours of slices and scores are read, and all kept answers."""
+    use, price = USAGE.summarise_series, PRICES.bigquery
+    series, recent = scans / use.slices, scans / 30 * use.hours / 24
+    read = [recent * use.slice_bytes, recent * use.score_bytes, series * use.kept_days / 30 * use.answer_bytes]
+    mib = sum(max(size / 2**20, price.minimum_mib_a_table) for size in read)
+    return min(series * use.asks_a_series, use.most_asks) * mib / 2**20 * price.tib_scanned
+
+
+def _tasks(scans: int) -> float:
+    """A task is made and delivered; many at a time are one, but asking for it counts."""
+    operations = 2 * scans / USAGE.summarise_series.slices * USAGE.summarise_series.asks_a_series
+    return _beyond(operations, PRICES.tasks.free) * PRICES.tasks.million / 1e6
+
+
+def _checks(scans: int) -> float:
+    """The days of drift's window are read at each check, a month's rows every night."""
+    drift, nightly = USAGE.check_drift, USAGE.nightly
+    read = drift.calls * scans / 30 * drift.days * drift.row_bytes + nightly.calls * scans * nightly.row_bytes
+    return read / 2**40 * PRICES.bigquery.tib_scanned
+
+
 def _functions(scans: int, seconds: float) -> float:
-    calls = scans * USAGE.scan.function_calls
+    calls = scans * sum(events * pushes(topic) for topic, events, _ in _events())
     cpu = scans * seconds * (PRICES.run.vcpu_second + 2 * PRICES.run.gib_second)
     return cpu + _beyond(calls, 2e6) * PRICES.run.million_requests / 1e6
 
@@ -156,8 +214,26 @@ def fixed() -> Table:
         "training, an hour a week on 8 vCPU": [training, training],
         "the same with an L4 (`training_gpu`), beside that": [0, use.training_hours * 3600 * run.l4_second],
         "alert conditions, scheduler jobs": [watching, watching],
+        "series asked for every minute": [_asking(USAGE.summarise_series)] * 2,
+        "known files, every quarter of an hour": [
+            _asking(USAGE.check_pipeline) + one_by_one(USAGE.check_pipeline.calls * USAGE.check_pipeline.scans)
+        ]
+        * 2,
         "images kept for a way back": [use.registry_gib * other.registry_gib_month] * 2,
     }
+
+
+def _asking(use: SimpleNamespace) -> float:
+    """Return dollars of a function that asks BigQuery on schedule: its own time, and 10 MB a table."""
+    run, price = PRICES.run, PRICES.bigquery
+    own = use.calls * use.seconds * (run.vcpu_second + run.gib_second / 2)
+    return own + use.calls * use.tables * price.minimum_mib_a_table / 2**20 * price.tib_scanned
+
+
+def one_by_one(scans: int) -> float:
+    """Return what scans cost that come one by one, without batches of Spark."""
+    month = by_scans(scans)
+    return sum(value for name, value in month.items() if not name.endswith(BURSTS) and name != "Spark")
 
 
 def build() -> float:
@@ -169,12 +245,8 @@ def tables() -> str:
     """Return the tables as Markdown."""
     months = [by_scans(scans) for scans in SCANS]
     used = {name: [month[name] for month in months] for name in months[0]}
-    even = "functions, traffic spread evenly"
-    sums = [sum(month.values()) - month[even] for month in months]
-    used["**sum, in bursts**"] = sums
-    used["**sum, spread evenly**"] = [
-        total - month["functions, traffic in bursts"] + month[even] for total, month in zip(sums, months, strict=True)
-    ]
+    for title, other in (("**sum, in bursts**", SPREAD), ("**sum, spread evenly**", BURSTS)):
+        used[title] = [sum(value for name, value in month.items() if not name.endswith(other)) for month in months]
     standing = fixed()
     standing["**sum**"] = [sum(column) for column in zip(*standing.values(), strict=True)]
     readers = {"one live worklist, open for a working day": [reader(scans) for scans in SCANS]}

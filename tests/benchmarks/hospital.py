@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local.demo import positive
-from local.hospital.__main__ import fetch_missing, ticking
+from local.hospital.__main__ import fetch_missing
 from local.hospital.counterparts import Hospital, hospital
 from local.stack.processes import Supervisor, free_port
 from local.stack.signals import stop_on_signals
@@ -85,7 +85,7 @@ def _systems() -> Iterator[tuple[Stack, Hospital]]:
     os.environ |= {"SERIES_QUIET_SECONDS": str(_QUIET_S), "BENCH_DICOM_PORT": str(port)}
     try:
         supervisor.start([systems.pacs])
-        with running(directory / "stack") as stack, ticking(stack.url("summarise_series")):
+        with running(directory / "stack") as stack:
             yield stack, systems
     finally:
         supervisor.stop()

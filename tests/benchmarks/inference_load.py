@@ -29,7 +29,10 @@ class Result:
     duration: float = 0
 
     def add(self, status: int, seconds: float) -> None:
-        """Count a response."""
+        """Count a response; status 0 is a connection that broke before it came."""
+        if not status:
+            self.lost += 1
+            return
         self.seconds.setdefault(status, []).append(seconds)
         self.statuses[status] += 1
 
@@ -111,12 +114,12 @@ def load(url: str, contents: list[bytes], seconds: float, connections: int, rate
                 done = 0, False
             if done is None:
                 continue
-            in_flight -= 1
             status, stays = done
-            if status:
-                result.add(status, time.perf_counter() - connection.due)
+            if connection in idle:  # the service closes what it has not heard from for some seconds
+                idle.remove(connection)
             else:
-                result.lost += 1
+                in_flight -= 1
+                result.add(status, time.perf_counter() - connection.due)
             if not stays:
                 selector.unregister(connection.socket)
                 connection.socket.close()

@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,7 +67,9 @@ def measure(files: Sequence[Path]) -> dict[str, float]:
     loop = contents[SCANS + SINGLES : SCANS + SINGLES + LOOP]
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
         latency(singles.pop())  # the first scan pays for every lazy client
+        before = processor_seconds(stack)
         together = throughput(batch)
+        spent = {name: seconds - before[name] for name, seconds in processor_seconds(stack).items()}
         one_by_one = sorted(latency(content) for content in singles)
         figures = {
             "scans_per_second": together,
@@ -75,7 +77,7 @@ def measure(files: Sequence[Path]) -> dict[str, float]:
             "latency_p95_s": one_by_one[round(0.95 * (len(one_by_one) - 1))],
             "loop_scans_per_second": script(loop, read_release(RELEASE)),
         }
-        return figures | peaks(stack)
+        return figures | cpu_per_scan(spent, len(batch)) | peaks(stack)
 
 
 def throughput(contents: Sequence[bytes]) -> float:
@@ -140,9 +142,25 @@ def script(contents: Sequence[bytes], model: Model) -> float:
     return len(contents) / (time.monotonic() - started)
 
 
+def processor_seconds(stack: Stack) -> dict[str, float]:
+    """Processor time of every process and its living children so far."""
+    return {name: _processor_s(process) for name, process in stack.supervisor.processes().items()}
+
+
+def _processor_s(process: psutil.Process) -> float:
+    family = [process, *process.children(recursive=True)]
+    return sum(one.cpu_times().user + one.cpu_times().system for one in family)
+
+
+def cpu_per_scan(spent: Mapping[str, float], scans: int) -> dict[str, float]:
+    """Milliseconds of processor time a scan, of all processes together and of each that took some."""
+    each = {f"{name}_cpu_ms": 1000 * seconds / scans for name, seconds in spent.items()}
+    return {"cpu_ms_per_scan": sum(each.values())} | each
+
+
 def peaks(stack: Stack) -> dict[str, float]:
     """Memory of all processes now, and the highest resident memory of each so far with their sum, in MB."""
-    each = {f"{name}_peak_rss_mb": _peak_mb(process.pid) for name, process in stack.supervisor.processes().items()}
+    each = {f"{name}_peak_rss_mb": peak_mb(process.pid) for name, process in stack.supervisor.processes().items()}
     whole = sum(_shared_once_mb(process) for process in stack.supervisor.processes().values())
     return {"memory_mb": whole, "peak_rss_mb": sum(each.values())} | each
 
@@ -153,11 +171,14 @@ def _shared_once_mb(process: psutil.Process) -> float:
     return sum(one.memory_full_info().pss for one in family) / 2**20
 
 
-def _peak_mb(pid: int) -> float:
-    """Of a process and its children, as the kernel kept it."""
+def peak_mb(pid: int) -> float:
+    """Return the highest resident memory of a process and its children, in MB, as the kernel kept it.
+
+    The process's own figure (`ru_maxrss`) begins with what the one that started it had.
+    """
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024 + sum(_peak_mb(int(child)) for child in children)
+    return int(line.split()[1]) / 1024 + sum(peak_mb(int(child)) for child in children)
 
 
 def shown(result: dict[str, float]) -> Table:

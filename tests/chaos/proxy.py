@@ -21,6 +21,7 @@ class Fault(Enum):
     SLOW = "answered late"
     CUT = "cut off in the middle of an answer"
     WITHHELD = "passed on, and the answers kept back"
+    STALLED = "answered by half, and the rest never comes"
 
 
 class Proxy:
@@ -88,6 +89,10 @@ class Proxy:
                         writer.write(data[: self._random.randint(*_CUT_AFTER)])
                         await writer.drain()
                         return
+                    case Fault.STALLED if answers:
+                        writer.write(data[: len(data) // 2])
+                        await writer.drain()
+                        await asyncio.Event().wait()  # until the other side gives up
                     case Fault.WITHHELD if answers and self._withholds(data):
                         continue
                 writer.write(data)

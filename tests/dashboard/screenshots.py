@@ -76,10 +76,17 @@ def drop_scans(copies: int = 24) -> int:
 
 def _wait_for(what: str, condition: str) -> None:
     deadline = time.monotonic() + _DEADLINE_S
-    while not bigquery.query(f"SELECT {condition} AS is_so")[0]["is_so"]:
+    while not _is_so(condition):
         if time.monotonic() > deadline:
             raise SystemExit(f"After {_DEADLINE_S} s it is still not so that {what}.")
         time.sleep(0.5)
+
+
+def _is_so(condition: str) -> bool:
+    try:
+        return bool(bigquery.query(f"SELECT {condition} AS is_so")[0]["is_so"])
+    except bigquery.BigQueryError:
+        return False  # busy with what is scheduled sixty times as often as it should be
 
 
 def _take(browser: Browser, stack: Stack, name: str, theme: str) -> None:

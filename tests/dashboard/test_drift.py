@@ -39,7 +39,7 @@ def test_the_verdict_stands_first_with_its_cause_and_since_when(page: Page, syst
     assert "ward" in app.warning[0].value
     assert f"since {NOW:%Y-%m-%d %H:%M} UTC" in app.warning[0].value
     links = [link.proto.label for link in app.get("page_link")]
-    assert links == [f"{place}. {scan_id[:12]}" for place, scan_id in enumerate(foreign[:10], 1)]
+    assert links == [f"{place}. {scan_id[:8]}" for place, scan_id in enumerate(foreign[:10], 1)]
     assert "0.81" in app.table[0].value.to_numpy()
 
 

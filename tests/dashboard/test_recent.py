@@ -28,6 +28,14 @@ def test_recent_rows_are_those_of_the_view_whatever_was_delivered_twice(system: 
     assert len(view) == 2
 
 
+def test_the_latest_prediction_of_a_scan_is_that_of_whichever_release_spoke_last(system: Stack, source: str) -> None:
+    scan_id = record_scan(source, 0, 0.4)
+    record_prediction(scan_id, 0.9, (NOW + timedelta(hours=1)).isoformat(), "test-2")
+    record_prediction(scan_id, 0.1, (NOW + timedelta(minutes=30)).isoformat(), "test-3")
+    sql = "SELECT model_version FROM {recent predictions by scan_id} WHERE scan_id = @scan_id"
+    assert recent.query(sql, recent.EVER, scan_id=scan_id) == [{"model_version": "test-2"}]
+
+
 def test_rows_recorded_earlier_are_not_read(system: Stack, source: str) -> None:
     scan_id = record_scan(source)
     sql = "SELECT scan_id FROM {recent scans} WHERE scan_id = @scan_id"

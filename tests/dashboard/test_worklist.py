@@ -1,5 +1,6 @@
 """Worklist: what arrived, how far it came, found again by order, filter, id and page."""
 
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +22,7 @@ def shown(app: AppTest) -> list[str]:
 
 
 def short(scan_ids: list[str]) -> list[str]:
-    return [scan_id[:12] for scan_id in scan_ids]
+    return [scan_id[:8] for scan_id in scan_ids]
 
 
 def listed(status: str, source: str) -> list[bigquery.Row]:
@@ -102,8 +103,17 @@ def test_a_rejected_file_says_why(page: Page, system: Stack, source: str) -> Non
     record_scan(source)
     file_id = record_rejection(source, "truncated")
     app = page("worklist", search=file_id)
-    assert list(app.dataframe[0].value["Answer"]) == ["truncated"]
+    (row,) = app.dataframe[0].value.to_dict("records")
+    assert (row["Answer"], row["P(cancer)"], row["Readers"]) == ("truncated", "", "")
     assert [step["step"] for step in scans.trail(file_id)] == ["Uploaded", "Rejected"]
+
+
+def test_a_page_is_told_from_the_others_of_its_file(page: Page, system: Stack) -> None:
+    file_id = uuid.uuid4().hex * 2
+    assert components.short(file_id) == file_id[:8]
+    assert components.short(f"{file_id}-0003") == f"{file_id[:8]} p. 3"
+    assert components.short("[a](link)") == ""
+    assert f"scan {file_id[:8]} p. 3" in words(page("read", scan=f"{file_id}-0003"))
 
 
 def test_a_second_model_does_not_double_a_scan(page: Page, system: Stack, source: str) -> None:

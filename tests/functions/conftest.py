@@ -12,7 +12,7 @@ from functions_framework import create_app
 from google.cloud import pubsub_v1
 
 from local.stack.provision import make_buckets
-from local.stack.system import PROJECT, Stack
+from local.stack.system import PROJECT, REGION, Stack
 from shared.gcp import storage
 from tests.support.datasets import own_dataset
 from tests.support.events import pushed_message
@@ -60,6 +60,7 @@ def cloud(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Cloud]:
     with own_dataset(getattr(request.module, "TABLES", None)), pytest.MonkeyPatch.context() as patch:
         for name, bucket in buckets.items():
             patch.setenv(f"{name.upper()}_BUCKET", bucket)
+        patch.setenv("REGION", REGION)
         yield Cloud(buckets, subscriptions)
 
 

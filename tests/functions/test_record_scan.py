@@ -1,21 +1,41 @@
-"""record_scan: one row a fact, however often and in whatever order it arrives."""
+"""record_scan: one row a fact, however often and in whatever order it comes; a call when a series may be complete."""
 
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
+import requests
+from functions_framework import create_app
+from werkzeug.serving import make_server
 
+from local.emulators import tasks as stand_in
 from local.samples import encode, healthy_slices
+from local.stack.processes import free_port
 from shared.events import ScanRejected
-from shared.gcp import bigquery
-from tests.functions.conftest import Cloud, Push, push
-from tests.support.events import scan_accepted, scan_scored, stored_scan
+from shared.gcp import bigquery, tasks
+from shared.ml.series_summary import call_at
+from tests.functions.conftest import ROOT, Cloud, Push, client, push
+from tests.support.events import pushed_message, scan_accepted, scan_scored, stored_scan
 from tests.support.series import summarised
+from tests.support.servers import python, running
+from tests.support.waiting import wait_until
 
 TABLES = ("scans", "rejections", "series_slices", "slice_scores", "series")
+QUIET_S = 1
 
 
-@pytest.fixture(scope="module")
-def record_scan(cloud: Cloud) -> Push:
+@pytest.fixture
+def record_scan(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Push:
+    monkeypatch.setenv("SERIES_QUIET_SECONDS", str(QUIET_S))
     return push("record_scan")
 
 
@@ -81,3 +101,125 @@ def test_series_is_one_row_a_revision(cloud: Cloud, record_scan: Push) -> None:
 
 def test_message_that_is_no_event_of_ours_is_retried(cloud: Cloud, record_scan: Push) -> None:
     assert record_scan({"hello": "world"}, event="something-else") == 500
+
+
+@pytest.fixture
+def kept(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[stand_in.Tasks]:
+    """Tasks that call summarise_series, which nothing else calls."""
+    app = create_app("summarise_series", str(ROOT / "functions" / "summarise_series" / "main.py"), "http")
+    function, port = make_server("127.0.0.1", 0, app, threaded=True), free_port()
+    threading.Thread(target=function.serve_forever, daemon=True).start()
+    kept = stand_in.Tasks([stand_in.queue(f"summarise_series=http://127.0.0.1:{function.server_port}")])
+    server = stand_in.started(port, kept)
+    monkeypatch.setenv("TASKS_EMULATOR_HOST", f"127.0.0.1:{port}")
+    tasks.client.cache_clear()
+    yield kept
+    tasks.client.cache_clear()
+    server.stop(grace=None)
+    function.shutdown()
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody takes tasks."""
+    monkeypatch.setenv("TASKS_EMULATOR_HOST", f"127.0.0.1:{free_port()}")
+    tasks.client.cache_clear()
+    yield
+    tasks.client.cache_clear()
+
+
+def accepted(series: str, number: int):
+    scan_id = f"{series[0]}{number:063d}"
+    return scan_accepted(
+        scan_id=scan_id, series_id=series, name=f"Cancer/{scan_id}.png", slice_position_mm=5.0 * number
+    )
+
+
+def record(record_scan: Push, series: str, slices: int, scored: int) -> None:
+    for number in range(slices):
+        event = accepted(series, number)
+        assert record_scan(asdict(event), event=event.TOPIC) == 200
+    for number in range(scored):
+        score(record_scan, series, number)
+
+
+def score(record_scan: Push, series: str, number: int) -> None:
+    event = scan_scored(scan_id=f"{series[0]}{number:063d}", series_id=series)
+    assert record_scan(asdict(event), event=event.TOPIC) == 200
+
+
+def answered(cloud: Cloud, series: str) -> bool:
+    return series in {event["series_id"] for event in cloud.pull("series-summarised")}
+
+
+def test_series_is_answered_though_no_tick_ever_comes(cloud: Cloud, record_scan: Push, kept: stand_in.Tasks) -> None:
+    record(record_scan, "a" * 64, 3, 3)
+    wait_until(lambda: answered(cloud, "a" * 64))
+
+
+def test_score_after_the_quiet_time_is_answered_too(cloud: Cloud, record_scan: Push, kept: stand_in.Tasks) -> None:
+    record(record_scan, "b" * 64, 3, 2)
+    last = max(int(name.rpartition("-")[2]) for name in kept.names)
+    wait_until(lambda: time.time() > last + 1)  # the tasks of the slices went without an answer
+    assert not answered(cloud, "b" * 64)
+    score(record_scan, "b" * 64, 2)
+    wait_until(lambda: answered(cloud, "b" * 64))
+
+
+def test_ten_slices_of_a_moment_make_one_task(record_scan: Push, kept: stand_in.Tasks) -> None:
+    events = [accepted("c" * 64, number) for number in range(10)]
+    began = call_at(time.time(), QUIET_S)
+    with ThreadPoolExecutor(10) as pool:
+        assert set(pool.map(lambda event: record_scan(asdict(event), event=event.TOPIC), events)) == {200}
+    moments = range(began, call_at(time.time(), QUIET_S) + 1, 5)
+    assert {int(name.rpartition("-")[2]) for name in kept.names} <= set(moments)
+    assert 0 < len(kept.names) <= len(moments) < len(events)
+
+
+def test_tick_alone_answers_if_every_task_is_lost(cloud: Cloud, record_scan: Push, lost: None) -> None:
+    record(record_scan, "d" * 64, 3, 3)
+    tick = client("summarise_series", "http")
+    wait_until(lambda: tick.post("/").json["summarised"] and answered(cloud, "d" * 64))
+
+
+def test_record_scan_killed_between_row_and_task_makes_both_when_it_is_delivered_again(
+    cloud: Cloud, record_scan: Push, kept: stand_in.Tasks, tmp_path: Path
+) -> None:
+    event = accepted("e" * 64, 0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the task, and answers nothing
+        variables = os.environ | {
+            "TASKS_EMULATOR_HOST": f"127.0.0.1:{silent.getsockname()[1]}",
+            "PYTHONPATH": str(ROOT),
+        }
+        command = python("-m", "functions_framework", "--source", "functions/record_scan/main.py")
+        command += [
+            "--target",
+            "record_scan",
+            "--signature-type",
+            "cloudevent",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "PORT",
+        ]
+        with running(command, tmp_path / "log", "/", environment=variables) as function:
+            body = pushed_message(json.dumps(asdict(event)).encode(), event=event.TOPIC)
+            threading.Thread(target=_post, args=(function.url, body), daemon=True).start()
+            wait_until(lambda: rows("e" * 64) == 1)
+            function.process.send_signal(signal.SIGKILL)
+    assert not kept.names
+    assert record_scan(asdict(event), event=event.TOPIC) == 200
+    score(record_scan, "e" * 64, 0)
+    assert kept.names
+    assert rows("e" * 64) == 1
+    wait_until(lambda: answered(cloud, "e" * 64))
+
+
+def _post(url: str, body: dict) -> None:
+    with suppress(requests.ConnectionError):
+        requests.post(url, json=body, timeout=60)
+
+
+def rows(series: str) -> int:
+    (found,) = bigquery.query("SELECT COUNT(*) AS n FROM {dataset}.series_slices WHERE series_id = @id", id=series)
+    return found["n"]

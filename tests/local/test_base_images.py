@@ -89,6 +89,8 @@ def test_the_check_names_what_is_loose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "dashboard").mkdir()
+    (tmp_path / "terraform").mkdir()
+    (tmp_path / "terraform" / "versions.tf").touch()
     file = tmp_path / "dashboard" / "Dockerfile"
     file.write_text(f"FROM python:3.13 AS build\nFROM python:3.13@{DIGEST}\n")
     monkeypatch.setattr(base_images, "ROOT", tmp_path)
@@ -97,3 +99,44 @@ def test_the_check_names_what_is_loose(
     assert "python:3.13" in capsys.readouterr().out
     file.write_text(f"FROM python:3.13@{DIGEST} AS build\n")
     assert base_images.main() == 0
+
+
+LOCK = """
+provider "registry.terraform.io/hashicorp/google" {
+  version     = "7.46.1"
+  constraints = "~> 7.46"
+  hashes = [
+    "h1:abc=",
+    "zh:HASH",
+  ]
+}
+""".replace("HASH", "c" * 64)
+
+
+def test_the_check_names_providers_without_checksums(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the lock file each build would take whatever the registry serves that day."""
+    folder = tmp_path / "terraform"
+    folder.mkdir()
+    (folder / "versions.tf").write_text(
+        '    google = { source = "hashicorp/google", version = "~> 7.46" }\n'
+        '    time   = { source = "hashicorp/time", version = "~> 0.13" }\n'
+    )
+    monkeypatch.setattr(base_images, "ROOT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["base_images", "--check"])
+    assert base_images.main() == 1
+    assert "hashicorp/google hashicorp/time" in capsys.readouterr().out
+    lock = folder / ".terraform.lock.hcl"
+    lock.write_text(LOCK + LOCK.replace("/google", "/time").replace("zh:", "h1:"))
+    assert base_images.main() == 1
+    assert "lock.hcl: hashicorp/time\n" in capsys.readouterr().out
+    lock.write_text(LOCK + LOCK.replace("/google", "/time"))
+    assert base_images.main() == 0
+
+
+def test_every_provider_of_terraform_is_asked_for() -> None:
+    versions = (base_images.ROOT / "terraform" / "versions.tf").read_text()
+    assert base_images.unlocked(versions, "") == [
+        f"hashicorp/{name}" for name in ("archive", "google", "google-beta", "time")
+    ]

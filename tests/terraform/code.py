@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.terraform.tools import ROOT
 
-ADAPTERS = ("storage", "pubsub", "subscriptions", "bigquery", "dataproc", "auth")
+ADAPTERS = ("storage", "pubsub", "subscriptions", "bigquery", "dataproc", "tasks", "auth")
 """Modules of shared/gcp that talk to Google."""
 
 Name = tuple[str, str]

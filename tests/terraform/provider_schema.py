@@ -1,9 +1,9 @@
 """The Google provider's schema without the provider, which no package index has.
 
-The PyPI packages of CDK for Terraform carry TypeScript generated from the provider's own schema: every resource,
-data source, block and attribute, with type and required flag. This reads it back into the form that
-`terraform providers schema -json` prints. What it can't know: limits on values, and which optional attributes the
-provider may fill in (all are taken to be such).
+The PyPI packages of CDK Terrain, which goes on with CDK for Terraform, carry TypeScript generated from the provider's
+own schema: every resource, data source, block and attribute, with type and required flag. This reads it back into the
+form that `terraform providers schema -json` prints. What it can't know: limits on values, and which
+optional attributes the provider may fill in (all are taken to be such).
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from local.stack.terraform_config import TERRAFORM
 from tests.terraform.tools import CACHE, uv
 
 PACKAGES = {
-    "google": "cdktf-cdktf-provider-google==16.12.0",
-    "google-beta": "cdktf-cdktf-provider-google-beta==16.12.0",
-    "archive": "cdktf-cdktf-provider-archive==11.0.1",
-    "time": "cdktf-cdktf-provider-time==11.0.1",
+    "google": "cdktn-provider-google==20.3.1",
+    "google-beta": "cdktn-provider-google-beta==20.3.1",
+    "archive": "cdktn-provider-archive==14.0.1",
+    "time": "cdktn-provider-time==14.0.2",
 }
 
 Schema = dict[str, Any]
@@ -77,8 +77,9 @@ def _read(modules: Path, wanted: Collection[str]) -> Schema:
         if not folder.is_dir() or (folder / "index-structs").exists():
             continue  # the three largest modules keep their structures in files of their own; none is used here
         code = (folder / "index.js").read_text()
-        if folder.name != "provider" and _TYPE.search(code)[1] not in wanted:
-            continue
+        named = _TYPE.search(code)
+        if folder.name != "provider" and (not named or named[1] not in wanted):
+            continue  # functions of the provider have no type
         module = _Module(code, (folder / "index.d.ts").read_text())
         schema[sections[module.kind]][module.type] = {"block": module.block()}
         schema["version"] = module.version
@@ -89,7 +90,7 @@ class _Module:
     """One generated module: a resource, a data source or the provider itself."""
 
     def __init__(self, code: str, declared: str) -> None:
-        main = re.search(r"^class (\w+) extends cdktf\.Terraform(\w+) ", code, re.M)
+        main = re.search(r"^class (\w+) extends cdktn\.Terraform(\w+) ", code, re.M)
         self.name, self.kind = main.groups()
         self.type = _TYPE.search(code)[1]
         self.version = re.search(r"providerVersion: '([\d.]+)'", code)[1]
@@ -109,7 +110,7 @@ class _Module:
             required = (
                 declared.get(field, declared.get(f"{field}Attribute")) == ""
             )  # renamed where jsii reserves a name
-            nested = re.search(r"\b(\w+)ToHclTerraform[,)(]", value.replace("cdktf.", "cdktf"))
+            nested = re.search(r"\b(\w+)ToHclTerraform[,)(]", value.replace("cdktn.", "cdktn"))
             struct = _capital(nested[1]) if nested and _capital(nested[1]) in self._mappers else None
             if is_block == "true":
                 blocks[name] = {
@@ -139,8 +140,8 @@ class _Module:
         }
         for kind, name, from_set in _NESTED.findall(body):
             collection = "set" if from_set else "list"
-            if kind.startswith("cdktf."):
-                kinds[name] = _kind(kind.removeprefix("cdktf."), collection)
+            if kind.startswith("cdktn."):
+                kinds[name] = _kind(kind.removeprefix("cdktn."), collection)
             else:
                 kinds[name] = [collection, self._object(kind.removesuffix("OutputReference").removesuffix("List"))]
         return kinds

@@ -5,7 +5,7 @@ import json
 import re
 import tomllib
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +23,10 @@ FUNCTIONS = sorted(folder.name for folder in (ROOT / "functions").iterdir() if (
 SERVICES = ("inference", "dashboard", "training")
 STEPS = declared()["steps"] | declared()["scheduled"]
 EVENTS = (ScanAccepted, ScanRejected, ScanScored, SeriesSummarised)
+GROW_WITH_SCANS = {
+    *("scans", "rejections", "predictions", "features", "cnn_features", "series", "series_slices", "slice_scores")
+}
+"""Tables with a row a scan or a series."""
 GIVEN_TO_ALL = {"GOOGLE_CLOUD_PROJECT", "NAME_PREFIX"}
 """What Terraform sets for every function and service, whether it reads it or not; a prefix only if there is one."""
 
@@ -91,10 +95,24 @@ def test_a_schedule_is_written_as_cloud_scheduler_reads_it():
         assert re.fullmatch(r"((\*|\d+-\d+)(/\d+)?|\d+)( ((\*|\d+-\d+)(/\d+)?|\d+)){4}", step["schedule"]), name
 
 
+def test_what_is_asked_several_times_a_day_reads_partitions_and_not_whole_tables():
+    """BigQuery bills what a query reads, and refuses more than MAX_BYTES_BILLED: a view reads its whole table."""
+    for name, step in declared()["scheduled"].items():
+        calls = CronSim(step["schedule"], datetime(2026, 1, 1, tzinfo=UTC))
+        if next(calls) + timedelta(days=1) <= next(calls):
+            continue
+        for sql in deployable(name).strings():
+            read = [table.removesuffix("_raw") for table in re.findall(r"(?:FROM|JOIN) \{dataset\}\.(\w+)", sql)]
+            growing = [table for table in read if table in GROW_WITH_SCANS]
+            assert sql.count("recorded_at >= @") >= len(growing), f"{name}: {sql}"
+
+
 def test_the_dashboard_takes_no_larger_file_than_cloud_run_lets_through():
     """HTTP/1 requests have 32 MiB at most: https://cloud.google.com/run/quotas."""
     settings = tomllib.loads((ROOT / "dashboard" / ".streamlit" / "config.toml").read_text())
     assert settings["server"]["maxUploadSize"] <= 32
+    for guide in ("guides/rest.md", "operations/limits.md"):
+        assert "32 MiB" in (ROOT / "docs" / guide).read_text(), "a caller has to know"
 
 
 def test_a_message_outlives_two_hours_of_trouble_and_the_alert_comes_long_before():

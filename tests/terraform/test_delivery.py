@@ -113,6 +113,27 @@ def test_the_bill_of_materials_of_a_deployable_lists_what_it_requires(tmp_path):
     assert "make pinned lint test sbom" in build()["steps"][0]["script"]
 
 
+def test_a_build_takes_no_provider_that_the_lock_file_does_not_know():
+    (plan,) = [step for step in build()["steps"] if step["id"] == "plan"]
+    assert "terraform init -input=false -lockfile=readonly" in plan["script"]
+    ignored = (ROOT / ".gitignore").read_text().split()
+    assert not any(".terraform.lock" in line or line == ".terraform*" for line in ignored)
+
+
+def test_a_build_is_never_submitted_to_another_region():
+    """Without a region it runs, and keeps its logs and sources, in `global`."""
+    files = [ROOT / "cloudbuild.yaml", *(ROOT / "terraform").glob("*.*"), *(ROOT / "docs").rglob("*.md")]
+    joined = re.compile(r"\\\n(?:#?\s*)")
+    commands = [line for file in files for line in joined.sub(" ", file.read_text()).splitlines() if _submits(line)]
+    assert len(commands) > 3
+    assert [line for line in commands if "--region=" not in line] == []
+
+
+def _submits(line: str) -> bool:
+    """Whether a line is the command, and not a sentence about it."""
+    return re.match(r"[#\s]*gcloud builds submit ", line) is not None
+
+
 @pytest.mark.parametrize("image", IMAGES)
 def test_an_image_is_written_well(image):
     run(environment("hadolint", HADOLINT) / "hadolint", "--failure-threshold", "info", IMAGES[image])

@@ -9,8 +9,11 @@ import pytest
 
 from local.stack.terraform_config import TERRAFORM, declared
 from tests.terraform.code import deployable
+from tests.terraform.tools import ROOT
 
 Permissions = set[str]
+
+CODE = ("shared", "functions", "services", "dashboard")
 
 CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "read"): {"storage.objects.get"},
@@ -24,6 +27,8 @@ CALLS: dict[tuple[str, str], Permissions] = {
     ("storage", "create"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "replace"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "settle"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
+    ("storage", "versions"): {"storage.objects.list"},
+    ("storage", "erase"): {"storage.objects.delete"},
     ("storage", "write"): {"storage.objects.create", "storage.objects.delete"},
     ("storage", "copy"): {"storage.objects.get", "storage.objects.create", "storage.objects.delete"},
     ("pubsub", "publish"): {"pubsub.topics.publish"},
@@ -45,8 +50,13 @@ CALLS: dict[tuple[str, str], Permissions] = {
     },
     ("bigquery", "stream"): {"bigquery.jobs.create", "bigquery.tables.getData"},
     ("bigquery", "query"): {"bigquery.jobs.create", "bigquery.tables.getData"},
+    ("bigquery", "count"): {"bigquery.jobs.create", "bigquery.tables.getData"},
+    ("bigquery", "delete"): {"bigquery.jobs.create", "bigquery.tables.getData", "bigquery.tables.updateData"},
+    ("bigquery", "raw_tables"): {"bigquery.tables.list", "bigquery.tables.get"},
     ("dataproc", "has_image"): set(),
     ("dataproc", "submit"): {"dataproc.batches.create", "dataproc.batches.get", "iam.serviceAccounts.actAs"},
+    ("tasks", "call_once"): {"cloudtasks.tasks.create"},
+    ("tasks", "TasksError"): set(),
     ("auth", "session"): {"run.routes.invoke"},
 }
 """What Google asks for when an adapter's function is called: the API's own reference, method by method."""
@@ -75,6 +85,7 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "table series_slices": {"bigquery.tables.updateData"},
         "table slice_scores": {"bigquery.tables.updateData"},
         "table series": {"bigquery.tables.updateData"},
+        "queue summarise_series": {"cloudtasks.tasks.create"},
     },
     "summarise_series": {
         "topic series-summarised": {"pubsub.topics.publish"},
@@ -82,12 +93,7 @@ NEEDS: dict[str, dict[str, Permissions]] = {
         "project": {"bigquery.jobs.create"},
     },
     "gateway": {
-        "bucket uploads": {
-            "storage.objects.get",
-            "storage.objects.list",
-            "storage.objects.create",
-            "storage.objects.delete",
-        },
+        "bucket uploads": {"storage.objects.get", "storage.objects.list", "storage.objects.create"},
         "service inference": {"run.routes.invoke"},
         "subscription deliver-dicom": {"pubsub.subscriptions.consume"},
         "subscription deliver-dicomweb": {"pubsub.subscriptions.consume"},
@@ -183,10 +189,15 @@ NEEDS: dict[str, dict[str, Permissions]] = {
 }
 """For each account whose calls are ours: what it does, and to what."""
 
+ADD_ONLY = {"gateway"}
+"""Who creates objects without the right to delete: `storage.create` tells such a caller that a name is taken, as the
+tests of shared/gcp/storage.py show."""
+
 ROLES: dict[str, Permissions] = {
     "roles/artifactregistry.reader": {"artifactregistry.repositories.downloadArtifacts"},
     "roles/bigquery.dataViewer": {"bigquery.tables.get", "bigquery.tables.getData"},
     "roles/bigquery.jobUser": {"bigquery.jobs.create"},
+    "roles/cloudtasks.enqueuer": {"cloudtasks.tasks.create"},
     "roles/dataproc.worker": {"dataproc.agents.create"},
     "roles/iam.serviceAccountUser": {"iam.serviceAccounts.actAs"},
     "roles/pubsub.publisher": {"pubsub.topics.publish"},
@@ -203,6 +214,13 @@ ROLES: dict[str, Permissions] = {
     "roles/storage.objectViewer": {"storage.objects.get", "storage.objects.list"},
 }
 """Of each predefined role that part of Google's list which matters here."""
+
+MESSAGING = (
+    ("topic", "google_pubsub_topic_iam_member", "publishes"),
+    ("subscription", "google_pubsub_subscription_iam_member", "drains"),
+    ("queue", "google_cloud_tasks_queue_iam_member", "enqueues"),
+)
+"""Resources that an account is given by name, their grant, and the map that says to whom."""
 
 UNREAD = {"iam.serviceAccounts.actAs", "artifactregistry.repositories.downloadArtifacts", "dataproc.agents.create"}
 """Asked for by no call of ours but by what Google does on its behalf."""
@@ -223,11 +241,17 @@ def test_a_load_asks_for_no_right_to_create_tables():
 
 
 def test_every_query_has_a_limit_of_bytes():
-    code = deployable("dashboard").reached
-    jobs = [ast.unparse(node) for (module, _), node in code.items() if module == "shared.gcp.bigquery"]
-    configured = [job for job in jobs if "bigquery.QueryJobConfig(" in job]
-    assert configured
-    assert all("maximum_bytes_billed=" in job for job in configured)
+    """What is sent is looked at by tests/shared/gcp/test_bigquery.py; here, that nothing asks another way."""
+    clients = [
+        file for folder in CODE for file in (ROOT / folder).rglob("*.py") if "QueryJobConfig" in file.read_text()
+    ]
+    assert [file.name for file in clients] == ["bigquery.py"]
+    calls = [node for node in ast.walk(ast.parse(clients[0].read_text())) if isinstance(node, ast.Call)]
+    asking = [call for call in calls if ast.unparse(call.func) in ("client().query", "client().query_and_wait")]
+    limits = [call for call in calls if ast.unparse(call.func) == "bigquery.QueryJobConfig"]
+    assert len(asking) == len(limits) > 1
+    assert all("job_config" in {given.arg for given in call.keywords} for call in asking)
+    assert all("maximum_bytes_billed" in {given.arg for given in call.keywords} for call in limits)
 
 
 def test_an_uploader_can_neither_delete_nor_overwrite():
@@ -238,6 +262,24 @@ def test_an_uploader_can_neither_delete_nor_overwrite():
         "storage.objects.get",
         "storage.objects.list",
     }
+
+
+@pytest.mark.parametrize("account", ["gateway", "deployer"])
+def test_who_only_adds_uploads_can_delete_none(account):
+    granted = _grants(account)["bucket uploads"]
+    assert "storage.objects.create" in granted
+    assert not granted & {"storage.objects.delete", "storage.objects.update"}
+
+
+def test_who_erases_may_do_what_the_command_calls_for_and_delete_no_table():
+    needed = set().union(*(CALLS[call] for call in deployable("erase").calls if call in CALLS))
+    buckets = re.findall(r"roles/[\w.]+", _members()["google_storage_bucket_iam_member", "erasers"]["for_each"])
+    rows = _role("google_bigquery_dataset_iam_member", "erasers")
+    jobs = _role("google_project_iam_member", "eraser_jobs")
+    granted = {permission for role in {*buckets, rows, jobs} for permission in _permissions(role)}
+    assert {call for call in deployable("erase").calls if call[1].islower()} <= CALLS.keys()
+    assert {"storage.objects.delete", "bigquery.tables.updateData"} <= needed <= granted
+    assert not {permission for permission in granted if permission.startswith("bigquery.tables.")} - needed
 
 
 def _grants(account: str) -> dict[str, Permissions]:
@@ -261,10 +303,9 @@ def _grants(account: str) -> dict[str, Permissions]:
     if account in local["queries"]:
         give("dataset", _role("google_bigquery_dataset_iam_member", "queries"))
         give("project", _role("google_project_iam_member", "jobs"))
-    for topic in local["publishes"].get(account, []):
-        give(f"topic {topic}", _role("google_pubsub_topic_iam_member", "publishes"))
-    for subscription in local["drains"].get(account, []):
-        give(f"subscription {subscription}", _role("google_pubsub_subscription_iam_member", "drains"))
+    for resource, kind, name in MESSAGING:
+        for each in local[name].get(account, []):
+            give(f"{resource} {each}", _role(kind, name))
     if account in local["inference_callers"]:
         give("service inference", _role("google_cloud_run_v2_service_iam_member", "inference_callers"))
     for other in local["acts_as"].get(account, []):
@@ -322,6 +363,10 @@ def test_the_code_calls_for_what_is_listed(account):
     """Every call of the code is in the list, and nothing is in the list that no call asks for."""
     called = {permission for call in deployable(account).calls for permission in CALLS.get(call, set())}
     listed = {permission for permissions in NEEDS[account].values() for permission in permissions}
+    if account in ADD_ONLY:
+        deleting = {call for call in deployable(account).calls if "storage.objects.delete" in CALLS.get(call, set())}
+        assert deleting == {("storage", "create")}
+        called.discard("storage.objects.delete")
     assert listed - UNREAD == called - UNREAD
 
 

@@ -9,7 +9,7 @@ from tests.terraform.readme import MODULES
 
 HEAD = (
     'terraform {\n  required_version = ">= 1.9"\n  required_providers {\n'
-    '    google = { source = "hashicorp/google", version = "~> 6.50" }\n  }\n}\n'
+    '    google = { source = "hashicorp/google", version = "~> 7.46" }\n  }\n}\n'
     'resource "google_pubsub_topic" "this" {\n  name = "a"\n}\n'
 )
 MISTAKES = {

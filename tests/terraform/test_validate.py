@@ -1,4 +1,4 @@
-"""Terraform's own checks, with the schemas of google 6.50: they find every kind of mistake, and none in terraform/."""
+"""Terraform's own checks, with the schemas of google 7.46: they find every kind of mistake, and none in terraform/."""
 
 import json
 from collections import defaultdict

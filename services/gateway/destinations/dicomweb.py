@@ -6,6 +6,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset
 
+from services.gateway.destinations import bounded
 from services.gateway.destinations.errors import Undelivered
 from services.gateway.results import Result
 
@@ -16,10 +17,11 @@ def deliver(result: Result, base_url: str) -> None:
     """Store every object of a result, each as soon as it is made. Raises Undelivered."""
     authorization = os.environ.get("DICOMWEB_AUTHORIZATION")
     headers = {"Authorization": authorization} if authorization else None
-    client = DICOMwebClient(base_url, headers=headers, timeout=_TIMEOUT_S)
-    client.set_http_retry_params(retry=False)  # Pub/Sub does that
     for item in result.objects:
-        _store(client, item)
+        with bounded.session() as session:
+            client = DICOMwebClient(base_url, session, headers=headers, timeout=_TIMEOUT_S)
+            client.set_http_retry_params(retry=False)  # Pub/Sub does that
+            _store(client, item)
 
 
 def _store(client: DICOMwebClient, item: Dataset) -> None:

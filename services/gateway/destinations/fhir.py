@@ -4,6 +4,7 @@ import os
 
 import requests
 
+from services.gateway.destinations import bounded
 from services.gateway.destinations.errors import Undelivered
 from services.gateway.results import Result
 from shared.results.fhir import transaction
@@ -18,7 +19,8 @@ def deliver(result: Result, base_url: str) -> None:
         headers["Authorization"] = authorization
     bundle = transaction(result.answer, result.headers[0])
     try:
-        response = requests.post(base_url, json=bundle, headers=headers, timeout=_TIMEOUT_S)
+        with bounded.session() as session:
+            response = session.post(base_url, json=bundle, headers=headers, timeout=_TIMEOUT_S)
     except requests.RequestException as error:
         raise Undelivered(f"The FHIR server did not answer: {type(error).__name__}") from None
     if not response.ok:

@@ -1,12 +1,14 @@
 """Results to an EMR as an HL7 v2 message over MLLP (HL7 Implementation Support Guide, appendix C)."""
 
 import socket
+import time
 
 from services.gateway.destinations.errors import Undelivered
 from services.gateway.results import Result
 from shared.results.hl7 import control_id, observation_message
 
 _TIMEOUT_S = 30
+"""For a connection, for the message and for its whole acknowledgement, however it trickles."""
 _START, _END = b"\x0b", b"\x1c\r"
 _MAX_ANSWER = 65_536
 _ACCEPTED = {"AA", "CA"}
@@ -25,8 +27,12 @@ def deliver(result: Result, address: tuple[str, int]) -> None:
 
 
 def _received(connection: socket.socket) -> str:
-    content = b""
+    content, until = b"", time.monotonic() + _TIMEOUT_S
     while not content.endswith(_END) and len(content) < _MAX_ANSWER:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
         part = connection.recv(4096)
         if not part:
             break

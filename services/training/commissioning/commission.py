@@ -15,7 +15,13 @@ from services.training.data.scans import inputs
 from shared.gcp import release_decisions
 from shared.gcp.registry import Pointer, add_version, calibrations, move_pointer, read_pointer
 from shared.ml.model import Model
-from shared.ml.site_calibration import CALIBRATION_FILE, SITE_REPORT_FILE, SiteCalibration, calibration_name
+from shared.ml.site_calibration import (
+    CALIBRATION_FILE,
+    SITE_REPORT_FILE,
+    SITE_SCANS_FILE,
+    SiteCalibration,
+    calibration_name,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +31,16 @@ class Commissioned:
     calibration: SiteCalibration
     report: bytes
     """PDF of two pages."""
+    scan_ids: tuple[str, ...]
+    """Of the scans that it was fitted on, in order."""
 
     def files(self) -> dict[str, bytes]:
         """Return the files of the version in the registry."""
-        return {CALIBRATION_FILE: self.calibration.to_json(), SITE_REPORT_FILE: self.report}
+        return {
+            CALIBRATION_FILE: self.calibration.to_json(),
+            SITE_REPORT_FILE: self.report,
+            SITE_SCANS_FILE: "\n".join(self.scan_ids).encode(),
+        }
 
 
 def commission(site: SiteScans, model: Model) -> Commissioned:
@@ -54,7 +66,11 @@ def commission(site: SiteScans, model: Model) -> Commissioned:
         figures=figures,
         **{name: round(value, 6) for name, value in asdict(parameters).items()},
     )
-    return Commissioned(calibration=calibration, report=site_report.as_pdf(calibration, table, kept, crossed, model))
+    return Commissioned(
+        calibration=calibration,
+        report=site_report.as_pdf(calibration, table, kept, crossed, model),
+        scan_ids=tuple(sorted(kept["scan_id"])),
+    )
 
 
 def predictions(site: SiteScans, model: Model) -> pd.DataFrame:

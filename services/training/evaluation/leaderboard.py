@@ -2,7 +2,8 @@
 
 A model is named on the command line as NAME=WHAT, where WHAT is `module:callable` (uint8 images (n, 128, 128) to
 probabilities of Cancer (n,), and NaN for what it refuses), a folder with a release, an `.onnx` or `.tflite` file with
-one input of (n or 1, h, w, c) in [0, 1] and one output, or the address of a service that answers `POST /v1/predict`.
+one input of (n or 1, h, w, c) in [0, 1] and one output, or the address of a service that answers `POST /v1/predict`,
+which prepares the prepared image again.
 """
 
 import importlib
@@ -13,8 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import roc_auc_score
 
 from services.training.data import ood_images
 from services.training.data.quality import SHORTCUTS, seen_by_shortcuts
@@ -33,7 +34,12 @@ SCANS_OF_A_CLASS = 400
 
 
 def measured(experiment: Experiment, data: str, models: list[str]) -> pd.DataFrame:
-    """Return a row per model: AUC on each block and on the home test, on corrupted test scans, and what it refuses."""
+    """Return a row per model: AUC on each block and on the home test, on corrupted test scans, and what it refuses.
+
+    Raises SystemExit with a sentence for data without a test, and for a model that cannot be had.
+    """
+    if not (experiment.split == "test").any():
+        raise SystemExit(f"{data} holds too few people for a home test: add labelled scans of more.")
     rows = [{"model": name} | _figures(experiment, data, classifier) for name, classifier in map(_named, models)]
     rows += [{"model": f"shortcut: {name}"} | found for name, found in _shortcuts(experiment).items()]
     return pd.DataFrame(rows).set_index("model")
@@ -43,7 +49,8 @@ def as_markdown(table: pd.DataFrame) -> str:
     """Return docs/leaderboard.md."""
     names = list(table.columns)
     lines = ["| model | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    lines += [f"| {name} | " + " | ".join(str(row[key]) for key in names) + " |" for name, row in table.iterrows()]
+    rows = table.fillna("").iterrows()  # a shortcut is not asked what it cannot answer
+    lines += [f"| {name} | " + " | ".join(str(row[key]) for key in names) + " |" for name, row in rows]
     return HEAD + "\n".join(lines) + "\n"
 
 
@@ -96,9 +103,16 @@ def _auc(experiment: Experiment, rows: np.ndarray, probabilities: np.ndarray) ->
         }
     )
     labels, values = table["label"].to_numpy(), table["probability"].to_numpy()
-    drawn = [roc_auc_score(labels[r], values[r]) for r in metrics.resampled(table, seed=0)]
+    drawn = [_area(labels[r], values[r]) for r in metrics.resampled(table, seed=0)]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return f"{roc_auc_score(labels, values):.3f} ({low:.3f} to {high:.3f})"
+    return f"{_area(labels, values):.3f} ({low:.3f} to {high:.3f})"
+
+
+def _area(labels: np.ndarray, values: np.ndarray) -> float:
+    """Mann and Whitney's form of the AUC, which takes a tenth of the time that scikit-learn's takes to check it."""
+    tumours = labels.sum()
+    ranks = rankdata(values)[labels == 1].sum()
+    return float((ranks - tumours * (tumours + 1) / 2) / tumours / (len(labels) - tumours))
 
 
 def _shortcuts(experiment: Experiment) -> dict[str, dict[str, str]]:
@@ -112,6 +126,8 @@ def _shortcuts(experiment: Experiment) -> dict[str, dict[str, str]]:
         found[name] = {}
         for question, mask in asked.items():
             rows, learnt = _some(table, mask), ~test & ~mask
+            if len(np.unique(labels[learnt])) < 2:
+                continue  # all that there is, or all of a class, is this block
             forest = RandomForestClassifier(100, class_weight="balanced", random_state=0, min_samples_leaf=2)
             forest.fit(seen[learnt], labels[learnt])
             found[name][question] = _auc(experiment, rows, forest.predict_proba(seen[rows])[:, 1])

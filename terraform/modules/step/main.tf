@@ -68,7 +68,7 @@ resource "google_secret_manager_secret_iam_member" "reads" {
   member    = google_service_account.this.member
 }
 
-# The function is called by its own account, for Pub/Sub as for Cloud Scheduler, and by nobody else.
+# The function is called by its own account, for Pub/Sub as for Cloud Scheduler and Cloud Tasks, and by nobody else.
 resource "google_cloud_run_v2_service_iam_member" "invoker" {
   name     = google_cloudfunctions2_function.this.name
   location = var.region

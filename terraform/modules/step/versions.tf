@@ -2,6 +2,6 @@ terraform {
   required_version = ">= 1.9"
 
   required_providers {
-    google = { source = "hashicorp/google", version = "~> 6.50" }
+    google = { source = "hashicorp/google", version = "~> 7.46" }
   }
 }

@@ -7,7 +7,7 @@ stand-in would take hours to hold a million objects.
 import argparse
 import io
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -29,6 +29,7 @@ from shared import config
 from shared.gcp import accounting, bigquery
 from shared.intake.reconciliation import Entry, sorted_stream, upload_key, upload_states
 from tests.benchmarks.inference import processor_seconds
+from tests.benchmarks.pipeline import peak_mb
 
 Figures = dict[str, float]
 SIZES = (100_000, 1_000_000)
@@ -75,7 +76,7 @@ def account(size: int) -> Figures:
     return {
         "account_s": time.perf_counter() - started,
         "account_processor_s": time.process_time() - processor,
-        "account_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "account_rss_mb": peak_mb(os.getpid()),
     }
 
 

@@ -16,9 +16,11 @@ _THREADS = 8
 _QUIET_S = 120
 """Without another row: what has not ended by then is lost."""
 _ROWS = """
-SELECT (SELECT COUNT(*) FROM {dataset}.features_raw) + (SELECT COUNT(*) FROM {dataset}.rejections_raw)
-  + (SELECT COUNT(*) FROM {dataset}.scans_raw) AS n
+SELECT (SELECT COUNT(DISTINCT scan_id) FROM {dataset}.features_raw)
+  + (SELECT COUNT(DISTINCT file_id) FROM {dataset}.rejections_raw)
+  + (SELECT COUNT(DISTINCT scan_id) FROM {dataset}.scans_raw) AS n
 """
+"""A copy, or an event that came twice, has another row and is nothing more to wait for."""
 _LAST = """
 SELECT MAX(at) AS at FROM (SELECT MAX(recorded_at) AS at FROM {dataset}.features_raw
 UNION ALL SELECT MAX(recorded_at) FROM {dataset}.rejections_raw

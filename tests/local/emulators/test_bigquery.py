@@ -1,5 +1,6 @@
 """What our launcher adds to the BigQuery stand-in: results of queries do not pile up."""
 
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,30 @@ def test_results_that_were_read_do_not_pile_up_and_long_ones_can_be_read_on(clie
     assert [row["one"] for row in short.result()] == [1]
     wait_until(lambda: not is_kept(client, short))
     assert sum(page.num_items for page in pages) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("since", "found"),
+    [
+        (datetime(2026, 1, 1, 12, 0, 0, 1, UTC), [1, 2]),
+        (datetime(2026, 1, 1, 14, 0, 0, 2, timezone(timedelta(hours=2))), [2]),
+        (None, []),
+        (datetime(2027, 1, 1, tzinfo=UTC), []),
+    ],
+)
+def test_rows_are_compared_with_a_time_to_the_microsecond(
+    client: bigquery.Client, since: datetime | None, found: list[int]
+) -> None:
+    sql = """
+    WITH seen AS (
+      SELECT number, TIMESTAMP_ADD(TIMESTAMP '2026-01-01 12:00:00+00', INTERVAL number MICROSECOND) AS at
+      FROM UNNEST(GENERATE_ARRAY(0, 9)) AS number)
+    SELECT number, at, [number, number] AS twice FROM seen WHERE at >= @since AND number < @below ORDER BY number
+    """
+    asked = [("since", "TIMESTAMP", since), ("below", "INT64", 3)]
+    config = bigquery.QueryJobConfig(
+        query_parameters=[bigquery.ScalarQueryParameter(name, kind, value) for name, kind, value in asked]
+    )
+    rows = list(client.query_and_wait(sql, job_config=config))
+    assert [row["number"] for row in rows] == found
+    assert [(row["at"].microsecond, row["twice"]) for row in rows] == [(number, [number] * 2) for number in found]

@@ -1,10 +1,7 @@
 """The Cloud Scheduler stand-in calls real HTTP servers as Terraform's schedules say."""
 
-import threading
-from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,43 +10,15 @@ from cronsim import CronSim
 
 from local.emulators.scheduler import Job
 from local.stack.terraform_config import declared
+from tests.support.counted import Function, counted
 from tests.support.servers import python, running
 from tests.support.waiting import wait_until
 
 
-class Function(ThreadingHTTPServer):
-    """A scheduled function that counts its calls and answers with the next of `statuses`, then with 200."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.together = 0
-        self.statuses: deque[int] = deque()
-        self.released = threading.Event()
-        self.released.set()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Function
-
-    def do_POST(self) -> None:
-        self.server.calls += 1
-        self.server.together += 1
-        self.server.released.wait(60)
-        self.server.together -= 1
-        self.send_response(self.server.statuses.popleft() if self.server.statuses else 200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def function() -> Iterator[Function]:
-    server = Function()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+    with counted() as server:
+        yield server
 
 
 def state(url: str) -> Job:

@@ -1,5 +1,6 @@
 """What an earlier version of the project left in local state becomes what Terraform declares now."""
 
+import json
 import uuid
 from datetime import timedelta
 
@@ -7,10 +8,12 @@ import pytest
 from google.cloud import bigquery as bq
 from google.cloud import pubsub_v1
 
-from local.stack.provision import make_tables, provision
+from local.stack.provision import RELEASE, make_buckets, make_release, make_tables, provision
 from local.stack.system import BUCKETS, PROJECT, Stack
 from local.stack.terraform_config import declared, schema
-from shared.gcp import bigquery
+from shared.gcp import bigquery, storage
+from shared.gcp.registry import RELEASES, read_pointer
+from shared.ml.model import read_release
 from tests.support.datasets import own_dataset
 
 
@@ -47,6 +50,28 @@ def test_a_subscription_of_an_earlier_version_gets_todays_settings(stack: Stack)
         assert subscriber.get_subscription(subscription=name) != declared_today
         provision(PROJECT, BUCKETS, {step: stack.url(step) for step in declared()["steps"]})
         assert subscriber.get_subscription(subscription=name) == declared_today
+
+
+@pytest.mark.parametrize(
+    ("left", "followed"),
+    [
+        ({"version": "20260101-00000000", "previous": None}, True),
+        ({"version": "20260101-00000000", "previous": "20251231-00000000"}, False),
+        ({"version": "20260101-00000000", "previous": None, "challenger": "20260102-00000000", "share": 0.1}, False),
+    ],
+)
+def test_the_release_of_an_earlier_checkout_makes_room_unless_somebody_chose_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, left: dict[str, object], followed: bool
+) -> None:
+    bucket = f"models-{uuid.uuid4().hex[:8]}"
+    make_buckets({"models": bucket})
+    monkeypatch.setenv("MODELS_BUCKET", bucket)
+    storage.create(bucket, RELEASES.pointer, json.dumps(left).encode(), "application/json")
+    for _ in range(2):
+        make_release(bucket, RELEASE)
+    found = read_pointer(RELEASES)
+    assert (found.version == read_release(RELEASE).card.version) == followed
+    assert followed or (found.version, found.previous) == (left["version"], left["previous"])
 
 
 def test_a_second_start_asks_for_no_table_that_is_as_declared(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

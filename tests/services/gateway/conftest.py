@@ -88,7 +88,8 @@ def fhir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Base URL of a FHIR R4 server of the tests' own, which refuses what its validator finds wrong."""
     if "the FHIR server" in missing():
         pytest.skip("the FHIR server is not here; `python -m local.hospital.tools` fetches it into .local/tools")
-    directory, service = tmp_path_factory.mktemp("fhir"), fhir_server()
+    directory = tmp_path_factory.mktemp("fhir")
+    service = fhir_server(directory)
     supervisor = Supervisor(directory)
     try:
         supervisor.start([service])

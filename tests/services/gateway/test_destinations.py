@@ -1,9 +1,10 @@
 """What a destination answers decides: only a result that it took on counts as delivered."""
 
+import itertools
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -12,7 +13,7 @@ import requests
 from pydicom import Dataset
 from pynetdicom import AE, evt
 
-from services.gateway.destinations import dicom, dicomweb, fhir, hl7
+from services.gateway.destinations import bounded, dicom, dicomweb, fhir, hl7
 from services.gateway.destinations.errors import Undelivered
 from services.gateway.settings import BadSetting, Peer, Settings
 from shared.events import SeriesSummarised
@@ -86,6 +87,93 @@ def test_destination_that_never_answers_is_no_delivery(result: Made, monkeypatch
             dicomweb.deliver(result, f"http://{host}:{port}")
         with pytest.raises(Undelivered):
             dicom.deliver(result, Settings.from_environment(), Peer("PACS", host, port))
+
+
+@contextmanager
+def slow(answer: Iterable[bytes], pause_s: float) -> Iterator[tuple[str, int]]:
+    """A server that sends an answer part by part to whoever connects, pausing before each, and then says no more."""
+    ended = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.recv(65_536)
+            for part in answer:
+                if ended.wait(pause_s):
+                    return
+                connection.sendall(part)
+            ended.wait()
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()
+        ended.set()
+
+
+def taken(kind: str, body: bytes) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+FHIR, STOW = taken("application/fhir+json", b'{"entry": []}'), taken("application/dicom+json", b"{}")
+ASSOCIATION = b"\x02\x00\x00\x00\x00\xff" + b"\x00" * 255
+"""The first bytes of A-ASSOCIATE-AC (PS3.8 9.3.3), long enough to trickle."""
+
+
+def send_to(destination: str, result: Made, address: tuple[str, int]) -> None:
+    match destination:
+        case "hl7":
+            hl7.deliver(result, address)
+        case "fhir":
+            fhir.deliver(result, "http://{}:{}".format(*address))
+        case "dicomweb":
+            dicomweb.deliver(result, "http://{}:{}".format(*address))
+        case "dicom":
+            dicom.deliver(result, Settings.from_environment(), Peer("PACS", *address))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second of silence, a second in all."""
+    for module in (dicom, dicomweb, fhir, hl7):
+        monkeypatch.setattr(module, "_TIMEOUT_S", 0.5)
+    for module in (bounded, dicom):
+        monkeypatch.setattr(module, "_WITHIN_S", 1)
+
+
+def answer_of(destination: str, result: Made) -> bytes:
+    code = acknowledgement("AA", control_id(result.answer))
+    return {"hl7": code, "fhir": FHIR, "dicomweb": STOW, "dicom": ASSOCIATION}[destination]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("destination", ["dicom", "dicomweb", "fhir", "hl7"])
+def test_answer_that_trickles_for_ever_is_no_delivery(result: Made, impatient: None, destination: str) -> None:
+    """Each byte comes long before the destination could be called silent."""
+    answer = answer_of(destination, result)
+    with (
+        slow((bytes([byte]) for byte in itertools.chain(answer[:-1], itertools.repeat(answer[-2]))), 0.1) as address,
+        pytest.raises(Undelivered),
+    ):
+        send_to(destination, result, address)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("destination", ["dicom", "dicomweb", "fhir", "hl7"])
+def test_half_an_answer_is_no_delivery(result: Made, impatient: None, destination: str) -> None:
+    answer = answer_of(destination, result)
+    with slow([answer[: len(answer) // 2]], 0) as address, pytest.raises(Undelivered):
+        send_to(destination, result, address)
+
+
+@pytest.mark.parametrize("destination", ["dicomweb", "fhir", "hl7"])
+def test_answer_that_comes_late_but_in_time_is_a_delivery(result: Made, destination: str) -> None:
+    with slow([answer_of(destination, result)], 1) as address:
+        send_to(destination, result, address)
 
 
 def test_message_that_is_taken_on_is_delivered(result: Made) -> None:

@@ -1,4 +1,4 @@
-"""Destinations that are down or silent for half a minute hold up no other, and have every answer once afterwards."""
+"""Destinations that are down, silent or stop half-way for 30 s hold up no other, and have every answer once after."""
 
 import time
 import uuid
@@ -44,7 +44,7 @@ def hospital(start: Start, fallible: Systems) -> Iterator[Hospital]:
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.WITHHELD])
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.WITHHELD, Fault.STALLED])
 @pytest.mark.parametrize(
     "failing", [("deliver-dicom", "deliver-fhir"), ("deliver-dicomweb", "deliver-hl7")], ids=["dicom-fhir", "web-hl7"]
 )

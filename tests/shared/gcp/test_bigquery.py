@@ -1,6 +1,7 @@
 """Rows are appended in groups, each caller hears of its own row, and values never become SQL."""
 
 import io
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,20 @@ def test_view_keeps_the_latest_row_of_a_key(dataset: str) -> None:
         bigquery.append("rejections", row("again", reason=reason), key=f"again-{attempt}")
     (kept,) = bigquery.query("SELECT reason FROM {dataset}.rejections WHERE file_id = 'again'")
     assert kept["reason"] == "truncated"
+
+
+def test_nothing_is_asked_without_a_limit_of_bytes(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As BigQuery gets it: it refuses a query that would read more, before it costs anything."""
+    sent = []
+    seen = {"response": [lambda answer, *_, **__: sent.append(answer.request)]}
+    monkeypatch.setattr(bigquery.client()._http, "hooks", seen)
+    bigquery.query("SELECT 1 AS one")
+    assert len(list(bigquery.stream("SELECT 1 AS one"))) == 1
+    bigquery.count("rejections", "TRUE")
+    bigquery.delete("rejections", "FALSE")
+    asked = [json.loads(request.body) for request in sent if request.method == "POST"]
+    limits = [int(each.get("configuration", {}).get("query", each)["maximumBytesBilled"]) for each in asked]
+    assert limits == [bigquery.MAX_BYTES_BILLED] * 3 + [2**40]
 
 
 def test_values_are_parameters_not_sql(dataset: str) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shared.ml.series_summary import AcceptedSlice, SeriesState, SliceScore, summary
+from shared.ml.series_summary import AcceptedSlice, SeriesState, SliceScore, call_at, summary
 
 QUIET_S = 30
 
@@ -117,3 +117,18 @@ def test_tumour_type_is_said_of_cancer_alone() -> None:
     ill = [score(number, probability=0.99 if 10 <= number < 15 else 0.02) for number in range(20)]
     assert summary(state(20, 0, scores=ill), QUIET_S).tumour_type == "glioma"
     assert summary(state(20, 20), QUIET_S).tumour_type is None
+
+
+def test_call_comes_after_the_quiet_time_and_within_six_seconds_of_it() -> None:
+    late = [call_at(now, QUIET_S) - now - QUIET_S for now in (1000 + tenth / 10 for tenth in range(100))]
+    assert min(late) >= 1
+    assert max(late) <= 6
+
+
+def test_slices_of_a_moment_ask_for_one_call() -> None:
+    assert {call_at(1000 + tenth / 10, QUIET_S) for tenth in range(40)} == {1035}
+
+
+def test_score_after_the_quiet_time_asks_for_a_call_of_the_same_names() -> None:
+    """A slice of half a minute ago and a score of now are answered by one call."""
+    assert call_at(1001, QUIET_S) == call_at(1001 + QUIET_S, 0)

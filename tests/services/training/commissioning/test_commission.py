@@ -50,6 +50,7 @@ def test_a_site_gets_a_calibration_of_its_release_and_a_report_of_two_pages(site
     assert (found.calibration.source, found.calibration.model_version) == ("ward-3", model.card.version)
     assert (found.calibration.scans, found.calibration.tumours) == (30, 15)
     assert set(found.calibration.figures["by_sequence"]) == {"T1", "FLAIR"}
+    assert found.files()["scans.txt"].decode().splitlines() == sorted(site.scans.table["scan_id"])
     for figures in (found.calibration.figures["release"], found.calibration.figures["site"]):
         assert figures["sensitivity_low"] <= figures["sensitivity"] <= figures["sensitivity_high"]
     assert found.report.startswith(b"%PDF")
