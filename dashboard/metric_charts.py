@@ -138,7 +138,7 @@ def over_time(  # noqa: PLR0913 - a chart's parts
     """
     kinds = list(colours) if colours else sorted(frame[by].unique())
     scale = alt.Scale(domain=kinds, range=list(colours.values())) if colours else alt.Scale(domain=kinds)
-    legend = alt.Legend(orient="top")  # of colours and shapes: dashed, a shape as small as this could not be told
+    legend = alt.Legend(orient="top", symbolStrokeWidth=0)  # a shape so small could not be told with a dashed outline
     span = alt.Scale(domain=[moment.isoformat() for moment in looked_at])
     axis = alt.Axis(format="%d %b %H:%M", labelAngle=0, tickCount=6)
     x, y = alt.X("at:T", title=None, scale=span, axis=axis), alt.Y(f"{value}:Q", title=title)
