@@ -75,9 +75,8 @@ report: $(UV) ## Draw the report of the last training run
 
 leaderboard: $(UV) ## Measure any classifier beside the release: DATA=folder [MODEL=NAME=callable, file or address]
 	$(call folder,make leaderboard DATA=folder)
-	@$(RUN) --group training --group leaderboard python -m services.training leaderboard --data "$(DATA)" \
-		--model "this release=services/inference/release" \
-		--model "detect-tumor=tests.benchmarks.leaderboard_detect_tumor:classify" $(if $(MODEL),--model "$(MODEL)")
+	@$(RUN) --group training $(if $(findstring detect_tumor,$(MODEL)),--group leaderboard) python -m services.training leaderboard \
+		--data "$(DATA)" --model "this release=services/inference/release" $(if $(MODEL),--model "$(MODEL)")
 
 commission: $(UV) ## Fit a new site's calibration on 25 to 200 of its labelled scans: DATA=folder SOURCE=ward-3
 	$(call folder,make commission DATA=folder SOURCE=ward-3)

@@ -1,4 +1,4 @@
-"""An entrant of `make leaderboard`: detect-tumor, a VGG16 of four classes learnt on the Kaggle set.
+"""An entrant of `make leaderboard MODEL=...`: detect-tumor, a VGG16 of four classes learnt on the Kaggle set.
 
 It sees what every entrant does: the prepared image, which it enlarges to its own 240 pixels.
 """
