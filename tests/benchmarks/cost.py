@@ -129,8 +129,13 @@ def _checks(scans: int) -> float:
     return read / 2**40 * PRICES.bigquery.tib_scanned
 
 
+def function_calls() -> float:
+    """Return how many functions a scan drives."""
+    return sum(events * pushes(topic) for topic, events, _ in _events())
+
+
 def _functions(scans: int, seconds: float) -> float:
-    calls = scans * sum(events * pushes(topic) for topic, events, _ in _events())
+    calls = scans * function_calls()
     cpu = scans * seconds * (PRICES.run.vcpu_second + 2 * PRICES.run.gib_second)
     return cpu + _beyond(calls, 2e6) * PRICES.run.million_requests / 1e6
 

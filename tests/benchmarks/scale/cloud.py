@@ -89,7 +89,7 @@ def platform_dollars(rate: float) -> float:
     month = cost.by_scans(round(rate * cost.MONTH_S))
     simulated = ("functions", "inference", "Spark")
     paid = sum(value for name, value in month.items() if not name.startswith(simulated))
-    requests = (cost.USAGE.scan.function_calls + 1) * rate * 3600 / 1e6 * cost.PRICES.run.million_requests
+    requests = (cost.function_calls() + 1) * rate * 3600 / 1e6 * cost.PRICES.run.million_requests
     return paid / cost.MONTH_S * 3600 + requests
 
 
