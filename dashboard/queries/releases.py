@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import streamlit as st
 
-from dashboard.queries import recent
+from shared.gcp import recent
 from shared.gcp.bigquery import Row, query
 
 WINDOW = timedelta(days=90)

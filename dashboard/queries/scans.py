@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 import streamlit as st
 
-from dashboard.queries import recent
 from shared import config
+from shared.gcp import recent
 from shared.gcp.bigquery import Row, query
 
 PAGE_ROWS = 50

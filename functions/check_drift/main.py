@@ -12,7 +12,7 @@ import functions_framework
 import numpy as np
 
 from shared.clock import now
-from shared.gcp import bigquery, logs, registry
+from shared.gcp import bigquery, logs, recent, registry
 from shared.gcp.bigquery import Row
 from shared.ml import drift
 from shared.ml.release_files import REFERENCE_FILE
@@ -31,25 +31,15 @@ SELECT * FROM (
     ROW_NUMBER() OVER (
       PARTITION BY IFNULL(s.series_id, SPLIT(p.scan_id, '-')[OFFSET(0)]), p.prediction ORDER BY p.scan_id
     ) AS place
-  FROM (
-    SELECT * FROM {dataset}.predictions_raw
-    WHERE recorded_at >= @since AND model_version = @version AND {sent} AND {given}
-    QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id ORDER BY predicted_at DESC, recorded_at DESC) = 1
-  ) AS p
-  JOIN (
-    SELECT * FROM {dataset}.features_raw WHERE recorded_at >= @since AND {sent}
-    QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id, feature_version ORDER BY recorded_at DESC) = 1
-  ) AS f ON f.scan_id = p.scan_id AND STRPOS(f.feature_version, p.model_version) > 0
-  JOIN (
-    SELECT * FROM {dataset}.scans_raw WHERE recorded_at >= @since AND {sent}
-    QUALIFY ROW_NUMBER() OVER (PARTITION BY scan_id, label ORDER BY uploaded_at DESC, recorded_at DESC) = 1
-  ) AS s ON s.scan_id = p.scan_id
-  WHERE p.prediction != 'Not a brain MRI' AND p.predicted_at >= @since
+  FROM {recent predictions} AS p
+  JOIN {recent features} AS f ON f.scan_id = p.scan_id AND STRPOS(f.feature_version, p.model_version) > 0
+  JOIN {recent scans} AS s ON s.scan_id = p.scan_id
+  WHERE p.model_version = @version AND p.prediction != 'Not a brain MRI' AND p.predicted_at >= @since
 ) WHERE place = 1 ORDER BY predicted_at DESC LIMIT @scans
 """
 """One scan of each series and predicted class: the slices of one head are no independent witnesses.
 
-The rows of the views, but of the days of the window alone: a view reads its whole table, an embedding a row.
+Of the days of the window alone: a view reads its whole table, an embedding a row.
 """
 
 _LAST = (
@@ -68,7 +58,7 @@ def check_drift(_request: flask.Request) -> dict[str, Any]:
         raise LookupError("The models bucket has no current release: promote one.")
     reference = drift.Scans.from_bytes(registry.read_file(registry.RELEASES, version, REFERENCE_FILE))
     since = datetime.now(UTC) - timedelta(days=_WINDOW_DAYS)
-    rows = list(bigquery.query(_NEWEST, version=version, since=since, scans=_WINDOW_SCANS))
+    rows = list(recent.query(_NEWEST, since, version=version, scans=_WINDOW_SCANS))
     verdict = drift.check(reference, _scans(rows, reference))
     row = _row(version, rows, verdict)
     bigquery.append("drift_checks", row, key=row["check_id"])

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from google.api_core.exceptions import AlreadyExists, Conflict
@@ -15,7 +16,7 @@ from google.pubsub_v1 import types
 
 from local.stack.terraform_config import ROOT, declared, schema, seconds, view
 from shared.gcp import bigquery, pubsub, storage
-from shared.gcp.registry import RELEASES, read_pointer
+from shared.gcp.registry import RELEASES, add_version, read_pointer
 from shared.ml.model import Card
 from shared.ml.release_files import CARD_FILE, RELEASE_FILES
 
@@ -49,16 +50,13 @@ def make_release(bucket: str, folder: Path) -> None:
 
     State of an earlier checkout would else go on with the release of then, whose report this checkout does not have.
     """
+    releases = replace(RELEASES, bucket=lambda: bucket)
     version = Card.from_json((folder / CARD_FILE).read_bytes()).version
-    for file in RELEASE_FILES:
-        content = (folder / file).read_bytes()
-        storage.create(bucket, RELEASES.object(version, file), content, "application/octet-stream")
-    pointer = json.dumps({"version": version, "previous": None}).encode()
-    if storage.create(bucket, RELEASES.pointer, pointer, "application/json"):
-        return
-    found = read_pointer(RELEASES)
+    add_version(releases, version, {file: (folder / file).read_bytes() for file in RELEASE_FILES})
+    found = read_pointer(releases)
     if found.version != version and not found.previous and not found.challenger:
-        storage.replace(bucket, RELEASES.pointer, pointer, "application/json", generation=found.generation)
+        pointer = json.dumps({"version": version, "previous": None}).encode()
+        storage.replace(bucket, releases.pointer, pointer, "application/json", generation=found.generation)
 
 
 def make_samples(bucket: str) -> None:

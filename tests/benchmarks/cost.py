@@ -15,9 +15,9 @@ from sqlglot import exp
 from sqlglot.optimizer.pushdown_projections import pushdown_projections
 from sqlglot.optimizer.qualify import qualify
 
-from dashboard.queries import recent
 from dashboard.queries import scans as worklist_queries
 from local.stack.terraform_config import declared, schema
+from shared.gcp import recent
 
 FOLDER = Path(__file__).parents[2] / "docs" / "operations"
 PAGE = FOLDER / "cost.md"

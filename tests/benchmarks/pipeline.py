@@ -27,6 +27,7 @@ from shared.gcp import bigquery, storage
 from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import prepare
 from shared.ml.model import Model, read_release
+from tests.benchmarks.inference import processor_seconds
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / ".local" / "bench" / "corridor.json"
@@ -67,9 +68,9 @@ def measure(files: Sequence[Path]) -> dict[str, float]:
     loop = contents[SCANS + SINGLES : SCANS + SINGLES + LOOP]
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
         latency(singles.pop())  # the first scan pays for every lazy client
-        before = processor_seconds(stack)
+        before = processor_times(stack)
         together = throughput(batch)
-        spent = {name: seconds - before[name] for name, seconds in processor_seconds(stack).items()}
+        spent = {name: seconds - before[name] for name, seconds in processor_times(stack).items()}
         one_by_one = sorted(latency(content) for content in singles)
         figures = {
             "scans_per_second": together,
@@ -142,14 +143,9 @@ def script(contents: Sequence[bytes], model: Model) -> float:
     return len(contents) / (time.monotonic() - started)
 
 
-def processor_seconds(stack: Stack) -> dict[str, float]:
-    """Processor time of every process and its living children so far."""
-    return {name: _processor_s(process) for name, process in stack.supervisor.processes().items()}
-
-
-def _processor_s(process: psutil.Process) -> float:
-    family = [process, *process.children(recursive=True)]
-    return sum(one.cpu_times().user + one.cpu_times().system for one in family)
+def processor_times(stack: Stack) -> dict[str, float]:
+    """Return the processor seconds that each process and its children have taken so far."""
+    return {name: processor_seconds(process) for name, process in stack.supervisor.processes().items()}
 
 
 def cpu_per_scan(spent: Mapping[str, float], scans: int) -> dict[str, float]:

@@ -23,10 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from google.cloud.bigquery import LoadJobConfig
 
-from dashboard.queries import recent, scans
+from dashboard.queries import scans
 from local.stack.system import running
 from shared import config
-from shared.gcp import accounting, bigquery
+from shared.gcp import accounting, bigquery, recent
 from shared.intake.reconciliation import Entry, sorted_stream, upload_key, upload_states
 from tests.benchmarks.inference import processor_seconds
 from tests.benchmarks.pipeline import peak_mb

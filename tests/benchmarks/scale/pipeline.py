@@ -13,7 +13,7 @@ import numpy as np
 
 from local.stack.system import Stack, running
 from shared.gcp import bigquery
-from tests.benchmarks.inference import processor_seconds
+from tests.benchmarks.pipeline import processor_times
 from tests.benchmarks.scale.bucket_load import jpegs, numbered, offer, upload
 from tests.benchmarks.scale.law import knee
 from tests.benchmarks.scale.simulation import SERVICES
@@ -123,11 +123,6 @@ def level(stack: Stack, images: Sequence[bytes], rate: float, seconds: float) ->
         },
         processor_ms={name: (after[name] - before[name]) / sent * 1000 for name in after},
     )
-
-
-def processor_times(stack: Stack) -> dict[str, float]:
-    """Return the processor seconds that each process and its children have taken so far."""
-    return {name: processor_seconds(process) for name, process in stack.supervisor.processes().items()}
 
 
 def rows(stack: Stack, since: datetime) -> list[bigquery.Row]:

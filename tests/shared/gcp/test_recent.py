@@ -1,14 +1,20 @@
 """What was recorded lately is what the views say, and is all that is read."""
 
+import uuid
 from datetime import timedelta
 
 import pytest
 
-from dashboard.queries import recent
 from local.stack.system import Stack
 from local.stack.terraform_config import declared, kept
-from shared.gcp import bigquery
+from shared.gcp import bigquery, recent
 from tests.dashboard.conftest import NOW, record_prediction, record_scan
+
+
+@pytest.fixture
+def source() -> str:
+    """A source that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.mark.parametrize("table", recent.KEYS)
@@ -19,7 +25,7 @@ def test_a_table_has_the_key_and_the_order_that_terraform_gives_its_view(table: 
 
 
 @pytest.mark.parametrize("table", ["scans", "predictions"])
-def test_recent_rows_are_those_of_the_view_whatever_was_delivered_twice(system: Stack, source: str, table: str) -> None:
+def test_recent_rows_are_those_of_the_view_whatever_was_delivered_twice(stack: Stack, source: str, table: str) -> None:
     scan_ids = [record_scan(source, place, 0.4) for place in range(2)]
     record_prediction(scan_ids[0], 0.9, (NOW + timedelta(hours=1)).isoformat())
     sql = "SELECT * FROM {} WHERE scan_id IN UNNEST(@scan_ids) ORDER BY scan_id"
@@ -28,7 +34,7 @@ def test_recent_rows_are_those_of_the_view_whatever_was_delivered_twice(system: 
     assert len(view) == 2
 
 
-def test_the_latest_prediction_of_a_scan_is_that_of_whichever_release_spoke_last(system: Stack, source: str) -> None:
+def test_the_latest_prediction_of_a_scan_is_that_of_whichever_release_spoke_last(stack: Stack, source: str) -> None:
     scan_id = record_scan(source, 0, 0.4)
     record_prediction(scan_id, 0.9, (NOW + timedelta(hours=1)).isoformat(), "test-2")
     record_prediction(scan_id, 0.1, (NOW + timedelta(minutes=30)).isoformat(), "test-3")
@@ -36,7 +42,7 @@ def test_the_latest_prediction_of_a_scan_is_that_of_whichever_release_spoke_last
     assert recent.query(sql, recent.EVER, scan_id=scan_id) == [{"model_version": "test-2"}]
 
 
-def test_rows_recorded_earlier_are_not_read(system: Stack, source: str) -> None:
+def test_rows_recorded_earlier_are_not_read(stack: Stack, source: str) -> None:
     scan_id = record_scan(source)
     sql = "SELECT scan_id FROM {recent scans} WHERE scan_id = @scan_id"
     assert len(recent.query(sql, recent.back(timedelta(days=1)), scan_id=scan_id)) == 1
