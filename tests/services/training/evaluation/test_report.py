@@ -16,7 +16,7 @@ from services.training.data import ood_images
 from services.training.data.ood_images import to_test
 from services.training.evaluation import drawings, left_out, measurements, report
 from services.training.experiment import Experiment
-from services.training.modelling import export, fitting, ood
+from services.training.modelling import export, fitting, ood, schedule
 from services.training.modelling.lesions import drawn
 from services.training.modelling.schedule import Schedule
 from services.training.release import build
@@ -48,8 +48,9 @@ def _head(rng: np.random.Generator) -> np.ndarray:
 @pytest.fixture(scope="module")
 def network(experiment) -> keras.Model:
     keras.utils.set_random_seed(0)
-    plan = Schedule(epochs=1, steps=2, batch=4, small=64)
+    plan = Schedule(epochs=1, steps=2, batch=4)
     with eager(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "SIDE", 64)
         patch.setattr(fitting, "CALIBRATED_ON", 2)
         return experiments.fitted(experiment, "fit", experiment.split == "train", plan)
 
