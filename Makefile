@@ -51,7 +51,7 @@ serve: $(UV) ## Run the inference service alone with the released model: [PORT=8
 	@PORT=$(PORT) $(RUN) --group inference python -m services.inference
 
 test: $(UV) ## Run the tests, on a worker for each core as far as memory goes
-	@$(RUN) --group dev python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+	@$(RUN) --group dev python -m pytest -n auto
 
 drill: $(UV) ## Run the tests that start, kill or flood whole systems
 	@$(RUN) --group dev python -m pytest -m drill

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from xdist.remote import Producer
 
 from local.stack.system import Stack, running
+from tests.support.scheduling import FromBothEnds, in_order
 
 ROOT = Path(__file__).parents[1]
-SHARED_BY_A_FOLDER = ("stack", "terraform")
-"""Fixtures that take many seconds to start: a folder's tests that use one run on one worker, in one session of it."""
 _WORKER_BYTES = 7 << 30
 """Memory of a worker at its most: its own whole system, a Spark job, TensorFlow and a browser."""
 
@@ -27,24 +27,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(os.process_cpu_count() or 1, psutil.virtual_memory().total // _WORKER_BYTES))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FromBothEnds:
+    """Return what deals the tests to the workers."""
+    config.option.loadscopereorder = False
+    return FromBothEnds(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests that share what is slow to start run on one worker, and let those begin first: they take longest."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: not _shared(item))
-
-
-def _group(item: pytest.Item) -> str:
-    """Return the item's folder and what it shares with others there, else its file."""
-    if shared := _shared(item):
-        return f"{item.path.parent.relative_to(ROOT)} {shared}"
-    return str(item.path.relative_to(ROOT))
-
-
-def _shared(item: pytest.Item) -> str:
-    names = item.fixturenames if isinstance(item, pytest.Function) else []
-    return next((name for name in SHARED_BY_A_FOLDER if name in names), "")
+    """Bring those together that share what is slow to start."""
+    items[:] = in_order(items)
 
 
 @pytest.fixture(scope="session")
