@@ -28,6 +28,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     blocks = commands.add_parser("crossvalidate", help="fit without each block of sources")
     blocks.add_argument("--epochs", type=int, default=20)
+    blocks.add_argument("--block", action="append", default=[], help="this block alone (A, B or C); may be repeated")
+    blocks.add_argument(
+        "--seed", type=int, default=0, help="of the draws: the spread of several is the noise; only 0 is calibrated by"
+    )
     on = commands.add_parser("finetune", help="fit on from the release in service with readers' corrections")
     on.add_argument(
         "--epochs", type=int, default=FINETUNING.epochs, help="of the whole network; 0: the last layer alone"

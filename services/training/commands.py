@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from services.training import experiment as experiments
 from services.training.data.corrections import read_corrections, read_images
@@ -81,8 +83,14 @@ def learn_corrections(arguments: argparse.Namespace) -> None:
 def crossvalidate(arguments: argparse.Namespace) -> None:
     """Fit once without each block of sources, and keep the predictions on it."""
     experiment = experiments.read_experiment(arguments.data, arguments.folder)
-    found = left_out.crossvalidate(experiment, Schedule(epochs=arguments.epochs))
-    print(found.groupby(["block", "source", "label"]).size())
+    plan = Schedule(epochs=arguments.epochs, seed=arguments.seed)
+    for block in left_out.blocks(experiment, arguments.block):
+        found = left_out.crossvalidate(experiment, plan, block)
+        line = f"Block {block.name}: AUC {roc_auc_score(found['label'], found['logit']):.3f}"
+        for source, needed in measurements.limits(found).items():
+            share = np.mean(found["logit"][found["label"] == 1] > needed)
+            line += f"; sensitivity at 95% specificity in {source} {share:.2f}"
+        print(line, flush=True)
 
 
 def write_report(arguments: argparse.Namespace) -> None:
