@@ -41,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="measure and draw the last training run, and ship it")
     ranking = commands.add_parser("leaderboard", help="measure any model on the blocks; writes docs/leaderboard.md")
     ranking.add_argument("--model", action="append", default=[], help="NAME=module:callable, file.onnx, .tflite or URL")
-    for command in (one, blocks, on, page, ranking):
+    sheets = commands.add_parser("contact-sheets", help="draw every healthy scan, to read its label again blind")
+    for command in (one, blocks, on, page, ranking, sheets):
         command.add_argument("--data", required=command is not page, help="folder of labelled scans, or gs://BUCKET")
         command.add_argument("--folder", type=Path, default=FOLDER, help="where the run is kept")
     beside = commands.add_parser("shadow", help="let a release that meets the offline criteria answer in shadow")

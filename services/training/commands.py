@@ -12,7 +12,10 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from services.training import experiment as experiments
+from services.training.data import contact_sheets
+from services.training.data.copies import copies
 from services.training.data.corrections import read_corrections, read_images
+from services.training.data.scans import read_cached
 from services.training.evaluation import checks, leaderboard, left_out, measurements, report
 from services.training.finetuning.finetune import Current, finetune
 from services.training.modelling import export, ood
@@ -116,6 +119,15 @@ def rank(arguments: argparse.Namespace) -> None:
     print(table.to_string())
 
 
+def write_contact_sheets(arguments: argparse.Namespace) -> None:
+    """Write one of each group of copies of every healthy scan, excluded ones too, to FOLDER/contact-sheets."""
+    scans = read_cached(arguments.data, arguments.folder / "prepared")
+    healthy = scans.only(scans.table["label"].to_numpy() == 0)
+    folder = arguments.folder / "contact-sheets"
+    index = contact_sheets.write(healthy, copies(healthy.images), folder)
+    print(f"{len(index)} of {len(healthy)} healthy scans on {index['sheet'].max()} sheets in {folder}")
+
+
 def shadow(arguments: argparse.Namespace) -> None:
     """Put a release into shadow if both graphs, run on the frozen test, say that it is no worse."""
     folder = arguments.release.parent
@@ -135,6 +147,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "finetune": learn_corrections,
     "report": write_report,
     "leaderboard": rank,
+    "contact-sheets": write_contact_sheets,
     "shadow": shadow,
     "canary": lambda arguments: print(rollout.canary(arguments.share)),
     "promote": lambda _: print(rollout.promote()),
