@@ -54,6 +54,7 @@ def test_no_page_has_a_serious_finding_a_console_error_or_a_foreign_request(
         expect(page.get_by_text("For research use. Not a medical device.")).to_be_visible(timeout=60_000)
         for theme in sorted(THEMES, key=lambda theme: theme != first):
             page.emulate_media(color_scheme=theme)
+            expect(page.get_by_test_id("stApp")).to_have_css("color-scheme", theme)
             for width in WIDTHS:
                 page.set_viewport_size({"width": width, "height": 860})
                 settled(page)
