@@ -27,7 +27,8 @@ _ATTRIBUTES = ("source", "manufacturer", "field_strength_t", "sequence", "plane"
 _NEWEST = """
 SELECT * FROM (
   SELECT p.scan_id, p.prediction, p.probability, p.predicted_at, f.embedding, f.mean, f.std, f.skewness, f.kurtosis,
-    s.source, s.manufacturer, CAST(s.field_strength_t AS STRING) AS field_strength_t, s.sequence, s.plane, s.format,
+    s.source, s.manufacturer, CAST(s.field_strength_t AS STRING) AS field_strength_t, s.plane, s.format,
+    CASE WHEN s.sequence = 'T1' AND s.contrast THEN 'T1c' ELSE s.sequence END AS sequence,
     ROW_NUMBER() OVER (
       PARTITION BY IFNULL(s.series_id, SPLIT(p.scan_id, '-')[OFFSET(0)]), p.prediction ORDER BY p.scan_id
     ) AS place

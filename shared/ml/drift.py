@@ -8,13 +8,16 @@ not as drift.
 """
 
 import io
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+from shared.labels import Label
 
 Floats = NDArray[np.floating]
 Change = Literal["none", "inputs", "case mix"]
@@ -91,6 +94,9 @@ class Scans:
             )
 
 
+LOOKS = "sequence, as it looks"
+"""Attribute of scans whose sequence nobody told, which is all but DICOM."""
+
 QUALITY = ("mean", "std", "skewness", "kurtosis")
 """Columns of `features` that say how an image is exposed and how sharp its tones are."""
 
@@ -126,23 +132,33 @@ class Verdict:
         return min(1.0, min(values, default=1.0) * len(values))
 
 
-def check(reference: Scans, window: Scans, checks_per_day: float = CHECKS_PER_DAY, seed: int = 0) -> Verdict:
+def check(
+    reference: Scans,
+    window: Scans,
+    checks_per_day: float = CHECKS_PER_DAY,
+    seed: int = 0,
+    told: Scans | None = None,
+) -> Verdict:
     """Return whether the window's inputs or its case mix differ from the reference, and what changed.
+
+    `told` are scans whose sequence is known, by which that of others is judged: the reference itself unless given.
 
     A check alarms where a p-value, Bonferroni-corrected over its classes, falls below the day's budget divided by the
     number of checks in a day: no more than FALSE_ALARMS_PER_DAY are expected whatever the dependence between checks.
     """
     level = FALSE_ALARMS_PER_DAY / checks_per_day
-    classes = [name for name in dict.fromkeys(window.predicted) if _enough(reference, window, name)]
+    reference, window = _with_looks(told or reference, reference, window)
+    like = _of_like_mix(reference, window, np.random.default_rng(seed))
+    classes = [name for name in dict.fromkeys(window.predicted) if _enough(like, window, name)]
     project = _projection(reference.embeddings)
     inputs, foreign = [], []
     for name in classes:
-        known, new = _of(reference, name), _of(window, name)
+        known, new = _of(like, name), _of(window, name)
         p_value, auc, scores = _separable(project(known.embeddings), project(new.embeddings), seed)
         inputs.append(Finding(about=f"inputs: {name}", p_value=p_value, effect=auc))
         foreign += list(zip(scores, np.flatnonzero(np.array(window.predicted) == name).tolist(), strict=True))
     mix = _shares("case mix", reference.predicted, window.predicted)
-    causes = _causes(reference, window, classes)
+    causes = _causes(like, window, classes)
     moved = [test for test in inputs if test.p_value * len(inputs) < level]
     change: Change = "inputs" if moved else "case mix" if mix.p_value < level else "none"
     return Verdict(
@@ -163,6 +179,26 @@ def expected_accuracy(probabilities: Floats) -> float:
     return float(np.maximum(probabilities, 1 - probabilities).mean())
 
 
+def _of_like_mix(reference: Scans, window: Scans, rng: np.random.Generator) -> Scans:
+    """Return the reference with so many of its tumours, or of its other scans, that its case mix is the window's.
+
+    The fewer tumours there are, the more of what is called Cancer is called so wrongly, and looks it: without this,
+    another case mix is taken for other inputs. The window's share of tumours follows from its share of Cancer and from
+    how often the reference's labels are called so (Lipton et al., ICML 2018). A reference without labels stays as is.
+    """
+    labels = np.array(reference.attributes.get("label", [""] * len(reference)))
+    tumours, others = (np.flatnonzero(labels == label) for label in (Label.CANCER, Label.NON_CANCER))
+    if not (len(tumours) and len(others) and len(window)):
+        return reference
+    called = np.array(reference.predicted) == Label.CANCER
+    found, wrongly = called[tumours].mean(), called[others].mean()
+    share = np.mean(np.array(window.predicted) == Label.CANCER)
+    share = np.clip((share - wrongly) / max(found - wrongly, 1e-9), 1e-9, 1 - 1e-9)
+    odds = share / (1 - share)
+    kept = rng.permutation(tumours)[: round(odds * len(others))], rng.permutation(others)[: round(len(tumours) / odds)]
+    return reference.rows(np.isin(np.arange(len(labels)), np.concatenate(kept)))
+
+
 def _of(scans: Scans, name: str) -> Scans:
     return scans.rows(np.array(scans.predicted) == name)
 
@@ -173,10 +209,11 @@ def _enough(reference: Scans, window: Scans, name: str) -> bool:
 
 def _projection(embeddings: Floats) -> Callable[[Floats], Floats]:
     """Return the map to the reference's standardised principal components."""
-    mean = embeddings.mean(axis=0)
-    _, singular, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
-    kept = min(_DIMENSIONS, int(np.sum(singular > singular[0] * 1e-4)))
-    weights = (axes[:kept].T / singular[:kept]) * np.sqrt(len(embeddings))
+    mean = embeddings.mean(axis=0, dtype=np.float64)
+    centred = embeddings - mean
+    variances, axes = np.linalg.eigh(centred.T @ centred / len(embeddings))  # far quicker than the matrix's own SVD
+    kept = np.flatnonzero(variances > variances[-1] * 1e-8)[-_DIMENSIONS:][::-1]
+    weights = axes[:, kept] / np.sqrt(variances[kept])
     return lambda new: (new - mean) @ weights
 
 
@@ -218,7 +255,7 @@ def _shares(about: str, known: Sequence[str], new: Sequence[str]) -> Finding:
     """Return the G-test of the shares of each value. Values that the reference never saw count as one more kind."""
     kinds = sorted({*known, *new})
     table = np.array([[values.count(kind) for kind in kinds] for values in (list(known), list(new))])
-    if len(kinds) < 2 or not len(new):
+    if len(kinds) < 2 or not len(new) or not len(known):
         return Finding(about=about, p_value=1.0, effect=0.0)
     shares = table / table.sum(axis=1, keepdims=True)
     found = stats.chi2_contingency(table, correction=True, lambda_="log-likelihood")
@@ -230,9 +267,9 @@ def _causes(reference: Scans, window: Scans, classes: Sequence[str]) -> list[Fin
     tests = []
     for name in window.attributes:
         within = [
-            _shares(name, _of(reference, kind).attributes[name], _of(window, kind).attributes[name])
+            _shares(name, *(list(filter(None, _of(scans, kind).attributes[name])) for scans in (reference, window)))
             for kind in classes
-            if name in reference.attributes and any(reference.attributes[name])
+            if any(reference.attributes.get(name, ())) and any(window.attributes[name])
         ]
         tests += [_combined(name, within)] if within else []
     for column, name in enumerate(QUALITY):
@@ -241,6 +278,45 @@ def _causes(reference: Scans, window: Scans, classes: Sequence[str]) -> list[Fin
         ]
         tests += [_combined(f"quality: {name}", within)] if within else []
     return tests
+
+
+def _with_looks(told: Scans, reference: Scans, window: Scans) -> tuple[Scans, Scans]:
+    """Return reference and window with the sequence that each scan looks like, if enough is told of two or more."""
+    names = _sequences(told)
+    if len(names) < 2 or not len(window):
+        return reference, window
+    own = _own_looks(told, names) if told is reference else _looks(told, names, reference)
+    return _with(reference, LOOKS, own), _with(window, LOOKS, _looks(told, names, window))
+
+
+def _with(scans: Scans, name: str, values: list[str]) -> Scans:
+    return replace(scans, attributes={**scans.attributes, name: values})
+
+
+def _sequences(told: Scans) -> list[str]:
+    """Return the sequences that enough scans are told to have."""
+    counts = Counter(filter(None, told.attributes.get("sequence", ())))
+    return sorted(name for name, count in counts.items() if count >= MIN_SCANS)
+
+
+def _looks(told: Scans, names: list[str], scans: Scans) -> list[str]:
+    """Return which of some sequences each scan looks like: a linear discriminant on the embeddings, no one favoured."""
+    known = told.rows(np.isin(told.attributes["sequence"], names))
+    project, sequences = _projection(known.embeddings), np.array(known.attributes["sequence"])
+    embeddings = project(known.embeddings)
+    means = np.stack([embeddings[sequences == name].mean(axis=0) for name in names])
+    within = embeddings - means[np.searchsorted(names, sequences)]
+    weights = np.linalg.solve(np.cov(within.T) + _RIDGE * np.eye(within.shape[1]), means.T)
+    scores = project(scans.embeddings) @ weights - (means.T * weights).sum(axis=0) / 2
+    return [names[place] for place in scores.argmax(axis=1)]
+
+
+def _own_looks(told: Scans, names: list[str]) -> list[str]:
+    """Return the same of the told scans themselves, each by the others: as well judged as scans that come."""
+    folds, looks = np.arange(len(told)) % _FOLDS, np.empty(len(told), object)
+    for fold in range(_FOLDS):
+        looks[folds == fold] = _looks(told.rows(folds != fold), names, told.rows(folds == fold))
+    return [str(name) for name in looks]
 
 
 def _moved(name: str, known: Floats, new: Floats) -> Finding:

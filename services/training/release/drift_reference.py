@@ -3,12 +3,16 @@
 import numpy as np
 
 from services.training.data.scans import Scans, inputs
+from shared.labels import Label
 from shared.ml import drift
 from shared.ml.features import pixel_statistics
 from shared.ml.model import Model
 
 MOST = 2000
 """Scans of a reference: more make the checks slower and hardly sharper."""
+
+_TOLD = ("source", "sequence", "plane", "format")
+"""Columns of a scans' table that are compared with those of later scans."""
 
 
 def drift_reference(model: Model, scans: Scans, seed: int = 0) -> drift.Scans:
@@ -20,6 +24,7 @@ def drift_reference(model: Model, scans: Scans, seed: int = 0) -> drift.Scans:
     return drift.Scans(
         embeddings=np.array([prediction.embedding for prediction in predictions], np.float32),
         predicted=[model.predicted_class(prediction) for prediction in predictions],
-        attributes={"source": scans.table["source"].iloc[rows].astype(str).tolist()},
+        attributes={name: scans.table[name].iloc[rows].astype(str).tolist() for name in _TOLD}
+        | {"label": np.where(scans.table["label"].iloc[rows] == 1, Label.CANCER, Label.NON_CANCER).tolist()},
         quality=np.array([[each["mean"], each["std"], each["skewness"], each["kurtosis"]] for each in statistics]),
     )
