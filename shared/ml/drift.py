@@ -20,6 +20,7 @@ from scipy import stats
 from shared.labels import Label
 
 Floats = NDArray[np.floating]
+Map = Callable[[Floats], Floats]
 Change = Literal["none", "inputs", "case mix"]
 
 MIN_SCANS = 16
@@ -35,6 +36,10 @@ _DIMENSIONS = 64
 _RIDGE = 0.3
 """Added to the pooled covariance, which is about 1 in each direction: one of little variance must not decide."""
 _PERMUTATIONS = 1999
+_LEAST_OF_A_SEQUENCE = 5
+"""Scans by which a sequence's looks are known."""
+_NAMED_BELOW = 0.01
+"""P-value below which an attribute or a statistic is named, once the inputs have changed: a wrong name is no alarm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,29 +146,32 @@ def check(
 ) -> Verdict:
     """Return whether the window's inputs or its case mix differ from the reference, and what changed.
 
-    `told` are scans whose sequence is known, by which that of others is judged: the reference itself unless given.
+    `told` are the scans that say along which axes embeddings differ, and what sequences look like: the reference itself
+    unless it is too small for either.
 
     A check alarms where a p-value, Bonferroni-corrected over its classes, falls below the day's budget divided by the
     number of checks in a day: no more than FALSE_ALARMS_PER_DAY are expected whatever the dependence between checks.
     """
     level = FALSE_ALARMS_PER_DAY / checks_per_day
-    reference, window = _with_looks(told or reference, reference, window)
+    told = reference if told is None else told
+    project = _projection(told.embeddings)
+    reference, window = _with_looks(told, reference, window, project)
     like = _of_like_mix(reference, window, np.random.default_rng(seed))
     classes = [name for name in dict.fromkeys(window.predicted) if _enough(like, window, name)]
-    project = _projection(reference.embeddings)
     inputs, foreign = [], []
     for name in classes:
         known, new = _of(like, name), _of(window, name)
-        p_value, auc, scores = _separable(project(known.embeddings), project(new.embeddings), seed)
+        rng = np.random.default_rng([seed, len(inputs)])
+        p_value, auc, scores = _separable(project(known.embeddings), project(new.embeddings), rng)
         inputs.append(Finding(about=f"inputs: {name}", p_value=p_value, effect=auc))
         foreign += list(zip(scores, np.flatnonzero(np.array(window.predicted) == name).tolist(), strict=True))
-    mix = _shares("case mix", reference.predicted, window.predicted)
+    mix = _shares("case mix", (reference.predicted, window.predicted))
     causes = _causes(like, window, classes)
     moved = [test for test in inputs if test.p_value * len(inputs) < level]
     change: Change = "inputs" if moved else "case mix" if mix.p_value < level else "none"
     return Verdict(
         change=change,
-        cause=_cause(moved, inputs, causes, level) if moved else "",
+        cause=_cause(moved, inputs, causes) if moved else "",
         level=level,
         tests=(*inputs, mix, *causes),
         foreign=tuple(row for _, row in sorted(foreign, reverse=True)[:10]) if moved else (),
@@ -207,7 +215,7 @@ def _enough(reference: Scans, window: Scans, name: str) -> bool:
     return min(list(scans.predicted).count(name) for scans in (reference, window)) >= MIN_SCANS
 
 
-def _projection(embeddings: Floats) -> Callable[[Floats], Floats]:
+def _projection(embeddings: Floats) -> Map:
     """Return the map to the reference's standardised principal components."""
     mean = embeddings.mean(axis=0, dtype=np.float64)
     centred = embeddings - mean
@@ -217,12 +225,11 @@ def _projection(embeddings: Floats) -> Callable[[Floats], Floats]:
     return lambda new: (new - mean) @ weights
 
 
-def _separable(known: Floats, new: Floats, seed: int) -> tuple[float, float, Floats]:
+def _separable(known: Floats, new: Floats, rng: np.random.Generator) -> tuple[float, float, Floats]:
     """Return p-value and AUC of telling new (m, k) from known (n, k), and the new rows' scores, out of fold both.
 
     The p-value is that of the discriminant's separation (Hotelling's T squared with a ridge) among random relabellings.
     """
-    rng = np.random.default_rng(seed)
     folds = zip(*(np.array_split(rng.permutation(len(rows)), _FOLDS) for rows in (known, new)), strict=True)
     scores, wins = np.zeros(len(new)), 0.0
     for mine, theirs in folds:
@@ -251,27 +258,30 @@ def _discriminant(known: Floats, new: Floats) -> Floats:
     return np.linalg.solve(covariance, new.mean(axis=0) - known.mean(axis=0))
 
 
-def _shares(about: str, known: Sequence[str], new: Sequence[str]) -> Finding:
-    """Return the G-test of the shares of each value. Values that the reference never saw count as one more kind."""
-    kinds = sorted({*known, *new})
-    table = np.array([[values.count(kind) for kind in kinds] for values in (list(known), list(new))])
-    if len(kinds) < 2 or not len(new) or not len(known):
-        return Finding(about=about, p_value=1.0, effect=0.0)
-    shares = table / table.sum(axis=1, keepdims=True)
-    found = stats.chi2_contingency(table, correction=True, lambda_="log-likelihood")
-    return Finding(about=about, p_value=float(found.pvalue), effect=float(np.abs(shares[0] - shares[1]).max()))
+def _shares(about: str, *strata: tuple[list[str], list[str]]) -> Finding:
+    """Return the G-test of the shares of each value, known against new, summed over strata.
+
+    Values that the reference never saw count as one more kind; empty text, where nothing is told, counts for nothing.
+    """
+    statistic, freedom, effect = 0.0, 0, 0.0
+    for known, new in strata:
+        kinds = sorted({*known, *new} - {""})
+        table = np.array([[values.count(kind) for kind in kinds] for values in (known, new)])
+        if len(kinds) > 1 and table.any(axis=1).all():
+            shares = table / table.sum(axis=1, keepdims=True)
+            found = stats.chi2_contingency(table, correction=True, lambda_="log-likelihood")
+            statistic, freedom = statistic + float(found.statistic), freedom + int(found.dof)
+            effect = max(effect, float(np.abs(shares[0] - shares[1]).max()))
+    return Finding(about=about, p_value=float(stats.chi2.sf(statistic, freedom)) if freedom else 1.0, effect=effect)
 
 
 def _causes(reference: Scans, window: Scans, classes: Sequence[str]) -> list[Finding]:
     """Return a test for each attribute and pixel statistic, within the predicted classes that have enough scans."""
     tests = []
-    for name in window.attributes:
-        within = [
-            _shares(name, *(list(filter(None, _of(scans, kind).attributes[name])) for scans in (reference, window)))
-            for kind in classes
-            if any(reference.attributes.get(name, ())) and any(window.attributes[name])
-        ]
-        tests += [_combined(name, within)] if within else []
+    for name in window.attributes if classes else ():
+        if any(reference.attributes.get(name, ())) and any(window.attributes[name]):
+            within = [(_of(reference, kind).attributes[name], _of(window, kind).attributes[name]) for kind in classes]
+            tests.append(_shares(name, *within))
     for column, name in enumerate(QUALITY):
         within = [
             _moved(name, _of(reference, k).quality[:, column], _of(window, k).quality[:, column]) for k in classes
@@ -280,13 +290,13 @@ def _causes(reference: Scans, window: Scans, classes: Sequence[str]) -> list[Fin
     return tests
 
 
-def _with_looks(told: Scans, reference: Scans, window: Scans) -> tuple[Scans, Scans]:
+def _with_looks(told: Scans, reference: Scans, window: Scans, project: Map) -> tuple[Scans, Scans]:
     """Return reference and window with the sequence that each scan looks like, if enough is told of two or more."""
     names = _sequences(told)
     if len(names) < 2 or not len(window):
         return reference, window
-    own = _own_looks(told, names) if told is reference else _looks(told, names, reference)
-    return _with(reference, LOOKS, own), _with(window, LOOKS, _looks(told, names, window))
+    own = _own_looks(told, names, project) if told is reference else _looks(told, names, reference, project)
+    return _with(reference, LOOKS, own), _with(window, LOOKS, _looks(told, names, window, project))
 
 
 def _with(scans: Scans, name: str, values: list[str]) -> Scans:
@@ -296,14 +306,13 @@ def _with(scans: Scans, name: str, values: list[str]) -> Scans:
 def _sequences(told: Scans) -> list[str]:
     """Return the sequences that enough scans are told to have."""
     counts = Counter(filter(None, told.attributes.get("sequence", ())))
-    return sorted(name for name, count in counts.items() if count >= MIN_SCANS)
+    return sorted(name for name, count in counts.items() if count >= _LEAST_OF_A_SEQUENCE)
 
 
-def _looks(told: Scans, names: list[str], scans: Scans) -> list[str]:
+def _looks(told: Scans, names: list[str], scans: Scans, project: Map) -> list[str]:
     """Return which of some sequences each scan looks like: a linear discriminant on the embeddings, no one favoured."""
     known = told.rows(np.isin(told.attributes["sequence"], names))
-    project, sequences = _projection(known.embeddings), np.array(known.attributes["sequence"])
-    embeddings = project(known.embeddings)
+    sequences, embeddings = np.array(known.attributes["sequence"]), project(known.embeddings)
     means = np.stack([embeddings[sequences == name].mean(axis=0) for name in names])
     within = embeddings - means[np.searchsorted(names, sequences)]
     weights = np.linalg.solve(np.cov(within.T) + _RIDGE * np.eye(within.shape[1]), means.T)
@@ -311,11 +320,11 @@ def _looks(told: Scans, names: list[str], scans: Scans) -> list[str]:
     return [names[place] for place in scores.argmax(axis=1)]
 
 
-def _own_looks(told: Scans, names: list[str]) -> list[str]:
+def _own_looks(told: Scans, names: list[str], project: Map) -> list[str]:
     """Return the same of the told scans themselves, each by the others: as well judged as scans that come."""
     folds, looks = np.arange(len(told)) % _FOLDS, np.empty(len(told), object)
     for fold in range(_FOLDS):
-        looks[folds == fold] = _looks(told.rows(folds != fold), names, told.rows(folds == fold))
+        looks[folds == fold] = _looks(told.rows(folds != fold), names, told.rows(folds == fold), project)
     return [str(name) for name in looks]
 
 
@@ -331,12 +340,13 @@ def _combined(about: str, tests: Sequence[Finding]) -> Finding:
     return Finding(about=about, p_value=min(1.0, best.p_value * len(tests)), effect=best.effect)
 
 
-def _cause(moved: Sequence[Finding], inputs: Sequence[Finding], causes: Sequence[Finding], level: float) -> str:
-    """Return the attribute that explains the drift best; pixel statistics where no attribute does; else the class."""
-    significant = sorted((test for test in causes if test.p_value < level), key=lambda test: test.p_value)
-    attributes = [test.about for test in significant if not test.about.startswith("quality")]
-    if attributes:
-        return attributes[0]
-    if significant:
-        return "image quality"
+def _cause(moved: Sequence[Finding], inputs: Sequence[Finding], causes: Sequence[Finding]) -> str:
+    """Return the attribute that explains the drift best; if none that is told does, what is seen in the scans."""
+    found = sorted((test for test in causes if test.p_value < _NAMED_BELOW), key=lambda test: test.p_value)
+    seen = [test.about for test in found if test.about == LOOKS or test.about.startswith("quality")]
+    told = [test.about for test in found if test.about not in seen]
+    if told:
+        return told[0]
+    if seen:
+        return "sequence" if seen[0] == LOOKS else "image quality"
     return moved[0].about.removeprefix("inputs: ") if len(moved) == 1 and len(inputs) > 1 else "unknown"

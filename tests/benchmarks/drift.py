@@ -22,14 +22,14 @@ from scipy import stats
 from shared.ml import drift
 from shared.ml.model import read_release
 from shared.ml.release_files import REFERENCE_FILE, TEST_FILE
-from tests.benchmarks.drift_streams import AWAY, HOME, Stream, as_coarse_tiff, mixed, read, sharpened
+from tests.benchmarks.drift_streams import AWAY, HOME, Stream, TooFewScans, as_coarse_tiff, mixed, read, sharpened
 
 RELEASE = Path("services/inference/release")
 OUTPUT = Path(".local/bench/drift.json")
 WINDOW = 50
 SIZES = (20, 25, 30, 40, 50, 75, 100)
 """Of windows, tried upwards until 95 in 100 raise the alarm."""
-DAYS, SCANS_A_DAY = 30, 200
+MONTHS, DAYS, SCANS_A_DAY = 3, 30, 200
 
 Draw = Callable[[int, int], tuple[Stream, Stream]]
 """Reference and window of a seed and a number of scans."""
@@ -44,10 +44,12 @@ def main() -> None:
     for name, (draw, cause) in streams.items():
         figures |= {f"{name}, {test}": share for test, share in _measured(draw, seeds, cause).items()}
         figures[f"{name}, scans until the alarm at 95%"] = _scans_until(draw, seeds, cause)
+    alarms = [_quiet_month(home, seed) for seed in seeds[:MONTHS]]
     figures |= {
         "half_swapped_found_within_50": figures["half from other sources, inputs"],
         "case_mix_named": figures["case mix only, named case mix"],
-        "false_alarms_30_days": _quiet_month(home, arguments.seed),
+        "false_alarms_30_days": float(np.mean(alarms)),
+        "false_alarms_30_days, most of the months": max(alarms),
         "accuracy_estimate_error": _estimate_error(home, seeds),
         "draws": arguments.draws,
         "first_seed": arguments.seed,
@@ -78,28 +80,31 @@ def _streams(data: Path, seed: int) -> tuple[Stream, dict[str, tuple[Draw, str]]
         "half from other sources": (partial(_half_swapped, home, away), "source"),
         "half sharpened": (partial(_half_swapped, home, sharp), "image quality"),
         "half in another file format": (partial(_half_swapped, home, coarse), "format"),
-        "half of another sequence": (partial(_half_swapped, one, others), "sequence"),
+        "half of another sequence": (partial(_half_swapped, one, others, known=0.6, tumours=0.4), "sequence"),
         "case mix only": (partial(_fewer_tumours, home), "case mix"),
     }
 
 
 def _sequences(away: Stream) -> tuple[Stream, Stream]:
-    """Return FLAIR, and the other sequences of the same two sources; none of the release's test, which tells them."""
+    """Return T1, and FLAIR and T2 of the same two sources; none of the release's test, which tells their looks."""
     tested = (RELEASE / TEST_FILE).read_text().split()
     both = away.where("source", "brats-t2-flair", "open-ms")
     new = both.take(~np.isin(both.files, tested))
-    return new.where("sequence", "FLAIR"), new.where("sequence", "T1", "T1c", "T2")
+    return new.where("sequence", "T1", "T1c"), new.where("sequence", "FLAIR", "T2")
 
 
-def _half_swapped(own: Stream, other: Stream, seed: int, n: int) -> tuple[Stream, Stream]:
+def _half_swapped(
+    own: Stream, other: Stream, seed: int, n: int, *, known: float = 0.5, tumours: float = 0.8
+) -> tuple[Stream, Stream]:
+    """Return a share of the own scans as the reference, and n of the others with half from the other stream."""
     rng = np.random.default_rng([seed, 1])
-    reference, pool = own.halves(rng)
-    return reference, mixed(pool, other, 0.5, rng, n=n)
+    reference, pool = own.parted(known, rng)
+    return reference, mixed(pool, other, 0.5, rng, n=n, tumours=tumours)
 
 
 def _fewer_tumours(own: Stream, seed: int, n: int) -> tuple[Stream, Stream]:
     rng = np.random.default_rng([seed, 1])
-    reference, pool = own.halves(rng)
+    reference, pool = own.parted(0.5, rng)
     return reference, mixed(pool, pool, 0.0, rng, n=n, tumours=0.3)
 
 
@@ -137,16 +142,24 @@ def _measured(draw: Draw, seeds: Sequence[int], cause: str) -> dict[str, float]:
 
 
 def _scans_until(draw: Draw, seeds: Sequence[int], cause: str) -> int | None:
-    """Return the fewest scans of which 95 in 100 windows raise the alarm; None if none of SIZES are enough."""
+    """Return the fewest scans of which 95 in 100 windows raise the alarm; None if no size that is tried will do."""
     expected = "case mix" if cause == "case mix" else "inputs"
     for size in SIZES:
         try:
-            found = [_checked(*draw(seed, size), seed).change == expected for seed in seeds]
-        except ValueError:  # there are no more scans to draw
+            if _found_in_most(draw, seeds, size, expected):
+                return size
+        except TooFewScans:
             return None
-        if np.mean(found) >= 0.95:
-            return size
     return None
+
+
+def _found_in_most(draw: Draw, seeds: Sequence[int], size: int, expected: str) -> bool:
+    missed = 0
+    for seed in seeds:
+        missed += _checked(*draw(seed, size), seed).change != expected
+        if missed > 0.05 * len(seeds):
+            return False
+    return True
 
 
 def _ks_p(home: Stream, window: Stream) -> float:
@@ -172,7 +185,7 @@ def _mmd_p(known: np.ndarray, new: np.ndarray, seed: int, permutations: int = 49
 def _quiet_month(home: Stream, seed: int) -> int:
     """Return the alarms of a month in which nothing changes: each check sees the newest 100 of 200 scans a day."""
     rng = np.random.default_rng([seed, 3])
-    reference, pool = home.halves(rng)
+    reference, pool = home.parted(0.5, rng)
     alarms = 0
     for _ in range(DAYS):
         day = mixed(pool, pool, 0.0, rng, n=SCANS_A_DAY, tumours=0.75)

@@ -33,6 +33,10 @@ Pixels = np.ndarray
 Change = Callable[[bytes], bytes]
 
 
+class TooFewScans(Exception):
+    """There are not so many scans to draw."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """Scans that were read once: what the pipeline would know of each, and what is told of it besides."""
@@ -58,10 +62,10 @@ class Stream:
         """Return the rows whose attribute has one of these values."""
         return self.take(np.isin(self.scans.attributes[name], values))
 
-    def halves(self, rng: np.random.Generator) -> tuple["Stream", "Stream"]:
-        """Return two random halves."""
-        order = rng.permutation(len(self.files))
-        return self.take(order[: len(order) // 2]), self.take(order[len(order) // 2 :])
+    def parted(self, share: float, rng: np.random.Generator) -> tuple["Stream", "Stream"]:
+        """Return a random share, and the rest."""
+        order, first = rng.permutation(len(self.files)), round(share * len(self.files))
+        return self.take(order[:first]), self.take(order[first:])
 
     def arrived(self) -> drift.Scans:
         """Return what check_drift reads of such files: no label, no sequence, which only DICOM tells; none refused."""
@@ -124,14 +128,19 @@ def as_coarse_tiff(content: bytes) -> bytes:
 def mixed(
     own: Stream, other: Stream, share: float, rng: np.random.Generator, *, n: int, tumours: float = 0.8
 ) -> Stream:
-    """Return n scans, a share of them tumours, a share of each from the other stream; none twice."""
+    """Return n scans, a share of them tumours, a share of each from the other stream; none twice.
+
+    Raises TooFewScans if a stream has fewer.
+    """
     parts = []
     for has_tumour, of_label in ((True, tumours), (False, 1 - tumours)):
         wanted = round(n * of_label)
         foreign = round(wanted * share)
         for stream, count in ((own, wanted - foreign), (other, foreign)):
-            rows = rng.choice(np.flatnonzero(stream.tumours == has_tumour), count, replace=False)
-            parts.append(stream.take(rows))
+            rows = np.flatnonzero(stream.tumours == has_tumour)
+            if len(rows) < count:
+                raise TooFewScans
+            parts.append(stream.take(rng.choice(rows, count, replace=False)))
     return _joined(parts)
 
 
