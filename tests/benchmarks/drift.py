@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from shared.ml import drift
+from shared.ml import drift, drift_records
 from shared.ml.model import read_release
 from shared.ml.release_files import REFERENCE_FILE, TEST_FILE
 from tests.benchmarks.drift_streams import AWAY, HOME, Stream, TooFewScans, as_coarse_tiff, mixed, read, sharpened
@@ -109,9 +109,9 @@ def _fewer_tumours(own: Stream, seed: int, n: int) -> tuple[Stream, Stream]:
 
 
 @cache
-def _told() -> drift.Scans:
+def _told() -> drift_records.Scans:
     """Return the release's own reference, which tells what sequences look like."""
-    return drift.Scans.from_bytes((RELEASE / REFERENCE_FILE).read_bytes())
+    return drift_records.Scans.from_bytes((RELEASE / REFERENCE_FILE).read_bytes())
 
 
 def _checked(reference: Stream, window: Stream, seed: int) -> drift.Verdict:

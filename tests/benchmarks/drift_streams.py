@@ -13,7 +13,7 @@ from services.training.data.sources import read_sources
 from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import prepare
 from shared.labels import Label
-from shared.ml import drift
+from shared.ml import drift_records
 from shared.ml.features import pixel_statistics
 from shared.ml.model import Model
 from shared.scan import file_id
@@ -41,7 +41,7 @@ class TooFewScans(Exception):
 class Stream:
     """Scans that were read once: what the pipeline would know of each, and what is told of it besides."""
 
-    scans: drift.Scans
+    scans: drift_records.Scans
     """As of a reference: with label and sequence as told."""
     probabilities: np.ndarray
     files: np.ndarray
@@ -67,7 +67,7 @@ class Stream:
         order, first = rng.permutation(len(self.files)), round(share * len(self.files))
         return self.take(order[:first]), self.take(order[first:])
 
-    def arrived(self) -> drift.Scans:
+    def arrived(self) -> drift_records.Scans:
         """Return what check_drift reads of such files: no label, no sequence, which only DICOM tells; none refused."""
         scans = self.scans.rows(np.array(self.scans.predicted) != "Not a brain MRI")
         known = {name: scans.attributes[name] for name in ("source", "format")}
@@ -87,7 +87,7 @@ def read(
             rows.append((file_id(content), known, *_seen(model, change(content) if change else content)))
     ids, known, formats, embeddings, predicted, quality, probabilities = zip(*rows, strict=True)
     attributes = {name: [each[name] for each in known] for name in known[0]}
-    scans = drift.Scans(
+    scans = drift_records.Scans(
         embeddings=np.array(embeddings),
         predicted=list(predicted),
         attributes=attributes | {"format": list(formats)},
@@ -145,7 +145,7 @@ def mixed(
 
 
 def _joined(parts: list[Stream]) -> Stream:
-    scans = drift.Scans(
+    scans = drift_records.Scans(
         embeddings=np.concatenate([part.scans.embeddings for part in parts]),
         predicted=[name for part in parts for name in part.scans.predicted],
         attributes={
