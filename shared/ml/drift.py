@@ -4,7 +4,8 @@ Within each predicted class, a linear discriminant tries to tell the window's em
 separates them better than it does random halves, the inputs have changed, whatever the case mix: a classifier two-
 sample test (Lopez-Paz and Oquab, ICLR 2017) with a p-value from permutations (Kim et al., Annals of Statistics
 49:411, 2021). The share of each predicted class is tested by itself: more tumours in a week are reported as case mix,
-not as drift.
+not as drift. Since a predicted class holds more wrong calls the rarer its label is, the reference is first thinned to
+the window's case mix.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Verdict:
 
     change: Change
     cause: str
-    """What most likely changed: the name of an attribute, `image quality`, a predicted class, or `unknown`."""
+    """What most likely changed: an attribute, `sequence`, `image quality`, a predicted class, or `unknown`."""
     level: float
     """P-value below which this check alarms."""
     tests: tuple[Finding, ...]

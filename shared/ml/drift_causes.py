@@ -33,10 +33,10 @@ def shares(about: str, *strata: tuple[list[str], list[str]]) -> Finding:
         kinds = sorted({*known, *new} - {""})
         table = np.array([[values.count(kind) for kind in kinds] for values in (known, new)])
         if len(kinds) > 1 and table.any(axis=1).all():
-            shares = table / table.sum(axis=1, keepdims=True)
+            each = table / table.sum(axis=1, keepdims=True)
             found = stats.chi2_contingency(table, correction=True, lambda_="log-likelihood")
             statistic, freedom = statistic + float(found.statistic), freedom + int(found.dof)
-            effect = max(effect, float(np.abs(shares[0] - shares[1]).max()))
+            effect = max(effect, float(np.abs(each[0] - each[1]).max()))
     return Finding(about=about, p_value=float(stats.chi2.sf(statistic, freedom)) if freedom else 1.0, effect=effect)
 
 
