@@ -76,7 +76,8 @@ def check(
     reference, window = with_looks(told, reference, window, project)
     like = _of_like_mix(reference, window, np.random.default_rng(seed))
     classes = [name for name in dict.fromkeys(window.predicted) if _enough(like, window, name)]
-    inputs, foreign = [], []
+    inputs: list[Finding] = []
+    foreign: list[tuple[float, int]] = []
     for name in classes:
         known, new = like.of(name), window.of(name)
         rng = np.random.default_rng([seed, len(inputs)])

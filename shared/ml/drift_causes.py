@@ -45,8 +45,8 @@ def causes(reference: Scans, window: Scans, classes: Sequence[str]) -> list[Find
     tests = []
     for name in window.attributes if classes else ():
         if any(reference.attributes.get(name, ())) and any(window.attributes[name]):
-            within = [(reference.of(kind).attributes[name], window.of(kind).attributes[name]) for kind in classes]
-            tests.append(shares(name, *within))
+            strata = [(reference.of(kind).attributes[name], window.of(kind).attributes[name]) for kind in classes]
+            tests.append(shares(name, *strata))
     for column, name in enumerate(QUALITY):
         within = [_moved(name, reference.of(k).quality[:, column], window.of(k).quality[:, column]) for k in classes]
         tests += [_combined(f"quality: {name}", within)] if within else []
