@@ -132,7 +132,7 @@ def _letters(bright: Pixels) -> Pixels | None:
     side = stats[:, 2:4].max(axis=1)
     letters = (side >= 4) & (side <= 64) & (stats[:, cv2.CC_STAT_AREA] >= 4)
     letters[0] = False
-    return letters.astype(np.uint8).take(labels) if letters.sum() >= 2 else None
+    return letters.astype(np.uint8)[labels] if letters.sum() >= 2 else None
 
 
 def _rows(letters: Pixels) -> Iterator[Line]:
