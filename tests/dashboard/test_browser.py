@@ -88,7 +88,7 @@ def test_a_page_turned_to_has_its_code_already(page: Page) -> None:
     page.get_by_role("link", name="Worklist").click()
     page.get_by_text("last day").first.wait_for()
     page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
-    assert not [url for url in fetched if "/DataFrame." in url or "/arrowFormatUtils." in url]
+    assert not [url for url in fetched if "/js/DataFrame." in url or "/js/arrowFormatUtils." in url]
 
 
 def test_a_session_begins_before_the_server_has_said_that_it_is_well(browser: Browser, stack: Stack) -> None:
