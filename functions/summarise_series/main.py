@@ -32,7 +32,7 @@ SELECT series_id, MAX(recorded_at) AS last, IFNULL(MAX(IF(is_slice, recorded_at,
 ) GROUP BY series_id
 """
 _RECENT = timedelta(hours=6)
-"""BigQuery bills the hours that are read, and three months are kept: most series lie in these few."""
+"""BigQuery bills the columns and hours that are read, and three months are kept: most series lie in these few."""
 _KEPT = timedelta(days=90)
 """For so long Terraform keeps slices and scores (terraform/bigquery.tf)."""
 _UNSCORED_S = 600
@@ -52,6 +52,10 @@ QUALIFY ROW_NUMBER() OVER (
 _REVISIONS = """
 SELECT series_id, revision, MAX(recorded_at) AS recorded_at FROM {dataset}.series_raw
 WHERE recorded_at >= @since AND series_id IN UNNEST(@ids) AND {sent} GROUP BY series_id, revision
+"""
+_ANSWERED = """
+SELECT DISTINCT series_id FROM {dataset}.series_raw
+WHERE recorded_at >= @since AND recorded_at < @until AND series_id IN UNNEST(@ids)
 """
 
 Row = Mapping[str, Any]
@@ -109,30 +113,32 @@ def _known(ids: list[str], touched: Mapping[str, Row], now: datetime) -> list[By
     Read are the last hours, and all that is kept only for series that began before.
     """
     recent, kept = now - _RECENT, now - _KEPT
-    slices, scores, said = _asked(ids, {_SLICES: recent, _SCORES: recent, _REVISIONS: kept})
+    with ThreadPoolExecutor(1) as pool:
+        answered = pool.submit(bigquery.query, _ANSWERED, ids=ids, since=kept, until=recent)
+        slices, scores, said = _rows(ids, recent)
+    before = {row["series_id"] for row in answered.result()}
     idle = {each: (now - touched[each]["last"]).total_seconds() for each in ids}
-    older = [each for each in ids if _reaches_back(slices[each], scores[each], said[each], idle[each], recent)]
+    older = [each for each in ids if each in before or _reaches_back(slices[each], scores[each], idle[each])]
     if older:
-        older_slices, older_scores = _asked(older, {_SLICES: kept, _SCORES: kept})
-        slices, scores = slices | older_slices, scores | older_scores
+        slices, scores, said = (old | new for old, new in zip([slices, scores, said], _rows(older, kept), strict=True))
     return [slices, scores, said]
 
 
-def _reaches_back(slices: Rows, scores: Rows, said: Rows, idle_s: float, recent: datetime) -> bool:
-    """Return whether a series has rows from before the last hours.
+def _reaches_back(slices: Rows, scores: Rows, idle_s: float) -> bool:
+    """Return whether a series that was not answered before the last hours has rows from before them.
 
-    It was answered before them, or has scores of slices that are not among them, or the slices of scores.
+    It has scores of slices that are not among them, or the slices of scores.
     """
-    if any(row["recorded_at"] < recent for row in said):
-        return True
     placed = {row["scan_id"] for row in slices}
     return any(row["scan_id"] not in placed for row in scores) or (not scores and idle_s >= _UNSCORED_S)
 
 
-def _asked(ids: list[str], queries: Mapping[str, datetime]) -> list[BySeries]:
-    """Return the rows of each query, recorded since its time."""
+def _rows(ids: list[str], since: datetime) -> list[BySeries]:
+    """Return slices, scores and answers that were recorded since a time, by series."""
     with ThreadPoolExecutor(3) as pool:  # the queries wait for BigQuery, not for one another
-        return [*pool.map(lambda asked: _by_series(bigquery.query(asked[0], ids=ids, since=asked[1])), queries.items())]
+        return [
+            *pool.map(lambda sql: _by_series(bigquery.query(sql, ids=ids, since=since)), (_SLICES, _SCORES, _REVISIONS))
+        ]
 
 
 def _by_series(rows: Iterable[Row]) -> BySeries:

@@ -49,13 +49,17 @@ def main() -> None:
 
     from duckdb_extensions import import_extension  # noqa: PLC0415 - reads HOME when it loads
     from local_bigquery import cli  # noqa: PLC0415 - after HOME, as above
-    from local_bigquery.catalog import tables  # noqa: PLC0415 - as above
+    from local_bigquery.catalog import tabledata, tables  # noqa: PLC0415 - as above
     from local_bigquery.engine import database  # noqa: PLC0415 - as above
     from local_bigquery.settings import settings  # noqa: PLC0415 - as above
     from local_bigquery.sql import params  # noqa: PLC0415 - as above
 
+    from local.emulators.bigquery_catalogue import bound_columns, bound_objects, remembered  # noqa: PLC0415 - as above
+
     params.bind = _reading_times_once(params.bind)
     tables.write = _running_once(tables.write)
+    database.objects = remembered(bound_objects(database.objects))
+    tables.columns = tabledata.columns = remembered(bound_columns(tables.columns))
     for extension in _EXTENSIONS:
         import_extension(extension)
     settings.data_dir = arguments.data_dir / "data"

@@ -108,8 +108,12 @@ class Supervisor:
                 threading.Thread(target=self._watch, args=(service,), daemon=True).start()
 
     def processes(self) -> dict[str, psutil.Process]:
-        """Return the running process of each service."""
-        return {name: psutil.Process(process.pid) for name, process in self._running.items()}
+        """Return the process of each service that runs now, not of one that is about to be started again."""
+        found = {}
+        for name, process in list(self._running.items()):
+            with suppress(psutil.NoSuchProcess):
+                found[name] = psutil.Process(process.pid)
+        return found
 
     def stop(self) -> None:
         """End every process, the last started first, by force if it does not go by itself. Does nothing twice."""

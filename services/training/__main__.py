@@ -28,6 +28,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     blocks = commands.add_parser("crossvalidate", help="fit without each block of sources")
     blocks.add_argument("--epochs", type=int, default=20)
+    blocks.add_argument("--block", action="append", default=[], help="this block alone (A, B or C); may be repeated")
+    blocks.add_argument(
+        "--seed", type=int, default=0, help="of the draws: the spread of several is the noise; only 0 is calibrated by"
+    )
     on = commands.add_parser("finetune", help="fit on from the release in service with readers' corrections")
     on.add_argument(
         "--epochs", type=int, default=FINETUNING.epochs, help="of the whole network; 0: the last layer alone"
@@ -37,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="measure and draw the last training run, and ship it")
     ranking = commands.add_parser("leaderboard", help="measure any model on the blocks; writes docs/leaderboard.md")
     ranking.add_argument("--model", action="append", default=[], help="NAME=module:callable, file.onnx, .tflite or URL")
-    for command in (one, blocks, on, page, ranking):
+    sheets = commands.add_parser("contact-sheets", help="draw every healthy scan, to read its label again blind")
+    for command in (one, blocks, on, page, ranking, sheets):
         command.add_argument("--data", required=command is not page, help="folder of labelled scans, or gs://BUCKET")
         command.add_argument("--folder", type=Path, default=FOLDER, help="where the run is kept")
     beside = commands.add_parser("shadow", help="let a release that meets the offline criteria answer in shadow")

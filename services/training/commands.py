@@ -7,10 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from services.training import experiment as experiments
+from services.training.data import contact_sheets
+from services.training.data.copies import copies
 from services.training.data.corrections import read_corrections, read_images
+from services.training.data.scans import read_cached
 from services.training.evaluation import checks, leaderboard, left_out, measurements, report
 from services.training.finetuning.finetune import Current, finetune
 from services.training.modelling import export, ood
@@ -81,8 +86,14 @@ def learn_corrections(arguments: argparse.Namespace) -> None:
 def crossvalidate(arguments: argparse.Namespace) -> None:
     """Fit once without each block of sources, and keep the predictions on it."""
     experiment = experiments.read_experiment(arguments.data, arguments.folder)
-    found = left_out.crossvalidate(experiment, Schedule(epochs=arguments.epochs))
-    print(found.groupby(["block", "source", "label"]).size())
+    plan = Schedule(epochs=arguments.epochs, seed=arguments.seed)
+    for block in left_out.blocks(experiment, arguments.block):
+        found = left_out.crossvalidate(experiment, plan, block)
+        line = f"Block {block.name}: AUC {roc_auc_score(found['label'], found['logit']):.3f}"
+        for source, needed in measurements.limits(found).items():
+            share = np.mean(found["logit"][found["label"] == 1] > needed)
+            line += f"; sensitivity at 95% specificity in {source} {share:.2f}"
+        print(line, flush=True)
 
 
 def write_report(arguments: argparse.Namespace) -> None:
@@ -108,6 +119,15 @@ def rank(arguments: argparse.Namespace) -> None:
     print(table.to_string())
 
 
+def write_contact_sheets(arguments: argparse.Namespace) -> None:
+    """Write one of each group of copies of every healthy scan, excluded ones too, to FOLDER/contact-sheets."""
+    scans = read_cached(arguments.data, arguments.folder / "prepared")
+    healthy = scans.only(scans.table["label"].to_numpy() == 0)
+    folder = arguments.folder / "contact-sheets"
+    index = contact_sheets.write(healthy, copies(healthy.images), folder)
+    print(f"{len(index)} of {len(healthy)} healthy scans on {index['sheet'].max()} sheets in {folder}")
+
+
 def shadow(arguments: argparse.Namespace) -> None:
     """Put a release into shadow if both graphs, run on the frozen test, say that it is no worse."""
     folder = arguments.release.parent
@@ -127,6 +147,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "finetune": learn_corrections,
     "report": write_report,
     "leaderboard": rank,
+    "contact-sheets": write_contact_sheets,
     "shadow": shadow,
     "canary": lambda arguments: print(rollout.canary(arguments.share)),
     "promote": lambda _: print(rollout.promote()),

@@ -19,8 +19,7 @@ from shared.ml.model import read_release
 from shared.ml.release_files import TEST_FILE
 from shared.review_sample import in_review_sample
 
-EXCLUDED = Path(__file__).parent / "data" / "excluded.json"
-"""Reason by scan id for scans whose label a look at them contradicts."""
+_EXCLUDED = Path(__file__).parent / "data" / "excluded.json"
 
 MEASURES = "measures"
 """Part of the scans that measure a release in service."""
@@ -65,7 +64,7 @@ def read_experiment(
     parts = split(every.table, groups, SEED, frozen)
     if data.startswith("gs://"):
         parts[every.table["scan_id"].map(in_review_sample).to_numpy(bool) & (parts != "test")] = MEASURES
-    excluded = every.table["scan_id"].isin(json.loads(EXCLUDED.read_text())).to_numpy()
+    excluded = every.table["scan_id"].isin(excluded_reasons()).to_numpy()
     kept = ~excluded
     return Experiment(
         scans=every.only(kept),
@@ -76,6 +75,12 @@ def read_experiment(
         excluded_split=parts[excluded],
         folder=folder,
     )
+
+
+def excluded_reasons() -> dict[str, str]:
+    """Return the reason by scan id for the scans whose label a look at them contradicts."""
+    reasons: dict[str, str] = json.loads(_EXCLUDED.read_text())
+    return reasons
 
 
 def learnable(experiment: Experiment) -> np.ndarray:
@@ -139,8 +144,11 @@ def test_manifest(experiment: Experiment) -> str:
 
 
 def frozen_scans(data: str, folder: Path, release: Path) -> tuple[Scans, np.ndarray]:
-    """Return the scans of a release's frozen test in `data`, and their groups. Raises SystemExit if any is missing."""
-    wanted = set((release / TEST_FILE).read_text().split())
+    """Return the scans of a release's frozen test in `data`, and their groups. Raises SystemExit if any is missing.
+
+    Scans that were excluded since the release was tested are left out.
+    """
+    wanted = set((release / TEST_FILE).read_text().split()) - excluded_reasons().keys()
     found = read_experiment(data, folder, frozenset(wanted))
     rows = found.split == "test"
     missing = wanted - set(found.scans.table["scan_id"][rows])

@@ -108,10 +108,12 @@ def _inference(scans: int, seconds: float) -> float:
 
 
 def _series(scans: int) -> float:
-    """Each time that a series may be complete, the last hours of slices and scores are read, and all kept answers."""
+    """Each time that a series may be complete, the last hours are read, and the names of all that was answered."""
     use, price = USAGE.summarise_series, PRICES.bigquery
-    series, recent = scans / use.slices, scans / 30 * use.hours / 24
-    read = [recent * use.slice_bytes, recent * use.score_bytes, series * use.kept_days / 30 * use.answer_bytes]
+    series, an_hour = scans / use.slices, scans / 30 / 24
+    touched = an_hour * use.touched_hours * use.key_bytes
+    recent = [an_hour * use.hours * each for each in (use.slice_bytes, use.score_bytes, use.answer_bytes / use.slices)]
+    read = [touched, touched, *recent, series * use.kept_days / 30 * use.key_bytes]
     mib = sum(max(size / 2**20, price.minimum_mib_a_table) for size in read)
     return min(series * use.asks_a_series, use.most_asks) * mib / 2**20 * price.tib_scanned
 

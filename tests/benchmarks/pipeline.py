@@ -70,7 +70,7 @@ def measure(files: Sequence[Path]) -> dict[str, float]:
         latency(singles.pop())  # the first scan pays for every lazy client
         before = processor_times(stack)
         together = throughput(batch)
-        spent = {name: seconds - before[name] for name, seconds in processor_times(stack).items()}
+        spent = {name: seconds - before.get(name, 0.0) for name, seconds in processor_times(stack).items()}
         one_by_one = sorted(latency(content) for content in singles)
         figures = {
             "scans_per_second": together,

@@ -42,7 +42,7 @@ class Disturbance(threading.Thread):
             kinds[self._jump] = 1
         while not self._over.wait(self._random.uniform(*_PAUSE_S)):
             kind = self._random.choices(list(kinds), list(kinds.values()))[0]
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.NoSuchProcess, KeyError):  # just then it is being started again
                 kind()
 
     def end(self, at_least: int) -> None:

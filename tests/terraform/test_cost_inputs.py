@@ -32,3 +32,4 @@ def test_the_hours_and_days_that_are_read_of_series_are_counted() -> None:
     code = (ROOT / "functions" / "summarise_series" / "main.py").read_text()
     assert f"_KEPT = timedelta(days={days})" in code
     assert f"_RECENT = timedelta(hours={int(USAGE.summarise_series.hours)})" in code
+    assert f"_LOOK_BACK = timedelta(hours={int(USAGE.summarise_series.touched_hours)})" in code

@@ -1,5 +1,8 @@
 """What the data is before anything learns from it: contradictions, doubtful scans, and what a shortcut would score."""
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -9,6 +12,9 @@ from sklearn.metrics import balanced_accuracy_score
 from services.training.data.copies import NEAR, similar_pairs
 from services.training.data.scans import Scans
 from shared.imaging.preprocessing import SIDE
+
+_DOUBTFUL = Path(__file__).with_name("doubtful.json")
+"""What a blind reading found by scan id, where it does not plainly contradict the label."""
 
 
 def contradicted(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -37,7 +43,9 @@ def to_review(scans: Scans, found: np.ndarray) -> pd.DataFrame:
         "looks like computed tomography": perhaps_tomography(scans.images),
     }
     named = scans.table[["scan_id", "label", "source"]].assign(group=found)
-    return pd.concat([named[rows].assign(why=why) for why, rows in reasons.items()], ignore_index=True)
+    doubts = named["scan_id"].map(json.loads(_DOUBTFUL.read_text()))
+    read = named.assign(why="doubtful when read again: " + doubts)[doubts.notna()]
+    return pd.concat([*(named[rows].assign(why=why) for why, rows in reasons.items()), read], ignore_index=True)
 
 
 def summary(scans: Scans, groups: np.ndarray, copies: np.ndarray) -> dict[str, float]:

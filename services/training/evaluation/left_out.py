@@ -1,6 +1,7 @@
 """Predictions on sources that a fit never saw, block by block; calibration, threshold and figures come from them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -22,24 +23,28 @@ INDEX_FILE = "left_out.json"
 TYPE_LOGITS = [f"logit_{kind}" for kind in TYPES]
 
 
-def crossvalidate(experiment: Experiment, plan: Schedule) -> pd.DataFrame:
-    """Fit once without each block of sources; return the predictions on it. What is finished is only read.
+def blocks(experiment: Experiment, names: Sequence[str]) -> list[Block]:
+    """Return the blocks of these names that the data hold, or all. Raises SystemExit if one is not there."""
+    known = {block.name: block for block in present(experiment.scans.table)}
+    if missing := set(names) - set(known):
+        raise SystemExit(f"The data hold no block {', '.join(sorted(missing))}, but {', '.join(known) or 'none'}.")
+    return [known[name] for name in dict.fromkeys(names or known)]
 
-    No fit sees the home test either.
+
+def crossvalidate(experiment: Experiment, plan: Schedule, block: Block) -> pd.DataFrame:
+    """Fit once without a block of sources; return the predictions on it. What is finished is only read.
+
+    The fit does not see the home test either. What the first seed predicts is what a release is calibrated by.
     """
     table = experiment.scans.table
-    runs = {}
-    for block in present(table):
-        rows = experiments.learnable(experiment) & ~block.rows(table)
-        folder = experiments.run_folder(experiment, f"block-{block.name}", rows, plan)
-        if not (folder / PREDICTIONS_FILE).exists():
-            network = experiments.fitted(experiment, f"block-{block.name}", rows, plan)
-            predict_block(experiment, network, block).to_csv(folder / PREDICTIONS_FILE, index=False)
-        runs[block.name] = str(folder)
-    write_index(experiment, runs)
-    found = read_left_out(experiment)
-    assert found is not None  # noqa: S101 - its index was written just now
-    return found
+    rows = experiments.learnable(experiment) & ~block.rows(table)
+    folder = experiments.run_folder(experiment, f"block-{block.name}", rows, plan)
+    if not (folder / PREDICTIONS_FILE).exists():
+        network = experiments.fitted(experiment, f"block-{block.name}", rows, plan)
+        predict_block(experiment, network, block).to_csv(folder / PREDICTIONS_FILE, index=False)
+    if plan.seed == 0:
+        write_index(experiment, (_known_runs(experiment) or {}) | {block.name: str(folder)})
+    return pd.read_csv(folder / PREDICTIONS_FILE, keep_default_na=False)
 
 
 def write_index(experiment: Experiment, runs: dict[str, str]) -> None:
@@ -59,14 +64,22 @@ def predict_block(experiment: Experiment, network: keras.Model, block: Block) ->
 
 def read_left_out(experiment: Experiment) -> pd.DataFrame | None:
     """Return the predictions on all blocks; None before `make crossvalidate`, or if it was run on other scans."""
+    runs = _known_runs(experiment)
+    if runs is None:
+        return None
+    tables = [pd.read_csv(Path(run) / PREDICTIONS_FILE, keep_default_na=False) for _, run in sorted(runs.items())]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _known_runs(experiment: Experiment) -> dict[str, str] | None:
     path = experiment.folder / INDEX_FILE
     if not path.exists():
         return None
     index = json.loads(path.read_text())
     if index["scans"] != experiments.content_hash(experiment.scans):
         return None
-    tables = [pd.read_csv(Path(run) / PREDICTIONS_FILE, keep_default_na=False) for run in index["runs"].values()]
-    return pd.concat(tables, ignore_index=True)
+    found: dict[str, str] = index["runs"]
+    return found
 
 
 def predictions(network: keras.Model, scans: Scans, groups: np.ndarray) -> pd.DataFrame:

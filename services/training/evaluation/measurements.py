@@ -136,10 +136,13 @@ def primary(table: pd.DataFrame) -> Figures:
     """
     found = {}
     for name, part in table.groupby("block"):
-        healthy = part[part["label"] == 0]
-        needed = healthy.groupby("source")["logit"].quantile(0.95).max()
-        found[f"block {name}"] = float(np.mean(part["logit"][part["label"] == 1] > needed))
+        found[f"block {name}"] = float(np.mean(part["logit"][part["label"] == 1] > limits(part).max()))
     return {"mean sensitivity at 95% specificity per healthy source": float(np.mean(list(found.values()))), **found}
+
+
+def limits(block: pd.DataFrame) -> pd.Series:
+    """Return the logit above which 5% of the healthy scans of each source of a block lie."""
+    return block[block["label"] == 0].groupby("source")["logit"].quantile(0.95)
 
 
 def risk_coverage(table: pd.DataFrame) -> dict[str, Figures]:

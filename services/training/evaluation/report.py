@@ -20,7 +20,7 @@ from services.training.data.quality import cross_tables
 from services.training.data.split import strata
 from services.training.evaluation import measurements
 from services.training.evaluation.drawings import TITLES, drawings
-from services.training.experiment import EXCLUDED, Experiment
+from services.training.experiment import Experiment, excluded_reasons
 from shared.ml.model import Model
 
 TARGETS = [
@@ -194,7 +194,7 @@ def _counts(experiment: Experiment) -> pd.DataFrame:
 
 def _audit(experiment: Experiment, review: pd.DataFrame) -> str:
     to_review = review.groupby("why").agg(scans=("scan_id", "size"), groups=("group", "nunique"))
-    reasons = pd.Series(json.loads(EXCLUDED.read_text())).value_counts().rename("scans").to_frame()
+    reasons = pd.Series(excluded_reasons()).value_counts().rename("scans").to_frame()
     kinds = experiment.scans.table.groupby(["label", "source", "format", "mode"]).size().rename("scans").to_frame()
     crossed = "".join(
         f"<h3>Label by {name}</h3>{found.to_html()}" for name, found in cross_tables(experiment.scans).items()
@@ -205,8 +205,9 @@ def _audit(experiment: Experiment, review: pd.DataFrame) -> str:
         + kinds.to_html()
         + "<h3>To be looked at (review.csv lists them)</h3><p>Kept: such scans will arrive.</p>"
         + to_review.to_html()
-        + "<h3>Excluded, with the reason</h3><p>After a look at them, the model's errors on an earlier test among what "
-        "prompted it.</p>" + reasons.to_html()
+        + "<h3>Excluded, with the reason</h3><p>43 after a look at them that an earlier model's errors prompted; the "
+        "others by one reading of the healthy scans, train and test alike, that knew neither source, split nor a "
+        "model's prediction. A computer read, not a radiologist (docs/experiments.md).</p>" + reasons.to_html()
     )
 
 
@@ -235,6 +236,7 @@ def _card(metrics: dict[str, Any], experiment: Experiment) -> str:
         scans=len(experiment.scans),
         groups=len(np.unique(experiment.groups)),
         excluded=len(experiment.excluded),
+        excluded_test=int(np.sum(experiment.excluded_split == "test")),
         aims=aims,
         heads=" | ".join(sections.columns),
         rule="---|" * len(sections.columns),

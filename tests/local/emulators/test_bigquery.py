@@ -1,4 +1,4 @@
-"""What our launcher adds to the BigQuery stand-in: results of queries do not pile up."""
+"""What our launcher changes in the BigQuery stand-in: results do not pile up, and a table is known as it is now."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -66,3 +66,29 @@ def test_rows_are_compared_with_a_time_to_the_microsecond(
     rows = list(client.query_and_wait(sql, job_config=config))
     assert [row["number"] for row in rows] == found
     assert [(row["at"].microsecond, row["twice"]) for row in rows] == [(number, [number] * 2) for number in found]
+
+
+def test_a_table_is_known_as_it_is_now(client: bigquery.Client) -> None:
+    client.create_dataset("p.d")
+    text = bigquery.SchemaField("text", "STRING", "REQUIRED")
+    client.create_table(bigquery.Table("p.d.t", [text]))
+    with pytest.raises(NotFound):
+        client.insert_rows_json("p.d.other", [{"text": "a"}])
+
+    assert client.insert_rows_json("p.d.t", [{"text": "a", "number": 1}])  # no such column yet
+    client.query_and_wait("ALTER TABLE p.d.t ADD COLUMN number INT64")
+    assert client.insert_rows_json("p.d.t", [{"text": "b", "number": 2}]) == []
+    assert client.insert_rows_json("p.d.t", [{"number": 3}])  # still required
+    client.query_and_wait("ALTER TABLE p.d.t ALTER COLUMN text DROP NOT NULL")
+    assert client.insert_rows_json("p.d.t", [{"number": 4}]) == []
+
+    client.query_and_wait("CREATE VIEW d.v AS SELECT number FROM p.d.t")
+    assert [row["number"] for row in client.query_and_wait("SELECT * FROM p.d.v ORDER BY number")] == [2, 4]
+    assert {table.table_id: table.table_type for table in client.list_tables("p.d")} == {"t": "TABLE", "v": "VIEW"}
+    client.query_and_wait("DROP VIEW d.v")
+    client.delete_table("p.d.t")
+    with pytest.raises(NotFound):
+        client.insert_rows_json("p.d.t", [{"text": "c"}])
+    assert list(client.list_tables("p.d")) == []
+    client.create_table(bigquery.Table("p.d.t", [text]))
+    assert client.insert_rows_json("p.d.t", [{"text": "d"}]) == []

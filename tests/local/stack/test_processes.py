@@ -43,6 +43,15 @@ def test_killed_process_starts_again_on_its_port(supervisor: Supervisor) -> None
     assert supervisor.processes()["doomed"].pid != first
 
 
+def test_process_that_has_ended_is_not_among_those_that_run(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.stack.processes._READY_WITHIN_S", 1)
+    with pytest.raises(StackError):
+        supervisor.start([Service(name="ended", port=free_port(), command=["/bin/false"], environment={})])
+    wait_until(lambda: not supervisor.processes())
+
+
 def test_stop_ends_every_process_and_starts_none_again(supervisor: Supervisor) -> None:
     services = [server("one"), server("two")]
     supervisor.start(services)

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 
 from services.training.data import quality
@@ -7,6 +10,14 @@ from tests.support.training_scans import head, prepared, scans
 def test_copies_under_both_labels_contradict_each_other():
     images = prepared(head(0), np.ascontiguousarray(np.rot90(head(0))), head(1), head(1))
     assert quality.contradicted(images, np.array([0, 1, 1, 1])).tolist() == [True, True, False, False]
+
+
+def test_a_scan_that_a_reading_doubts_is_to_be_looked_at():
+    doubtful, why = next(iter(json.loads(Path(quality.__file__).with_name("doubtful.json").read_text()).items()))
+    told = scans(prepared(head(0), head(1)), scan_id=[doubtful, "another"])
+    found = quality.to_review(told, np.arange(2))
+    assert found["scan_id"].tolist() == [doubtful]
+    assert why in found["why"][0]
 
 
 def test_a_shortcut_in_the_files_is_measured():

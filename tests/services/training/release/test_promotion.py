@@ -12,6 +12,7 @@ import pytest
 
 from local.stack.provision import make_release
 from services.training.data.scans import Scans
+from services.training.experiment import excluded_reasons
 from services.training.release import promotion
 from services.training.release.promotion import Measured
 from shared.gcp import storage
@@ -149,6 +150,14 @@ def test_releases_tested_on_other_scans_do_not_compare(bucket, release, few, len
     other = release("2")
     (other / "test_scans.txt").write_text("another")
     with pytest.raises(promotion.Refused, match="--frozen"):
+        promotion.judged(other, few, np.arange(6))
+
+
+def test_a_scan_that_was_excluded_since_leaves_the_frozen_test(bucket, release, few, lenient):
+    current(release("1"), few)
+    other, excluded = release("2", sha256="0" * 64), next(iter(excluded_reasons()))
+    (other / "test_scans.txt").write_text("\n".join([(RELEASE / "test_scans.txt").read_text(), excluded]))
+    with pytest.raises(promotion.Refused, match="does not run"):  # which is asked after the same test
         promotion.judged(other, few, np.arange(6))
 
 
