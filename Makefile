@@ -49,8 +49,8 @@ hospital: $(UV) ## Run everything beside a PACS, a FHIR server, an HL7 interface
 serve: $(UV) ## Run the inference service alone with the released model: [PORT=8080]
 	@PORT=$(PORT) $(RUN) --group inference python -m services.inference
 
-test: $(UV) ## Run the tests
-	@$(RUN) --group dev python -m pytest
+test: $(UV) ## Run the tests, on a worker for each core as far as memory goes
+	@$(RUN) --group dev python -m pytest -n auto
 
 drill: $(UV) ## Run the tests that start, kill or flood whole systems
 	@$(RUN) --group dev python -m pytest -m drill

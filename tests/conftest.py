@@ -1,20 +1,41 @@
-"""What every test may ask for."""
+"""What every test may ask for, and how the tests are dealt to workers."""
 
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+from xdist.remote import Producer
 
 from local.stack.system import Stack, running
+from tests.support.scheduling import FromBothEnds, in_order
 
 ROOT = Path(__file__).parents[1]
+_WORKER_BYTES = 7 << 30
+"""Memory of a worker at its most: its own whole system, a Spark job, TensorFlow and a browser."""
 
 
 def pytest_configure() -> None:
     """End as Ctrl-C does where `timeout` or CI ends a run, so that no started system stays behind."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` is: one a core, as far as memory goes."""
+    return max(1, min(os.process_cpu_count() or 1, psutil.virtual_memory().total // _WORKER_BYTES))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FromBothEnds:
+    """Return what deals the tests to the workers."""
+    config.option.loadscopereorder = False
+    return FromBothEnds(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring those together that share what is slow to start."""
+    items[:] = in_order(items)
 
 
 @pytest.fixture(scope="session")

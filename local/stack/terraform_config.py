@@ -24,9 +24,15 @@ def declared() -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for file in sorted(TERRAFORM.glob("*.tf")):
-        for block in hcl2.loads(_named(file.read_text())).get("locals", []):
+        for block in parsed(_named(file.read_text())).get("locals", []):
             merged |= plain(block)
     return merged
+
+
+@cache
+def parsed(text: str) -> dict[str, Any]:
+    """Return the blocks of a Terraform file by kind, for reading only: parsing is slow, so each text is parsed once."""
+    return hcl2.loads(text)
 
 
 def _named(text: str) -> str:

@@ -9,6 +9,12 @@ from google.cloud.pubsub_v1.subscriber.message import Message  # type: ignore[im
 from shared.events import Event, event_of
 from shared.gcp.pubsub import subscription_path
 
+_LEASE_S = 10
+"""Seconds for which a message is taken, and taken again while it is handled: a killed process's is delivered so soon.
+
+The client takes the first lease for a minute otherwise, and further ones for these ten seconds.
+"""
+
 
 @contextmanager
 def listening(subscription: str, handle: Callable[[Event], None], at_a_time: int = 1) -> Iterator[None]:
@@ -17,7 +23,7 @@ def listening(subscription: str, handle: Callable[[Event], None], at_a_time: int
         streaming = client.subscribe(
             subscription_path(subscription),
             callback=lambda message: _settle(message, handle),
-            flow_control=pubsub_v1.types.FlowControl(max_messages=at_a_time),
+            flow_control=pubsub_v1.types.FlowControl(max_messages=at_a_time, max_duration_per_lease_extension=_LEASE_S),
         )
         try:
             yield

@@ -30,6 +30,7 @@ ADDRESSES = (
     "drift",
     "operations",
 )
+THEMES = ("light", "dark")
 WIDTHS = (420, 1024, 1360)
 SERIOUS = ("serious", "critical")
 
@@ -40,21 +41,25 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("first", THEMES)
 def test_no_page_has_a_serious_finding_a_console_error_or_a_foreign_request(
-    browser: Browser, stack: Stack, theme: str
+    browser: Browser, stack: Stack, first: str
 ) -> None:
-    page = browser.new_page(viewport={"width": 1360, "height": 860}, color_scheme=theme)
+    """Half of the pages are opened in one theme and half in the other, and each then changes to the other."""
+    page = browser.new_page(viewport={"width": 1360, "height": 860}, color_scheme=first)
     page.set_default_timeout(60_000)
     faults = watched(page)
-    for address in ADDRESSES:
+    for address in ADDRESSES[THEMES.index(first) :: len(THEMES)]:
         page.goto(f"{stack.url('dashboard')}/{address}")
         expect(page.get_by_text("For research use. Not a medical device.")).to_be_visible(timeout=60_000)
-        settled(page)
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 860})
-            settled(page)
-            faults += [f"{address} at {width}: {finding}" for finding in findings(page)]
+        for theme in sorted(THEMES, key=lambda theme: theme != first):
+            page.emulate_media(color_scheme=theme)
+            expect(page.get_by_test_id("stApp")).to_have_css("color-scheme", theme)
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 860})
+                settled(page)
+                faults += [f"{address} in {theme} at {width}: {finding}" for finding in findings(page)]
+        page.emulate_media(color_scheme=first)
     page.close()
     assert faults == []
 

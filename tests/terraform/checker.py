@@ -10,9 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hcl2
-
-from local.stack.terraform_config import plain
+from local.stack.terraform_config import parsed, plain
 from tests.terraform.provider_schema import PACKAGES, Schema, provider_schema
 
 _OF_TERRAFORM = {"for_each", "count", "provider", "depends_on", "lifecycle", "dynamic", "timeouts"}
@@ -35,7 +33,7 @@ class Folder:
         for kind in ("resource", "data", "variable", "output", "module", "locals"):
             self.blocks[kind] = {}
         for file in sorted(self.path.glob("*.tf")):
-            for kind, blocks in hcl2.loads(file.read_text()).items():
+            for kind, blocks in parsed(file.read_text()).items():
                 for block in blocks if kind in self.blocks else []:
                     self._declare(kind, plain(block))
 

@@ -8,9 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import hcl2
-
-from local.stack.terraform_config import plain
+from local.stack.terraform_config import parsed, plain
 
 Blocks = list[tuple[str, str, dict]]
 """Kind, name and body: ("variable", "project", {...}), ("resource", "google_pubsub_topic.this", {...})."""
@@ -110,7 +108,7 @@ RULES: tuple[Callable[[str, Blocks], Iterator[str]], ...] = (
 def _blocks(folder: Path) -> Blocks:
     found: Blocks = []
     for file in sorted(folder.glob("*.tf")):
-        for kind, blocks in hcl2.loads(file.read_text()).items():
+        for kind, blocks in parsed(file.read_text()).items():
             for name, body in (item for block in blocks for item in plain(block).items()):
                 if kind in ("resource", "data"):
                     found += [(kind, f"{name}.{own}", content) for own, content in body.items()]

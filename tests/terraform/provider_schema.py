@@ -8,6 +8,7 @@ optional attributes the provider may fill in (all are taken to be such).
 
 import hashlib
 import json
+import os
 import re
 import sys
 import tarfile
@@ -50,7 +51,7 @@ def provider_schema(name: str) -> Schema:
     file = CACHE / f"{PACKAGES[name].replace('==', '-')}-{digest}.json"
     if not file.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
+        partial = file.with_suffix(f".partial-{os.getpid()}")
         partial.write_text(json.dumps(_extract(PACKAGES[name], wanted)))
         partial.rename(file)
     return json.loads(file.read_text())

@@ -4,9 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-import hcl2
-
-from local.stack.terraform_config import TERRAFORM, plain
+from local.stack.terraform_config import TERRAFORM, parsed, plain
 
 MODULES = (TERRAFORM, TERRAFORM / "modules" / "step")
 
@@ -35,9 +33,7 @@ def page(module: Path) -> str:
 
 
 def _blocks(module: Path, kind: str) -> list[dict]:
-    return [
-        plain(block) for file in sorted(module.glob("*.tf")) for block in hcl2.loads(file.read_text()).get(kind, [])
-    ]
+    return [plain(block) for file in sorted(module.glob("*.tf")) for block in parsed(file.read_text()).get(kind, [])]
 
 
 def _kind(text: str) -> str:

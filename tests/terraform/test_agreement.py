@@ -9,12 +9,11 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-import hcl2
 import pytest
 from cronsim import CronSim
 
 from local.stack.provision import dead_letter_topic
-from local.stack.terraform_config import TERRAFORM, declared, schema, seconds
+from local.stack.terraform_config import TERRAFORM, declared, parsed, schema, seconds
 from shared.events import DeadLetter, ScanAccepted, ScanRejected, ScanScored, SeriesSummarised
 from tests.terraform.code import deployable
 from tests.terraform.tools import ROOT
@@ -206,7 +205,7 @@ def _values_named_in(file: Path) -> set[str]:
 def test_the_environments_set_variables_that_there_are():
     variables = {name.strip('"') for block in _blocks("variable") for name in block}
     for file in (TERRAFORM / "environments").glob("*.tfvars"):
-        assert hcl2.loads(file.read_text()).keys() <= variables, file.name
+        assert parsed(file.read_text()).keys() <= variables, file.name
 
 
 def test_the_dashboard_is_json_of_metrics_that_there_are():
@@ -279,7 +278,7 @@ def _resources(kind: str) -> dict[str, dict]:
 
 
 def _blocks(kind: str) -> list[dict]:
-    return [block for file in sorted(TERRAFORM.glob("*.tf")) for block in hcl2.loads(file.read_text()).get(kind, [])]
+    return [block for file in sorted(TERRAFORM.glob("*.tf")) for block in parsed(file.read_text()).get(kind, [])]
 
 
 def test_spark_is_the_runtimes():

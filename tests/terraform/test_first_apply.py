@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import hcl2
 import pytest
 
-from local.stack.terraform_config import TERRAFORM, declared, plain
+from local.stack.terraform_config import TERRAFORM, declared, parsed, plain
 from tests.terraform.tools import ROOT
 
 WAIT = "time_sleep.apis"
@@ -288,4 +287,4 @@ def _named(kind: str) -> dict[str, dict[str, Any]]:
 @cache
 def _blocks(kind: str) -> list[dict[str, Any]]:
     files = sorted(TERRAFORM.glob("*.tf"))
-    return [plain(block) for file in files for block in hcl2.loads(file.read_text()).get(kind, [])]
+    return [plain(block) for file in files for block in parsed(file.read_text()).get(kind, [])]

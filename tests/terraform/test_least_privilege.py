@@ -4,10 +4,9 @@ import ast
 import re
 from functools import cache
 
-import hcl2
 import pytest
 
-from local.stack.terraform_config import TERRAFORM, declared
+from local.stack.terraform_config import TERRAFORM, declared, parsed
 from tests.terraform.code import deployable
 from tests.terraform.tools import ROOT
 
@@ -328,7 +327,7 @@ def _members() -> dict[tuple[str, str], dict]:
     """Every resource of terraform/**/*.tf that gives somebody a role."""
     found = {}
     for file in sorted(TERRAFORM.rglob("*.tf")):
-        for block in hcl2.loads(file.read_text()).get("resource", []):
+        for block in parsed(file.read_text()).get("resource", []):
             for kind, resources in block.items():
                 if re.fullmatch(r'"?google_\w+_iam_(member|binding|policy)"?', kind):
                     found |= {(kind.strip('"'), name.strip('"')): body for name, body in resources.items()}
@@ -348,7 +347,7 @@ def _permissions(role: str) -> Permissions:
 
 @cache
 def _custom_roles() -> dict[str, Permissions]:
-    blocks = hcl2.loads((TERRAFORM / "iam.tf").read_text())["resource"]
+    blocks = parsed((TERRAFORM / "iam.tf").read_text())["resource"]
     return {
         name.strip('"'): {permission.strip('"') for permission in body["permissions"]}
         for block in blocks

@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-import hcl2
 import pytest
 
-from local.stack.terraform_config import TERRAFORM, plain
+from local.stack.terraform_config import TERRAFORM, parsed, plain
 
 STEP = TERRAFORM / "modules" / "step"
 FREE = {
@@ -17,7 +16,7 @@ FREE = {
 
 
 def variables(module: Path) -> dict[str, dict]:
-    blocks = hcl2.loads((module / "variables.tf").read_text())["variable"]
+    blocks = parsed((module / "variables.tf").read_text())["variable"]
     return {name: body for block in blocks for name, body in plain(block).items()}
 
 

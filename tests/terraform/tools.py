@@ -1,9 +1,11 @@
 """Tools that the proofs run but the project does not import: each in an environment of its own under .local/tools."""
 
+import fcntl
 import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -20,9 +22,15 @@ def uv(*arguments: str | Path) -> None:
 def environment(name: str, *requirements: str) -> Path:
     """Virtual environment `.local/tools/<name>` that holds these lines of requirements; return its bin folder.
 
-    It is made at first use.
+    It is made at first use, by one process at a time.
     """
-    folder = CACHE / name
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _made(CACHE / name, requirements)
+
+
+def _made(folder: Path, requirements: Sequence[str]) -> Path:
     stamp = folder / "requirements"
     wanted = "\n".join(requirements)
     if not stamp.exists() or stamp.read_text() != wanted:

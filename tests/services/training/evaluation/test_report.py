@@ -15,8 +15,10 @@ from services.training import experiment as experiments
 from services.training.data import ood_images
 from services.training.data.ood_images import to_test
 from services.training.evaluation import drawings, left_out, measurements, report
+from services.training.evaluation import metrics as figures
+from services.training.evaluation.metrics import resampled
 from services.training.experiment import Experiment
-from services.training.modelling import export, fitting, ood
+from services.training.modelling import export, fitting, ood, schedule
 from services.training.modelling.lesions import drawn
 from services.training.modelling.schedule import Schedule
 from services.training.release import build
@@ -48,8 +50,9 @@ def _head(rng: np.random.Generator) -> np.ndarray:
 @pytest.fixture(scope="module")
 def network(experiment) -> keras.Model:
     keras.utils.set_random_seed(0)
-    plan = Schedule(epochs=1, steps=2, batch=4, small=64)
+    plan = Schedule(epochs=1, steps=2, batch=4)
     with eager(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "SIDE", 64)
         patch.setattr(fitting, "CALIBRATED_ON", 2)
         return experiments.fitted(experiment, "fit", experiment.split == "train", plan)
 
@@ -81,8 +84,10 @@ def measured(model, experiment, unseen) -> dict[str, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def written(experiment, model, measured, tmp_path_factory) -> Path:
     reports = tmp_path_factory.mktemp("report")
-    with pytest.MonkeyPatch.context() as patch:  # a few images of each kind that is no brain MRI are enough here
+    with pytest.MonkeyPatch.context() as patch:
+        # A few images of each kind that is no brain MRI, and a few draws for each interval, are enough here.
         patch.setattr(ood_images, "to_test", lambda heads, _count, rng: to_test(heads, 3, rng))
+        patch.setattr(figures, "resampled", lambda table, seed: resampled(table, seed, 20))
         report.write(model, experiment, measured, {"epochs": 1}, reports)
     return reports
 

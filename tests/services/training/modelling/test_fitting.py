@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from services.training.data.scans import Scans
-from services.training.modelling import fitting
+from services.training.modelling import fitting, schedule
 from services.training.modelling.network import network
 from services.training.modelling.schedule import Schedule
 from tests.support.eager import eager
@@ -44,7 +45,16 @@ class Fitted:
 
 
 # The window of the average is a ninth of a run: of fewer than ten steps it is the last weights alone.
-LONG_ENOUGH = Schedule(epochs=1, steps=12, batch=2, small=64)
+LONG_ENOUGH = Schedule(epochs=1, steps=12, batch=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_and_few() -> Iterator[None]:
+    """A quarter of the pixels, and statistics of two batches: what a fit does with them is the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "SIDE", 64)
+        patch.setattr(fitting, "CALIBRATED_ON", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +118,10 @@ def test_normalisation_statistics_become_those_of_what_is_given():
     assert isinstance(norm.momentum, float)
 
 
-def test_what_was_learnt_in_mixed_precision_answers_in_single(known, tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "CALIBRATED_ON", 2)
+def test_what_was_learnt_in_mixed_precision_answers_in_single(known, tmp_path):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     with eager():
-        model = fitting.fit(known, np.arange(40), Schedule(epochs=1, steps=1, batch=1, small=64), tmp_path)
+        model = fitting.fit(known, np.arange(40), Schedule(epochs=1, steps=1, batch=1), tmp_path)
     assert model.compute_dtype == "float32"
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert np.isfinite(model.predict(known.inputs()[:2], verbose=0)["logit"]).all()
