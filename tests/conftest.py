@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from xdist.remote import Producer
+from xdist.workermanage import NodeManager
 
 from local.stack.system import Stack, running
 from tests.support.scheduling import FromBothEnds, in_order
@@ -18,8 +19,27 @@ _WORKER_BYTES = 7 << 30
 
 
 def pytest_configure() -> None:
-    """End as Ctrl-C does where `timeout` or CI ends a run, so that no started system stays behind."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """End as Ctrl-C does where `timeout` or CI ends a run, so that no started system stays behind.
+
+    A shell that starts tests in the background lets them, and what they start, ignore Ctrl-C.
+    """
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)
+
+
+def pytest_keyboard_interrupt() -> None:
+    """Tear down undisturbed by further signals, which xdist sends too."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Let interrupted workers end their systems at once: xdist kills them a while after it told them."""
+    if exitstatus == pytest.ExitCode.INTERRUPTED and session.config.getoption("numprocesses"):
+        NodeManager.EXIT_TIMEOUT = 60
+        for worker in psutil.Process().children():
+            worker.terminate()
 
 
 def pytest_xdist_auto_num_workers() -> int:
