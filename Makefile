@@ -19,7 +19,6 @@ RUNS ?=
 SEEDS ?=
 UPLOADS ?=
 PART ?=
-PART ?=
 MINUTES ?=
 DRILLS ?=
 # $(call folder,usage): stop with status 2 and a sentence unless DATA names a folder (or a bucket, which is not looked at).

@@ -13,6 +13,7 @@ Figures = Mapping[str, Any]
 """Values by name; `<name>_low` and `<name>_high` are a value's interval."""
 
 _SHAPES = ["circle", "square", "triangle-up", "diamond"]
+_SIZES = [170, 85, 40, 15]
 _DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]
 
 METRICS = {
@@ -133,8 +134,8 @@ def over_time(  # noqa: PLR0913 - a chart's parts
 ) -> alt.LayerChart:
     """Return a value over time: points of a shape per kind, and a line where there are three or more.
 
-    Each kind has its own dashes too, so that lines that lie on each other are told apart. The frame has the columns
-    `at`, `value` and `by`.
+    Each kind has its own dashes too, and the later ones smaller points, which are drawn on top: so what lies on
+    another is told apart. The frame has the columns `at`, `value` and `by`.
     """
     kinds = list(colours) if colours else sorted(frame[by].unique())
     scale = alt.Scale(domain=kinds, range=list(colours.values())) if colours else alt.Scale(domain=kinds)
@@ -146,9 +147,9 @@ def over_time(  # noqa: PLR0913 - a chart's parts
     shapes = alt.Shape(f"{by}:N", scale=alt.Scale(domain=kinds, range=_SHAPES), title=None, legend=legend)
     dashes = alt.StrokeDash(f"{by}:N", scale=alt.Scale(domain=kinds, range=_DASHES), legend=None)
     tooltip = [alt.Tooltip("at:T", format="%d %b %H:%M"), by, alt.Tooltip(f"{value}:Q", format=",.3~f")]
-    points = (
-        alt.Chart(frame).mark_point(filled=True, size=55, opacity=0.9).encode(x, y, colour, shapes, tooltip=tooltip)
-    )
+    sizes = alt.Size(f"{by}:N", scale=alt.Scale(domain=kinds, range=_SIZES), legend=None)
+    ordered = frame.sort_values(by, key=lambda names: names.map(kinds.index))
+    points = alt.Chart(ordered).mark_point(filled=True, opacity=1).encode(x, y, colour, shapes, sizes, tooltip=tooltip)
     joined = frame[frame.groupby(by)["at"].transform("size") >= 3]
     lines = alt.Chart(joined).mark_line(strokeWidth=2).encode(x, y, colour, dashes)
     chart: alt.LayerChart = (lines + points).properties(height=280)

@@ -113,7 +113,7 @@ def folder(text: str) -> Path:
 def positive(text: str) -> int:
     """Return the number that an argument gives. Raises ArgumentTypeError below 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number: give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text} is not how many: give a whole number from 1")
     return int(text)
 
 

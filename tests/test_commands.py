@@ -56,6 +56,14 @@ def test_a_target_that_needs_data_asks_for_it(target: str, data: str, sentence: 
     assert f"make {target} DATA=folder" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["train", "crossvalidate", "finetune", "leaderboard", "shadow"])
+def test_a_folder_that_is_none_is_told_before_tensorflow_loads(command: str) -> None:
+    done = run(sys.executable, "-X", "importtime", "-m", "services.training", command, "--data", "nowhere")
+    assert done.returncode == 2
+    assert "argument --data: nowhere is not a folder" in done.stderr
+    assert " tensorflow\n" not in done.stderr
+
+
 def test_a_port_that_is_none_is_told() -> None:
     done = run(sys.executable, "-m", "services.inference", PORT="abc")
     assert done.returncode == 1

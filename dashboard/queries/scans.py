@@ -48,20 +48,37 @@ STATUSES = {
 """Conditions on how far a file has come."""
 
 # Features are not looked up here: whether they are written stands beside the list, and as a status one can ask for.
-_PAGE = """
-WITH scored AS (
-  SELECT scan_id, prediction, probability, threshold, predicted_at FROM {recent predictions by scan_id}
-), heard AS (
-  SELECT scan_id, COUNTIF(agrees) AS agreed, COUNTIF(NOT agrees AND reading != 'Cannot tell') AS disagreed
-  FROM {recent feedback} GROUP BY scan_id
-), arrived AS (
+_LIST = """
+WITH arrived AS (
   SELECT scan_id, label, source, uploaded_at, CAST(NULL AS STRING) AS reason FROM {recent scans}
   UNION ALL SELECT file_id, label, source, uploaded_at, reason FROM {recent rejections}
+), {page}, heard AS (
+  SELECT scan_id, COUNTIF(agrees) AS agreed, COUNTIF(NOT agrees AND reading != 'Cannot tell') AS disagreed
+  FROM {recent feedback in page} GROUP BY scan_id
 )
-SELECT *, predicted_at IS NOT NULL AS is_scored, COUNT(*) OVER () AS total
-FROM arrived LEFT JOIN scored USING (scan_id) LEFT JOIN heard USING (scan_id)
-{conditions} ORDER BY {order} LIMIT {limit} OFFSET {offset}
+SELECT *, predicted_at IS NOT NULL AS is_scored FROM {listed} LEFT JOIN heard USING (scan_id) ORDER BY {order}
 """
+_PAGE = """page AS (
+  SELECT *, COUNT(*) OVER () AS total FROM {matching} {conditions} ORDER BY {order} LIMIT {limit} OFFSET {offset}
+)"""
+_SCORED = "scored AS (SELECT scan_id, prediction, probability, threshold, predicted_at FROM {predictions})"
+_ANSWERED = "LEFT JOIN scored USING (scan_id)"
+_OF_ALL = {
+    "page": f"{_SCORED}, {_PAGE}",
+    "predictions": "{recent predictions by scan_id}",
+    "matching": f"arrived {_ANSWERED}",
+    "listed": "page",
+}
+"""Where order or conditions ask for an answer, all scans must have theirs first."""
+_OF_A_PAGE = {
+    "page": f"{_PAGE}, {_SCORED}",
+    "predictions": "{recent predictions by scan_id in page}",
+    "matching": "arrived",
+    "listed": f"page {_ANSWERED}",
+}
+"""Otherwise answers are looked up for the page's fifty rows alone: it takes half the time."""
+_ANSWERS = ("predict", "probability")
+"""Columns of an answer, by how they begin."""
 
 
 @st.cache_data(ttl=REFRESH_S, max_entries=200, show_spinner=False)
@@ -77,13 +94,14 @@ def worklist(window: str, sort: str, status: str | None, filters: Mapping[str, s
 def worklist_sql(sort: str, status: str | None, filters: Mapping[str, str], page: int) -> str:
     """Return the worklist's query."""
     conditions = [FILTERS[name] for name in filters] + ([STATUSES[status]] if status else [])
-    parts = {
+    asks_for_answers = any(column in text for text in (*conditions, SORTS[sort]) for column in _ANSWERS)
+    parts = (_OF_ALL if asks_for_answers else _OF_A_PAGE) | {
         "conditions": f"WHERE {' AND '.join(conditions)}" if conditions else "",
         "order": SORTS[sort],
         "limit": str(PAGE_ROWS),
         "offset": str((page - 1) * PAGE_ROWS),
     }
-    sql = _PAGE
+    sql = _LIST
     for name, part in parts.items():  # only constants of this module and whole numbers go into the text
         sql = sql.replace(f"{{{name}}}", part)
     return sql
@@ -92,7 +110,10 @@ def worklist_sql(sort: str, status: str | None, filters: Mapping[str, str], page
 @st.cache_data(ttl=300, show_spinner=False)
 def sources(window: str) -> list[str]:
     """Return every source that has sent a scan in the time looked back on, at most 200. Raises BigQueryError."""
-    sql = "SELECT DISTINCT source FROM {recent scans} ORDER BY source LIMIT 200"
+    sql = """
+    SELECT DISTINCT source FROM `{dataset}.scans_raw` WHERE recorded_at >= @since AND {sent}
+    ORDER BY source LIMIT 200
+    """
     return [row["source"] for row in recent.query(sql, since=recent.back(WINDOWS[window]))]
 
 

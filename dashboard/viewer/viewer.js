@@ -1,5 +1,6 @@
 // A stack viewer with the habits of the trade: the wheel goes through slices, a drag sets the window, a double click fits.
 // The scan and the heat map share one view. What is chosen goes back to Python as `slice` and `look`, for the exports.
+// Fingers do what a mouse does with keys held: two of them zoom, and one moves what is larger than its frame.
 
 const SIDE = 640; // of a drawn canvas, in pixels
 const BASE = { level: 128, width: 256, zoom: 1, across: 0.5, down: 0.5, opacity: 0.6, colours: "Inferno", evidence: "for cancer" };
@@ -36,9 +37,9 @@ function makeViewer(root) {
     find(".stack").hidden = data.slices.length < 2;
     find(".slice").max = data.slices.length;
     find(".colours").replaceChildren(...Object.keys(data.colours).map((name) => new Option(name)));
-    find(".habits").textContent = data.slices.length > 1
-      ? "Wheel or arrow keys: slices. Drag: window. Ctrl and wheel, + and -: zoom. Shift and drag: move. Double click or 0: fit."
-      : "Drag: window. Ctrl and wheel, + and -: zoom. Shift and drag: move. Double click or 0: fit.";
+    find(".habits").textContent = matchMedia("(pointer: coarse)").matches
+      ? "Drag sideways: window. Two fingers: zoom, and then one: move. Double tap: fit."
+      : `${data.slices.length > 1 ? "Wheel or arrow keys: slices. " : ""}Drag: window. Ctrl and wheel, + and -: zoom. Shift and drag: move. Double click or 0: fit.`;
     draw();
   }
 
@@ -59,6 +60,7 @@ function makeViewer(root) {
     for (const name of ["level", "width", "opacity", "evidence", "colours"]) find(`.${name}`).value = look[name];
     find(".slice").value = state.place + 1;
     find("output").textContent = `${state.place + 1} of ${data.slices.length}`;
+    for (const canvas of canvases) canvas.style.touchAction = look.zoom > 1 || state.isMeasuring ? "none" : "pan-y";
     legend(data.colours[look.colours]);
     strip();
     length(decoded);
@@ -185,6 +187,8 @@ function makeViewer(root) {
     "+": () => zoomed(1.25), "=": () => zoomed(1.25), "-": () => zoomed(0.8), 0: fit, m: () => measure(),
   };
 
+  const fingers = new Map(); // the last event of each pointer that is down, by its id
+
   for (const canvas of canvases) {
     canvas.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && data.slices.length < 2) return; // the page scrolls on
@@ -201,8 +205,33 @@ function makeViewer(root) {
     });
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
-      drag(canvas, event);
+      fingers.set(event.pointerId, event);
+      if (fingers.size === 2) follow(pinched());
+      else drag(canvas, event);
     });
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => fingers.delete(event.pointerId));
+  }
+
+  function follow(move) {
+    const stage = find(".stage"); // two fingers may lie on one picture each
+    const end = () => {
+      stage.removeEventListener("pointermove", move);
+      for (const name of ["pointerup", "pointercancel"]) stage.removeEventListener(name, end);
+    };
+    stage.addEventListener("pointermove", move);
+    for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, end);
+  }
+
+  function pinched() {
+    const apart = () => {
+      const [one, other] = fingers.values();
+      return Math.max(Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY), 1);
+    };
+    const [before, zoom] = [apart(), state.look.zoom];
+    return (event) => {
+      fingers.set(event.pointerId, event);
+      change({ zoom: clamp((zoom * apart()) / before, 1, 8) });
+    };
   }
 
   async function drag(canvas, start) {
@@ -214,22 +243,19 @@ function makeViewer(root) {
       return [left + ((event.clientX - box.left) / box.width) * wide, top + ((event.clientY - box.top) / box.height) * tall];
     };
     const from = at(start);
-    const move = (event) => {
+    follow((event) => {
+      if (fingers.size > 1 || event.pointerId !== start.pointerId) return;
       const [x, y] = [(event.clientX - start.clientX) / box.width, (event.clientY - start.clientY) / box.height];
       if (state.isMeasuring) {
         state.line = [from, at(event)];
         draw();
-      } else if (event.shiftKey && before.zoom > 1) {
+      } else if ((event.shiftKey || event.pointerType === "touch") && before.zoom > 1) {
         const reach = before.zoom - 1;
         change({ across: clamp(before.across - x / reach, 0, 1), down: clamp(before.down - y / reach, 0, 1) });
       } else {
         change({ width: clamp(Math.round(before.width + x * 256), 2, 512), level: clamp(Math.round(before.level + y * 256), 0, 255) });
       }
-    };
-    const end = () => ["pointermove", "pointerup", "pointercancel"].forEach((name) => canvas.removeEventListener(name, name === "pointermove" ? move : end));
-    canvas.addEventListener("pointermove", move);
-    canvas.addEventListener("pointerup", end);
-    canvas.addEventListener("pointercancel", end);
+    });
   }
 
   find(".slice").addEventListener("input", (event) => go(event.target.valueAsNumber - 1));

@@ -50,7 +50,7 @@ def _verdict(check: Row) -> None:
         st.columns(4),
         {
             "Scans compared": f"{check['scans']:,}",
-            "p-value, corrected": f"{check['p_value']:.4f}",
+            "p-value, corrected": p_value(check["p_value"]),
             "Alarm below": f"{check['level']:.4f}",
             "Accuracy that the probabilities promise": "not known" if accuracy is None else percent(accuracy),
         }.items(),
@@ -69,10 +69,15 @@ def _tests(tests: list[dict[str, float | str]]) -> None:
         st.caption("Nothing, for want of scans.")
         return
     rows = {
-        "p-value": [f"{test['p_value']:.4f}" for test in tests],
+        "p-value": [p_value(float(test["p_value"])) for test in tests],
         "Effect": [f"{test['effect']:.2f}" for test in tests],
     }
     table(pd.DataFrame(rows, index=[str(test["about"]) for test in tests]), "About")
+
+
+def p_value(value: float) -> str:
+    """Return a p-value in four digits: one that is smaller is not nothing."""
+    return f"{value:.4f}" if value >= 0.0001 else "below 0.0001"
 
 
 def _foreign(scan_ids: list[str]) -> None:

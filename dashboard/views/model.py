@@ -218,7 +218,8 @@ def _heat_maps(report: EvaluationReport | None) -> None:
             st.caption("The report lacks this picture.")
             continue
         alt = f"{picture.title}. {picture.meaning}"
-        st.image(content, picture.meaning, width="stretch", output_format="PNG", alt=alt)
+        with st.container(key=f"gallery {picture.title}"):
+            st.image(content, picture.meaning, width="stretch", output_format="PNG", alt=alt)
 
 
 def _versions(decisions: list[Row], scorers: list[Row]) -> None:

@@ -57,8 +57,9 @@ def _board() -> None:
     left, right = st.columns([7, 3], gap="medium")
     with left:
         rows = _table()
-    with right, st.container(border=True):
-        _detail(next((row for row in rows if row["series_id"] == st.session_state.get("chosen series")), None))
+    chosen = next((row for row in rows if row["series_id"] == st.session_state.get("chosen series")), None)
+    with right, st.container(border=True, key="chosen" if chosen else None):
+        _detail(chosen)
 
 
 def _table() -> list[Row]:
@@ -83,7 +84,7 @@ def _table() -> list[Row]:
         selection_mode="single-row",
         on_select=lambda: _select(rows),
         column_config=_columns(),
-        alt="Series that were answered, one per row: study, series, answer, probability of cancer, slices",
+        alt="Series that were answered, one per row: answer, probability of cancer, study, series, slices",
     )
     st.pagination(max(-(-rows[0]["total"] // series.PAGE_ROWS), 1), key="studies page")
     return rows
@@ -97,10 +98,10 @@ def _select(rows: list[Row]) -> None:
 def _shown(rows: list[Row]) -> "pd.io.formats.style.Styler":
     columns = {
         "Answered": [row["answered_at"] for row in rows],
-        "Study": [(row["study_id"] or "none")[:12] for row in rows],
-        "Series": [row["series_id"][:12] for row in rows],
         "Answer": [row["prediction"] for row in rows],
         "P(cancer)": [None if row["prediction"] == "Not a brain MRI" else bar(row["probability"]) for row in rows],
+        "Study": [(row["study_id"] or "none")[:12] for row in rows],
+        "Series": [row["series_id"][:12] for row in rows],
         "Slices": [_slices(row) for row in rows],
         "Folder": [row["label"] for row in rows],
         "Source": [row["source"] for row in rows],
@@ -117,10 +118,10 @@ def _columns() -> dict[str, Any]:
     config = st.column_config
     return {
         "Answered": config.DatetimeColumn(format="YYYY-MM-DD HH:mm", timezone="UTC", help="UTC", width=120),
-        "Study": config.TextColumn(help="The beginning of a pseudonym", width=102),
-        "Series": config.TextColumn(help="The beginning of a pseudonym", width=102),
         "Answer": config.TextColumn(width=105),
         "P(cancer)": config.TextColumn(help="Probability of cancer of the series", width=122),
+        "Study": config.TextColumn(help="The beginning of a pseudonym", width=102),
+        "Series": config.TextColumn(help="The beginning of a pseudonym", width=102),
         "Slices": config.TextColumn(help="That the answer rests on, of those accepted", width=75),
         "Folder": config.TextColumn(width=88),
         "Source": config.TextColumn(width=70),

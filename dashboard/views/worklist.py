@@ -55,8 +55,9 @@ def _board(back: str, sort: str, status: str | None, filters: dict[str, str]) ->
     left, right = st.columns([7, 3], gap="medium")
     with left:
         _table(back, sort, status, filters)
-    with right, st.container(border=True):
-        _detail(st.session_state.get("worklist scan"))
+    chosen = st.session_state.get("worklist scan")
+    with right, st.container(border=True, key="chosen" if chosen else None):
+        _detail(chosen)
 
 
 def _table(back: str, sort: str, status: str | None, filters: dict[str, str]) -> None:

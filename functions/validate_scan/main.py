@@ -2,10 +2,11 @@
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from itertools import batched
+from itertools import batched, chain
 
 import functions_framework
 from cloudevents.http import CloudEvent
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 _WRITERS = 16
 """Pages written at a time: a thousand one after the other would take longer than a message may."""
+_VALIDATING = threading.Semaphore(2)
+"""Files decoded and searched for text at a time, as many as there are cores: all else that requests do is waiting."""
 
 
 @functions_framework.cloud_event
@@ -75,9 +78,11 @@ def _store(upload: ScanUploaded, content: bytes) -> Iterator[ScanAccepted]:
 
     text = BurntInText(config.burnt_in_text())
     pages = validated(upload, content, config.scans_bucket(), config.pseudonym_key(), text)
+    with _VALIDATING:
+        first = next(pages)
     with ThreadPoolExecutor(_WRITERS) as threads:
-        for group in batched(pages, _WRITERS, strict=False):
-            yield from threads.map(write, group)
+        for group in batched(chain([first], pages), _WRITERS, strict=False):
+            yield from threads.map(write, group) if len(group) > 1 else map(write, group)
 
 
 def _quarantine(upload: ScanUploaded, event: ScanRejected) -> None:

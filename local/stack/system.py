@@ -261,9 +261,12 @@ def _function(step: str, signature: str, values: Mapping[str, str]) -> Service:
 def _python(
     name: str, port: int, arguments: Sequence[str], health: str = "", query: bytes | None = None, **variables: str
 ) -> Service:
-    """Return a process of our own Python that runs from the repository's root."""
+    """Return a process of our own Python that runs from the repository's root.
+
+    Its threads share two heaps, as many as there are cores: each of 64 threads would else keep what it once needed.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    own = {"PYTHONPATH": str(ROOT), "PATH": path, "PYTHONUNBUFFERED": "1"}
+    own = {"PYTHONPATH": str(ROOT), "PATH": path, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
     given = os.environ | own | variables
     return Service(
         name=name, port=port, command=[sys.executable, *arguments], health=health, query=query, environment=given

@@ -43,12 +43,14 @@ def _parser() -> argparse.ArgumentParser:
     ranking.add_argument("--model", action="append", default=[], help="NAME=module:callable, file.onnx, .tflite or URL")
     sheets = commands.add_parser("contact-sheets", help="draw every healthy scan, to read its label again blind")
     for command in (one, blocks, on, page, ranking, sheets):
-        command.add_argument("--data", required=command is not page, help="folder of labelled scans, or gs://BUCKET")
+        command.add_argument(
+            "--data", type=_scans, required=command is not page, help="folder of labelled scans, or gs://BUCKET"
+        )
         command.add_argument("--folder", type=Path, default=FOLDER, help="where the run is kept")
     beside = commands.add_parser("shadow", help="let a release that meets the offline criteria answer in shadow")
     beside.add_argument("--release", type=Path, default=FOLDER / "release")
     beside.add_argument(
-        "--data", help="folder or gs://BUCKET with the frozen test's scans; default: the last training's"
+        "--data", type=_scans, help="folder or gs://BUCKET with the frozen test's scans; default: the last training's"
     )
     some = commands.add_parser("canary", help="let the challenger answer a share of the scans, if live scans allow")
     some.add_argument("--share", type=_share, default=0.05, help="of the scans, between 0 and 1 (default: %(default)s)")
@@ -59,6 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--network", choices=["efficientnet-lite0", "resnet50"], default="efficientnet-lite0")
     graph.add_argument("--weights", type=Path, help="ResNet50's weights without its classifier, as Keras keeps them")
     return parser
+
+
+def _scans(text: str) -> str:
+    """Return the folder or bucket that an argument names. Raises ArgumentTypeError if there is no such folder."""
+    if not text.startswith("gs://") and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a folder")
+    return text
 
 
 def _share(text: str) -> float:

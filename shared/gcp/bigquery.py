@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,8 +28,10 @@ _TYPES = {bool: "BOOL", int: "INT64", float: "FLOAT64", str: "STRING", datetime:
 _MAX_GROUP = 500
 """Rows of one insertAll request, as its documentation advises."""
 _GATHER_S = 0.2
-"""How long a group gathers at most, until it holds as many rows as the last one: a request costs the same whatever it
-holds, and callers whose rows have just been stored are about to come back."""
+"""How long a group gathers at most, until it holds as many rows as the largest of the last few: a request costs the
+same whatever it holds, and callers whose rows have just been stored are about to come back."""
+_LAST_GROUPS = 5
+"""With the last group alone, each small one makes its successors small."""
 _STORED_WITHIN_S = 50
 """Two groups and their retries; then the caller's message is delivered again rather than its thread lost."""
 _REFUSED_WHOLE = {400, 413}
@@ -204,7 +207,7 @@ class _Group:
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._arrived = Condition()
         self._waiting: list[_Waiting] = []
-        self._expected = 1
+        self._sizes: deque[int] = deque(maxlen=_LAST_GROUPS)
 
     def __call__(self, row: dict[str, Any], key: str) -> None:
         """Store a row. Raises BigQueryError, TimeoutError."""
@@ -219,10 +222,14 @@ class _Group:
         if not self._waiting:
             return
         with self._arrived:
-            self._arrived.wait_for(lambda: len(self._waiting) >= self._expected, _GATHER_S)
+            expected = max(self._sizes, default=1)
+            self._arrived.wait_for(lambda: len(self._waiting) >= expected, _GATHER_S)
             group = self._waiting[:_MAX_GROUP]
             del self._waiting[: len(group)]
-        self._expected = len(group)
+        if len(group) == 1:  # the crowd is gone
+            self._sizes.clear()
+        else:
+            self._sizes.append(len(group))
         try:
             self._store(group)
         except BaseException as error:

@@ -34,21 +34,24 @@ EVER = datetime(2000, 1, 1, tzinfo=UTC)
 """Before the first row."""
 
 _LATEST = """(
-  SELECT * FROM `{{dataset}}.{table}_raw` WHERE recorded_at >= @since AND {kept}
+  SELECT * FROM `{{dataset}}.{table}_raw` WHERE recorded_at >= @since AND {kept}{chosen}
   QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {said_at} DESC, recorded_at DESC) = 1)"""
+
+_CHOSEN = " AND scan_id IN (SELECT scan_id FROM {scans})"
 
 
 def query(sql: str, since: datetime, **parameters: str | float | datetime | list[str]) -> list[Row]:
     """Return the rows of a query; in it `{recent scans}` stands for the view's rows that were recorded since.
 
-    `{recent predictions by scan_id}` stands for the latest of each scan. Raises BigQueryError.
+    `{recent predictions by scan_id}` stands for the latest of each scan, `{recent predictions in page}` for those of
+    the scans of a subquery called `page`. Raises BigQueryError.
     """
     return bigquery.query(expanded(sql), since=since, **parameters)
 
 
 def expanded(sql: str) -> str:
     """Return the query with its recent tables written out."""
-    return re.sub(r"\{recent (\w+)(?: by (\w+))?\}", lambda found: _latest(found[1], found[2]), sql)
+    return re.sub(r"\{recent (\w+)(?: by (\w+))?(?: in (\w+))?\}", lambda found: _latest(*found.groups()), sql)
 
 
 def back(span: timedelta | None) -> datetime:
@@ -56,6 +59,8 @@ def back(span: timedelta | None) -> datetime:
     return datetime.now(UTC) - span if span else EVER
 
 
-def _latest(table: str, key: str | None) -> str:
+def _latest(table: str, key: str | None, scans: str | None) -> str:
     known, said_at = KEYS[table]
-    return _LATEST.format(table=table, key=key or known, said_at=said_at, kept=KEPT.get(table, "TRUE"))
+    kept = KEPT.get(table, "TRUE")
+    chosen = _CHOSEN.format(scans=scans) if scans else ""
+    return _LATEST.format(table=table, key=key or known, said_at=said_at, kept=kept, chosen=chosen)

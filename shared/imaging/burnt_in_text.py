@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import chain
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -42,6 +43,10 @@ class Line(NamedTuple):
         left, top, width, height = (round(scale * number) for number in self[:4])
         return Line(left, top, width, height, self.upright)
 
+    def moved(self, right: int, down: int) -> "Line":
+        """Return the line on a page of which the line's own is a part."""
+        return self._replace(left=self.left + right, top=self.top + down)
+
 
 def text_lines(pixels: Pixels) -> list[Line]:
     """Return the lines of text beside the head of a page: uint8 (h, w) or (h, w, 3).
@@ -77,13 +82,17 @@ def looked_at(pixels: Pixels) -> tuple[Pixels, float]:
 def proposals(image: Pixels) -> list[Line]:
     """Return rows of strokes outside the head that may be text, the largest first, none inside another."""
     without = cv2.morphologyEx(image, cv2.MORPH_OPEN, np.ones((_THINNER, _THINNER), np.uint8)).astype(np.uint8)
-    strokes = np.where(_head(without), 0, image - without).astype(np.uint8)
+    strokes = image - without
+    strokes[_head(without)] = 0
     found: set[Line] = set()
     for contrast in _CONTRASTS:
-        letters = _letters(strokes, contrast)
+        bright = cv2.threshold(strokes, contrast - 1, 1, cv2.THRESH_BINARY)[1].astype(np.uint8)
+        left, top, window = _window(bright)
+        letters = _letters(window)
         if letters is not None:
-            found.update(_rows(letters))
-            found.update(Line(y, x, height, width, True) for x, y, width, height, _ in _rows(letters.T.copy()))
+            level = _rows(letters)
+            upright = (Line(y, x, height, width, True) for x, y, width, height, _ in _rows(letters.T.copy()))
+            found.update(line.moved(left, top) for line in chain(level, upright))
     kept: list[Line] = []
     for line in sorted(found, key=lambda line: line.width * line.height, reverse=True):
         if len(kept) < _MOST_LINES and not any(_inside(line, other) for other in kept):
@@ -106,9 +115,17 @@ def _head(image: Pixels) -> Mask:
     return cv2.resize(hull, image.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
 
 
-def _letters(strokes: Pixels, contrast: int) -> Pixels | None:
-    """Strokes of a contrast that are as large as letters, 0 or 1; None if there are too few for a line."""
-    bright = cv2.threshold(strokes, contrast - 1, 1, cv2.THRESH_BINARY)[1]
+def _window(bright: Pixels) -> tuple[int, int, Pixels]:
+    """Left, top and the part of an image in which all strokes lie, with the air round them that joining them needs."""
+    left, top, width, height = cv2.boundingRect(bright)
+    air = max(_GAPS)
+    right, bottom = left + width + air, top + height + air
+    left, top = max(left - air, 0), max(top - air, 0)
+    return left, top, bright[top:bottom, left:right]
+
+
+def _letters(bright: Pixels) -> Pixels | None:
+    """Strokes that are as large as letters, 0 or 1; None if there are too few for a line."""
     if cv2.countNonZero(bright) < 4 * _FEWEST_CHARACTERS:
         return None
     _, labels, stats, _ = cv2.connectedComponentsWithStats(bright)

@@ -45,7 +45,9 @@ _SUMMARISED = "(SELECT COUNT(*) FROM `{dataset}.series`) > 0 AND (SELECT COUNT(*
 def main() -> None:
     """Start the system, let scans flow, and take the pictures."""
     stop_on_signals()
-    argparse.ArgumentParser(prog="python -m tests.dashboard.screenshots", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m tests.dashboard.screenshots", description=__doc__)
+    parser.add_argument("pages", nargs="*", choices=[*PAGES, []], help="all, if none is named")
+    pages = parser.parse_args().pages or PAGES
     if not CHROMIUM:
         raise SystemExit("Screenshots need Chromium: apt-get install chromium")
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,7 @@ def main() -> None:
         drop_scans()
         _wait_for("a series has an answer and drift was looked for", _SUMMARISED)
         for theme in ("light", "dark"):
-            for name in PAGES:
+            for name in pages:
                 _take(browser, stack, name, theme)
 
 

@@ -99,28 +99,3 @@ def test_the_checks_find_what_they_look_for(browser: Browser) -> None:
     assert "console: seen" in faults
     assert any(fault.startswith("foreign: https://elsewhere.invalid") for fault in faults)
     page.close()
-
-
-def test_on_a_phone_the_answer_comes_right_after_the_drop_zone(browser: Browser, stack: Stack) -> None:
-    page = browser.new_page(viewport={"width": 420, "height": 860})
-    page.set_default_timeout(60_000)
-    page.goto(f"{stack.url('dashboard')}/?sample=Drawn+lesion")
-    page.get_by_text("Calibrated probability of cancer:").first.wait_for()
-    settled(page)
-    tops = """() => ["[data-testid=stFileUploaderDropzone]", ".st-key-answer", ".st-key-samples"]
-        .map((part) => document.querySelector(part).getBoundingClientRect().top)"""
-    places = page.evaluate(tops)  # in one moment, because a picture that arrives moves what stands below it
-    assert places == sorted(places)
-    samples = page.get_by_role("group", name="Samples").get_by_role("button")
-    assert len({round(sample.bounding_box()["y"]) for sample in samples.all()}) == 1
-    page.close()
-
-
-def test_on_a_phone_the_filters_are_folded(browser: Browser, stack: Stack) -> None:
-    phone = browser.new_page(viewport={"width": 420, "height": 860}, user_agent="Android Mobile")
-    phone.set_default_timeout(60_000)
-    phone.goto(f"{stack.url('dashboard')}/worklist")
-    expect(phone.get_by_text("Order and filters")).to_be_visible(timeout=60_000)
-    settled(phone)
-    expect(phone.get_by_label("Scan id begins with")).to_be_hidden()
-    phone.close()

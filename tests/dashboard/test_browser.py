@@ -77,6 +77,28 @@ def test_a_deep_address_is_the_first_of_a_fresh_process(browser: Browser, fresh:
     page.close()
 
 
+def test_a_page_turned_to_has_its_code_already(page: Page) -> None:
+    """The table is the largest part of all: the browser has fetched it while the first page was looked at."""
+    page.wait_for_function(
+        "() => performance.getEntriesByType('resource').some(({name}) => name.includes('/DataFrame.'))"
+    )
+    settled(page)
+    fetched: list[str] = []
+    page.on("request", lambda request: fetched.append(request.url))
+    page.get_by_role("link", name="Worklist").click()
+    page.get_by_text("last day").first.wait_for()
+    page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+    assert not [url for url in fetched if "/js/DataFrame." in url or "/js/arrowFormatUtils." in url]
+
+
+def test_a_session_begins_before_the_server_has_said_that_it_is_well(browser: Browser, stack: Stack) -> None:
+    page = new_page(browser)
+    page.route(re.compile("/_stcore/(health|host-config)"), lambda _: None)  # never answered
+    page.goto(stack.url("dashboard"))
+    expect(page.get_by_text("Or try a sample")).to_be_visible()
+    page.close()
+
+
 def test_a_dropped_scan_is_read_and_disagreed_with(page: Page) -> None:
     drop(page, "Jane Doe.png", SAMPLE.read_bytes())
     expect(page.get_by_text("Calibrated probability of cancer:").first).to_be_visible()

@@ -31,6 +31,11 @@ def record_check(**columns: object) -> list[str]:
     return foreign
 
 
+def test_a_small_p_value_is_not_nothing(page: Page, system: Stack) -> None:
+    record_check(tests=json.dumps([{"about": "source", "p_value": 0.00004, "effect": 0.48}]))
+    assert list(page("drift").table[0].value["p-value"]) == ["below 0.0001"]
+
+
 def test_the_verdict_stands_first_with_its_cause_and_since_when(page: Page, system: Stack) -> None:
     foreign = record_check()
     app = page("drift")

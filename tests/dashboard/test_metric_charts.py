@@ -38,6 +38,16 @@ def test_series_on_each_other_are_told_apart_by_more_than_colour() -> None:
     assert len(set(point["shape"]["scale"]["range"])) >= 4
 
 
+def test_points_on_each_other_are_all_seen() -> None:
+    """What is drawn later is smaller."""
+    drawn = chart(two=2, three=3, one=1)
+    (layer,) = [layer for layer in drawn["layer"] if layer["mark"]["type"] == "point"]
+    scale = layer["encoding"]["size"]["scale"]
+    order = list(dict.fromkeys(row["kind"] for row in drawn["datasets"][layer["data"]["name"]]))
+    assert order == scale["domain"] == ["one", "three", "two"]
+    assert scale["range"] == sorted(scale["range"], reverse=True)
+
+
 def test_a_figure_has_its_interval() -> None:
     figures = {"accuracy": 0.9, "accuracy_low": 0.88, "accuracy_high": 0.92}
     assert metric_charts.interval(figures, "accuracy") == "0.900 (0.880 to 0.920)"

@@ -198,7 +198,7 @@ def test_what_a_killed_demo_left_is_ended_by_clean(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--limit", "0"], "0 is not a number: give 1 or more"),
+        (["--limit", "0"], "0 is not how many: give a whole number from 1"),
         (["--data", "no-such-folder"], "no-such-folder is not a folder"),
         (["--data", "."], ""),
     ],

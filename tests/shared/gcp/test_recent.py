@@ -42,6 +42,15 @@ def test_the_latest_prediction_of_a_scan_is_that_of_whichever_release_spoke_last
     assert recent.query(sql, recent.EVER, scan_id=scan_id) == [{"model_version": "test-2"}]
 
 
+def test_the_scans_of_a_subquery_are_looked_up_alone(stack: Stack, source: str) -> None:
+    scan_ids = [record_scan(source, place, 0.4) for place in range(2)]
+    sql = """
+    WITH page AS (SELECT scan_id FROM {recent scans} WHERE scan_id = @one)
+    SELECT scan_id FROM {recent predictions by scan_id in page}
+    """
+    assert recent.query(sql, recent.EVER, one=scan_ids[1]) == [{"scan_id": scan_ids[1]}]
+
+
 def test_rows_recorded_earlier_are_not_read(stack: Stack, source: str) -> None:
     scan_id = record_scan(source)
     sql = "SELECT scan_id FROM {recent scans} WHERE scan_id = @scan_id"
