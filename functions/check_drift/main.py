@@ -14,7 +14,7 @@ import numpy as np
 from shared.clock import now
 from shared.gcp import bigquery, logs, recent, registry
 from shared.gcp.bigquery import Row
-from shared.ml import drift
+from shared.ml import drift, drift_records
 from shared.ml.release_files import REFERENCE_FILE
 
 logs.configure()
@@ -27,7 +27,8 @@ _ATTRIBUTES = ("source", "manufacturer", "field_strength_t", "sequence", "plane"
 _NEWEST = """
 SELECT * FROM (
   SELECT p.scan_id, p.prediction, p.probability, p.predicted_at, f.embedding, f.mean, f.std, f.skewness, f.kurtosis,
-    s.source, s.manufacturer, CAST(s.field_strength_t AS STRING) AS field_strength_t, s.sequence, s.plane, s.format,
+    s.source, s.manufacturer, CAST(s.field_strength_t AS STRING) AS field_strength_t, s.plane, s.format,
+    CASE WHEN s.sequence = 'T1' AND s.contrast THEN 'T1c' ELSE s.sequence END AS sequence,
     ROW_NUMBER() OVER (
       PARTITION BY IFNULL(s.series_id, SPLIT(p.scan_id, '-')[OFFSET(0)]), p.prediction ORDER BY p.scan_id
     ) AS place
@@ -56,7 +57,7 @@ def check_drift(_request: flask.Request) -> dict[str, Any]:
     version = registry.current_version(registry.RELEASES)
     if version is None:
         raise LookupError("The models bucket has no current release: promote one.")
-    reference = drift.Scans.from_bytes(registry.read_file(registry.RELEASES, version, REFERENCE_FILE))
+    reference = drift_records.Scans.from_bytes(registry.read_file(registry.RELEASES, version, REFERENCE_FILE))
     since = datetime.now(UTC) - timedelta(days=_WINDOW_DAYS)
     rows = list(recent.query(_NEWEST, since, version=version, scans=_WINDOW_SCANS))
     verdict = drift.check(reference, _scans(rows, reference))
@@ -71,14 +72,14 @@ def check_drift(_request: flask.Request) -> dict[str, Any]:
     return row
 
 
-def _scans(rows: list[Row], reference: drift.Scans) -> drift.Scans:
+def _scans(rows: list[Row], reference: drift_records.Scans) -> drift_records.Scans:
     dimensions = reference.embeddings.shape[1]
-    return drift.Scans(
+    return drift_records.Scans(
         embeddings=np.array([row["embedding"] for row in rows], np.float32).reshape(len(rows), dimensions),
         predicted=[row["prediction"] for row in rows],
         attributes={name: [row[name] or "" for row in rows] for name in _ATTRIBUTES},
-        quality=np.array([[row[name] for name in drift.QUALITY] for row in rows]).reshape(
-            len(rows), len(drift.QUALITY)
+        quality=np.array([[row[name] for name in drift_records.QUALITY] for row in rows]).reshape(
+            len(rows), len(drift_records.QUALITY)
         ),
     )
 

@@ -4,19 +4,20 @@ Within each predicted class, a linear discriminant tries to tell the window's em
 separates them better than it does random halves, the inputs have changed, whatever the case mix: a classifier two-
 sample test (Lopez-Paz and Oquab, ICLR 2017) with a p-value from permutations (Kim et al., Annals of Statistics
 49:411, 2021). The share of each predicted class is tested by itself: more tumours in a week are reported as case mix,
-not as drift.
+not as drift. Since a predicted class holds more wrong calls the rarer its label is, the reference is first thinned to
+the window's case mix.
 """
 
-import io
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-Floats = NDArray[np.floating]
+from shared.labels import Label
+from shared.ml.drift_causes import Map, cause, causes, shares, with_looks
+from shared.ml.drift_records import Finding, Floats, Scans
+
 Change = Literal["none", "inputs", "case mix"]
 
 MIN_SCANS = 16
@@ -35,84 +36,12 @@ _PERMUTATIONS = 1999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scans:
-    """What is known of some scans, a row each."""
-
-    embeddings: Floats
-    """float32 (n, d), of the release."""
-    predicted: list[str]
-    """Predicted class."""
-    attributes: Mapping[str, list[str]]
-    """Columns such as source, manufacturer, sequence, format; empty text where unknown."""
-    quality: Floats
-    """float (n, q): pixel statistics, in the order of QUALITY."""
-
-    def __len__(self) -> int:
-        return len(self.predicted)
-
-    def rows(self, chosen: NDArray[np.bool_]) -> Self:
-        """Return the chosen rows."""
-        kept = np.flatnonzero(chosen)
-        return type(self)(
-            embeddings=self.embeddings[kept],
-            predicted=[self.predicted[i] for i in kept],
-            attributes={name: [values[i] for i in kept] for name, values in self.attributes.items()},
-            quality=self.quality[kept],
-        )
-
-    def to_bytes(self) -> bytes:
-        """Return the scans as NumPy's own archive format, without pickles."""
-        archive = io.BytesIO()
-        columns: dict[str, Any] = {
-            f"attribute_{name}": np.array(values, np.str_) for name, values in self.attributes.items()
-        }
-        np.savez_compressed(
-            archive,
-            embeddings=self.embeddings.astype(np.float16),
-            predicted=np.array(self.predicted, np.str_),
-            quality=self.quality.astype(np.float32),
-            **columns,
-        )
-        return archive.getvalue()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        """Return the scans from `to_bytes`."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return cls(
-                embeddings=archive["embeddings"].astype(np.float32),
-                predicted=archive["predicted"].tolist(),
-                attributes={
-                    name.removeprefix("attribute_"): archive[name].tolist()
-                    for name in archive.files
-                    if name.startswith("attribute_")
-                },
-                quality=archive["quality"],
-            )
-
-
-QUALITY = ("mean", "std", "skewness", "kurtosis")
-"""Columns of `features` that say how an image is exposed and how sharp its tones are."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One test of the window against the reference."""
-
-    about: str
-    """`inputs: Cancer`, `case mix`, `source`, `quality: std`, ..."""
-    p_value: float
-    effect: float
-    """AUC of telling window from reference for inputs; largest difference of shares or of means in stds elsewhere."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What a check concludes."""
 
     change: Change
     cause: str
-    """What most likely changed: the name of an attribute, `image quality`, a predicted class, or `unknown`."""
+    """What most likely changed: an attribute, `sequence`, `image quality`, a predicted class, or `unknown`."""
     level: float
     """P-value below which this check alarms."""
     tests: tuple[Finding, ...]
@@ -126,30 +55,44 @@ class Verdict:
         return min(1.0, min(values, default=1.0) * len(values))
 
 
-def check(reference: Scans, window: Scans, checks_per_day: float = CHECKS_PER_DAY, seed: int = 0) -> Verdict:
+def check(
+    reference: Scans,
+    window: Scans,
+    checks_per_day: float = CHECKS_PER_DAY,
+    seed: int = 0,
+    told: Scans | None = None,
+) -> Verdict:
     """Return whether the window's inputs or its case mix differ from the reference, and what changed.
+
+    `told` are the scans that say along which axes embeddings differ, and what sequences look like: the reference itself
+    unless it is too small for either.
 
     A check alarms where a p-value, Bonferroni-corrected over its classes, falls below the day's budget divided by the
     number of checks in a day: no more than FALSE_ALARMS_PER_DAY are expected whatever the dependence between checks.
     """
     level = FALSE_ALARMS_PER_DAY / checks_per_day
-    classes = [name for name in dict.fromkeys(window.predicted) if _enough(reference, window, name)]
-    project = _projection(reference.embeddings)
-    inputs, foreign = [], []
+    told = reference if told is None else told
+    project = _projection(told.embeddings)
+    reference, window = with_looks(told, reference, window, project)
+    like = _of_like_mix(reference, window, np.random.default_rng(seed))
+    classes = [name for name in dict.fromkeys(window.predicted) if _enough(like, window, name)]
+    inputs: list[Finding] = []
+    foreign: list[tuple[float, int]] = []
     for name in classes:
-        known, new = _of(reference, name), _of(window, name)
-        p_value, auc, scores = _separable(project(known.embeddings), project(new.embeddings), seed)
+        known, new = like.of(name), window.of(name)
+        rng = np.random.default_rng([seed, len(inputs)])
+        p_value, auc, scores = _separable(project(known.embeddings), project(new.embeddings), rng)
         inputs.append(Finding(about=f"inputs: {name}", p_value=p_value, effect=auc))
         foreign += list(zip(scores, np.flatnonzero(np.array(window.predicted) == name).tolist(), strict=True))
-    mix = _shares("case mix", reference.predicted, window.predicted)
-    causes = _causes(reference, window, classes)
+    mix = shares("case mix", (reference.predicted, window.predicted))
+    tests = causes(like, window, classes)
     moved = [test for test in inputs if test.p_value * len(inputs) < level]
     change: Change = "inputs" if moved else "case mix" if mix.p_value < level else "none"
     return Verdict(
         change=change,
-        cause=_cause(moved, inputs, causes, level) if moved else "",
+        cause=cause(moved, inputs, tests) if moved else "",
         level=level,
-        tests=(*inputs, mix, *causes),
+        tests=(*inputs, mix, *tests),
         foreign=tuple(row for _, row in sorted(foreign, reverse=True)[:10]) if moved else (),
     )
 
@@ -163,29 +106,45 @@ def expected_accuracy(probabilities: Floats) -> float:
     return float(np.maximum(probabilities, 1 - probabilities).mean())
 
 
-def _of(scans: Scans, name: str) -> Scans:
-    return scans.rows(np.array(scans.predicted) == name)
+def _of_like_mix(reference: Scans, window: Scans, rng: np.random.Generator) -> Scans:
+    """Return the reference with so many of its tumours, or of its other scans, that its case mix is the window's.
+
+    The fewer tumours there are, the more of what is called Cancer is called so wrongly, and looks it: without this,
+    another case mix is taken for other inputs. The window's share of tumours follows from its share of Cancer and from
+    how often the reference's labels are called so (Lipton et al., ICML 2018). A reference without labels stays as is.
+    """
+    labels = np.array(reference.attributes.get("label", [""] * len(reference)))
+    tumours, others = (np.flatnonzero(labels == label) for label in (Label.CANCER, Label.NON_CANCER))
+    if not (len(tumours) and len(others) and len(window)):
+        return reference
+    called = np.array(reference.predicted) == Label.CANCER
+    found, wrongly = called[tumours].mean(), called[others].mean()
+    share = np.mean(np.array(window.predicted) == Label.CANCER)
+    share = np.clip((share - wrongly) / max(found - wrongly, 1e-9), 1e-9, 1 - 1e-9)
+    odds = share / (1 - share)
+    kept = rng.permutation(tumours)[: round(odds * len(others))], rng.permutation(others)[: round(len(tumours) / odds)]
+    return reference.rows(np.isin(np.arange(len(labels)), np.concatenate(kept)))
 
 
 def _enough(reference: Scans, window: Scans, name: str) -> bool:
     return min(list(scans.predicted).count(name) for scans in (reference, window)) >= MIN_SCANS
 
 
-def _projection(embeddings: Floats) -> Callable[[Floats], Floats]:
+def _projection(embeddings: Floats) -> Map:
     """Return the map to the reference's standardised principal components."""
-    mean = embeddings.mean(axis=0)
-    _, singular, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
-    kept = min(_DIMENSIONS, int(np.sum(singular > singular[0] * 1e-4)))
-    weights = (axes[:kept].T / singular[:kept]) * np.sqrt(len(embeddings))
+    mean = embeddings.mean(axis=0, dtype=np.float64)
+    centred = embeddings - mean
+    variances, axes = np.linalg.eigh(centred.T @ centred / len(embeddings))  # far quicker than the matrix's own SVD
+    kept = np.flatnonzero(variances > variances[-1] * 1e-8)[-_DIMENSIONS:][::-1]
+    weights = axes[:, kept] / np.sqrt(variances[kept])
     return lambda new: (new - mean) @ weights
 
 
-def _separable(known: Floats, new: Floats, seed: int) -> tuple[float, float, Floats]:
+def _separable(known: Floats, new: Floats, rng: np.random.Generator) -> tuple[float, float, Floats]:
     """Return p-value and AUC of telling new (m, k) from known (n, k), and the new rows' scores, out of fold both.
 
     The p-value is that of the discriminant's separation (Hotelling's T squared with a ridge) among random relabellings.
     """
-    rng = np.random.default_rng(seed)
     folds = zip(*(np.array_split(rng.permutation(len(rows)), _FOLDS) for rows in (known, new)), strict=True)
     scores, wins = np.zeros(len(new)), 0.0
     for mine, theirs in folds:
@@ -212,55 +171,3 @@ def _discriminant(known: Floats, new: Floats) -> Floats:
     """Return Fisher's linear discriminant (k,), with the covariance of the known rows and a ridge."""
     covariance = np.cov(known.T) + _RIDGE * np.eye(known.shape[1])
     return np.linalg.solve(covariance, new.mean(axis=0) - known.mean(axis=0))
-
-
-def _shares(about: str, known: Sequence[str], new: Sequence[str]) -> Finding:
-    """Return the G-test of the shares of each value. Values that the reference never saw count as one more kind."""
-    kinds = sorted({*known, *new})
-    table = np.array([[values.count(kind) for kind in kinds] for values in (list(known), list(new))])
-    if len(kinds) < 2 or not len(new):
-        return Finding(about=about, p_value=1.0, effect=0.0)
-    shares = table / table.sum(axis=1, keepdims=True)
-    found = stats.chi2_contingency(table, correction=True, lambda_="log-likelihood")
-    return Finding(about=about, p_value=float(found.pvalue), effect=float(np.abs(shares[0] - shares[1]).max()))
-
-
-def _causes(reference: Scans, window: Scans, classes: Sequence[str]) -> list[Finding]:
-    """Return a test for each attribute and pixel statistic, within the predicted classes that have enough scans."""
-    tests = []
-    for name in window.attributes:
-        within = [
-            _shares(name, _of(reference, kind).attributes[name], _of(window, kind).attributes[name])
-            for kind in classes
-            if name in reference.attributes and any(reference.attributes[name])
-        ]
-        tests += [_combined(name, within)] if within else []
-    for column, name in enumerate(QUALITY):
-        within = [
-            _moved(name, _of(reference, k).quality[:, column], _of(window, k).quality[:, column]) for k in classes
-        ]
-        tests += [_combined(f"quality: {name}", within)] if within else []
-    return tests
-
-
-def _moved(name: str, known: Floats, new: Floats) -> Finding:
-    found = stats.mannwhitneyu(new, known)
-    effect = float((new.mean() - known.mean()) / max(float(known.std()), 1e-9))
-    return Finding(about=name, p_value=float(found.pvalue), effect=effect)
-
-
-def _combined(about: str, tests: Sequence[Finding]) -> Finding:
-    """Return the strongest of some tests, Bonferroni-corrected."""
-    best = min(tests, key=lambda test: test.p_value)
-    return Finding(about=about, p_value=min(1.0, best.p_value * len(tests)), effect=best.effect)
-
-
-def _cause(moved: Sequence[Finding], inputs: Sequence[Finding], causes: Sequence[Finding], level: float) -> str:
-    """Return the attribute that explains the drift best; pixel statistics where no attribute does; else the class."""
-    significant = sorted((test for test in causes if test.p_value < level), key=lambda test: test.p_value)
-    attributes = [test.about for test in significant if not test.about.startswith("quality")]
-    if attributes:
-        return attributes[0]
-    if significant:
-        return "image quality"
-    return moved[0].about.removeprefix("inputs: ") if len(moved) == 1 and len(inputs) > 1 else "unknown"

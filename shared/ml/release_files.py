@@ -5,7 +5,7 @@ CARD_FILE = "card.json"
 TEST_FILE = "test_scans.txt"
 """Scan ids of the test that the card's figures come from, a line each."""
 REFERENCE_FILE = "reference.npz"
-"""Scans of that test as the graph sees them (`shared.ml.drift.Scans`): what later scans are compared with."""
+"""Scans of that test as the graph sees them (`shared.ml.drift_records.Scans`): what later scans are compared with."""
 
 LEARNT_FILE = "learnt_from.csv"
 """Of a release that was fitted with corrections: scan_id, label, source, basis and weight of what it learnt from."""

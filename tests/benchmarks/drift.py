@@ -3,83 +3,67 @@
 Prints a table and writes `.local/bench/drift.json`. Beside the permutation test stand two others on the same windows:
 the maximum mean discrepancy of the embeddings, with permutations too, and what the charts of Operations show, a
 Kolmogorov-Smirnov test on the probabilities.
+
+Every draw splits the known scans anew into a reference and those that may come: windows against one reference share
+its chance differences, and are no independent draws. What `shared.ml.drift` does was settled on draws 0 to 199; those
+that are reported come from another `--seed`. The files that are read stay the same.
 """
 
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from scipy import stats
 
-from shared.imaging.decoding import decode
-from shared.imaging.preprocessing import prepare
-from shared.ml import drift
-from shared.ml.features import pixel_statistics
-from shared.ml.model import Model, read_release
+from shared.ml import drift, drift_records
+from shared.ml.model import read_release
+from shared.ml.release_files import REFERENCE_FILE, TEST_FILE
+from tests.benchmarks.drift_streams import AWAY, HOME, Stream, TooFewScans, as_coarse_tiff, mixed, read, sharpened
 
 RELEASE = Path("services/inference/release")
 OUTPUT = Path(".local/bench/drift.json")
-HOME = {"glioma": 1, "meningioma": 1, "pituitary": 1, "notumor": 0}
-AWAY = {"br35h/yes": 1, "rsna-t1c/yes": 1, "brats-t2-flair/yes": 1, "ds002748/no": 0, "oasis/no": 0, "open-ms/no": 0}
-FILES = 400
-"""Of each folder."""
 WINDOW = 50
+SIZES = (20, 25, 30, 40, 50, 75, 100)
+"""Of windows, tried upwards until 95 in 100 raise the alarm."""
 DAYS, SCANS_A_DAY = 30, 200
 
-Pixels = np.ndarray
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Scans that were read once: what the pipeline would know of each."""
-
-    scans: drift.Scans
-    labels: np.ndarray
-    probabilities: np.ndarray
-
-    def take(self, rows: np.ndarray) -> "Stream":
-        """Return some rows."""
-        chosen = np.zeros(len(self.labels), bool)
-        chosen[rows] = True
-        return Stream(self.scans.rows(chosen), self.labels[chosen], self.probabilities[chosen])
+Figures = dict[str, float | int | None]
+Draw = Callable[[int, int], tuple[Stream, Stream]]
+"""Reference and window of a seed and a number of scans."""
 
 
 def main() -> None:
     """Measure every stream."""
     arguments = _parser().parse_args()
-    model, rng = read_release(RELEASE), np.random.default_rng(0)
-    home = _read(model, {arguments.data / "kaggle/Training" / name: label for name, label in HOME.items()}, rng)
-    order = rng.permutation(len(home.labels))
-    reference, pool = home.take(order[: len(order) // 2]), home.take(order[len(order) // 2 :])
-    away = _read(model, {arguments.data / name: label for name, label in AWAY.items()}, rng)
-    sharpened, coarse = (_changed(model, arguments.data, change, rng) for change in (_sharpened, _as_coarse_jpeg))
-    streams: dict[str, Callable[[int], Stream]] = {
-        "half from other sources": partial(_mixed, pool, away, 0.5),
-        "half sharpened": partial(_mixed, pool, sharpened, 0.5),
-        "half in another file format": partial(_mixed, pool, coarse, 0.5),
-        "case mix only": partial(_mixed, pool, pool, 0.0, tumours=0.3),
-    }
-    found = {name: _measured(reference, draw, arguments.draws) for name, draw in streams.items()}
-    alarms = _quiet_month(reference.scans, pool)
-    figures = {
-        "half_swapped_found_within_50": found["half from other sources"]["inputs"],
-        "case_mix_named": found["case mix only"]["case mix"],
-        "false_alarms_30_days": alarms,
-        "accuracy_estimate_error": _estimate_error(pool, arguments.draws),
-        "draws": arguments.draws,
-        "window": WINDOW,
-        **{f"{name}, {test}": share for name, shares in found.items() for test, share in shares.items()},
-    }
+    seeds = range(arguments.seed, arguments.seed + arguments.draws)
+    home, streams = _streams(arguments.data)
+    figures: Figures = {}
+    for name, (draw, cause) in streams.items():
+        found = {f"{name}, {test}": share for test, share in _measured(draw, seeds, cause).items()}
+        figures |= _told_of(found | {f"{name}, scans until the alarm at 95%": _scans_until(draw, seeds, cause)})
+    figures |= _told_of(
+        {
+            "half_swapped_found_within_50": figures["half from other sources, inputs"],
+            "case_mix_named": figures["case mix only, named case mix"],
+            "false_alarms_30_days": _quiet_month(home, arguments.seed),
+            "accuracy_estimate_error": _estimate_error(home, seeds),
+            "draws": arguments.draws,
+            "first_seed": arguments.seed,
+            "window": WINDOW,
+        }
+    )
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(figures, indent=1))
+
+
+def _told_of(figures: Figures) -> Figures:
     for name, value in figures.items():
-        print(f"{name:60} {value:.3f}")
+        print(f"{name:60} {'more than can be drawn' if value is None else f'{value:.3f}'}", flush=True)
+    return figures
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,95 +71,100 @@ def _parser() -> argparse.ArgumentParser:
     default = Path(os.environ.get("SCANFLOW_DATA", "../shared/data"))
     parser.add_argument("--data", type=Path, default=default, help="folder of real scans (default: %(default)s)")
     parser.add_argument("--draws", type=int, default=200, help="windows of each stream (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1000, help="of the first draw (default: %(default)s)")
     return parser
 
 
-def _files(folder: Path, rng: np.random.Generator) -> Iterator[Path]:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    yield from (files[i] for i in rng.permutation(len(files))[:FILES])
-
-
-def _read(
-    model: Model,
-    folders: dict[Path, int],
-    rng: np.random.Generator,
-    change: Callable[[Pixels], Pixels] | None = None,
-) -> Stream:
-    """Return what the pipeline would know of some files of each folder, changed first where asked."""
-    rows, labels, probabilities, sources = [], [], [], []
-    for folder, label in folders.items():
-        for path in _files(folder, rng):
-            page = decode(path.read_bytes()).pages[0]
-            tensor = prepare(change(page) if change else page)
-            prediction = model.predict(tensor)
-            statistics = pixel_statistics(tensor)
-            quality = [statistics[name] for name in ("mean", "std", "skewness", "kurtosis")]
-            rows.append((prediction.embedding, model.predicted_class(prediction), quality))
-            labels.append(label)
-            probabilities.append(prediction.probability)
-            sources.append("kaggle" if "kaggle" in folder.parts else folder.parent.name)
-    scans = drift.Scans(
-        embeddings=np.array([embedding for embedding, _, _ in rows]),
-        predicted=[predicted for _, predicted, _ in rows],
-        attributes={"source": sources},
-        quality=np.array([quality for _, _, quality in rows]),
-    )
-    return Stream(scans, np.array(labels), np.array(probabilities))
-
-
-def _changed(model: Model, data: Path, change: Callable[[Pixels], Pixels], rng: np.random.Generator) -> Stream:
-    return _read(model, {data / "kaggle/Training" / name: label for name, label in HOME.items()}, rng, change)
-
-
-def _sharpened(page: Pixels) -> Pixels:
-    return cv2.addWeighted(page, 2.5, cv2.GaussianBlur(page, (0, 0), 2), -1.5, 0)
-
-
-def _as_coarse_jpeg(page: Pixels) -> Pixels:
-    return cv2.imdecode(cv2.imencode(".jpg", page, [cv2.IMWRITE_JPEG_QUALITY, 20])[1], cv2.IMREAD_UNCHANGED)
-
-
-def _mixed(own: Stream, other: Stream, share: float, seed: int, *, tumours: float = 0.8, n: int = WINDOW) -> Stream:
-    """Return n scans, four fifths of them tumours, a share of them from the other stream; none twice."""
-    rng = np.random.default_rng(seed)
-    parts = []
-    for label, of_label in ((1, tumours), (0, 1 - tumours)):
-        wanted = round(n * of_label)
-        foreign = round(wanted * share)
-        for stream, count in ((own, wanted - foreign), (other, foreign)):
-            parts.append(stream.take(rng.choice(np.flatnonzero(stream.labels == label), count, replace=False)))
-    return _joined(parts)
-
-
-def _joined(parts: list[Stream]) -> Stream:
-    scans = drift.Scans(
-        embeddings=np.concatenate([part.scans.embeddings for part in parts]),
-        predicted=[name for part in parts for name in part.scans.predicted],
-        attributes={"source": [name for part in parts for name in part.scans.attributes["source"]]},
-        quality=np.concatenate([part.scans.quality for part in parts]),
-    )
-    return Stream(scans, *(np.concatenate([getattr(p, name) for p in parts]) for name in ("labels", "probabilities")))
-
-
-def _measured(home: Stream, draw: Callable[[int], Stream], draws: int) -> dict[str, float]:
-    """Return the share of windows that each test finds changed, all at the same level."""
-    hits: dict[str, list[bool]] = {
-        "inputs": [],
-        "case mix": [],
-        "named source": [],
-        "MMD": [],
-        "KS on probabilities": [],
+def _streams(data: Path) -> tuple[Stream, dict[str, tuple[Draw, str]]]:
+    """Return the known scans, and by name of a stream how it is drawn and what its cause should be called."""
+    model, rng = read_release(RELEASE), np.random.default_rng(0)
+    home, away = (read(model, data, folders, rng) for folders in (HOME, AWAY))
+    sharp, coarse = (read(model, data, HOME, rng, change) for change in (sharpened, as_coarse_tiff))
+    one, others = _sequences(away)
+    return home, {
+        "half from other sources": (partial(_half_swapped, home, away), "source"),
+        "half sharpened": (partial(_half_swapped, home, sharp), "image quality"),
+        "half in another file format": (partial(_half_swapped, home, coarse), "format"),
+        "half of another sequence": (partial(_half_swapped, one, others, known=0.6, tumours=0.4), "sequence"),
+        "case mix only": (partial(_fewer_tumours, home), "case mix"),
     }
-    known = home.scans.embeddings[np.random.default_rng(0).permutation(len(home.labels))[:200]]
-    for seed in range(draws):
-        window = draw(seed)
-        verdict = drift.check(home.scans, window.scans, seed=seed)
-        hits["inputs"].append(verdict.change == "inputs")
-        hits["case mix"].append(verdict.change == "case mix")
-        hits["named source"].append(verdict.cause == "source")
-        hits["MMD"].append(_mmd_p(known, window.scans.embeddings, seed) < verdict.level)
-        hits["KS on probabilities"].append(_ks_p(home, window) < verdict.level)
-    return {name: float(np.mean(values)) for name, values in hits.items()}
+
+
+def _sequences(away: Stream) -> tuple[Stream, Stream]:
+    """Return T1, and FLAIR and T2 of the same two sources; none of the release's test, which tells their looks."""
+    tested = (RELEASE / TEST_FILE).read_text().split()
+    both = away.where("source", "brats-t2-flair", "open-ms")
+    new = both.take(~np.isin(both.files, tested))
+    return new.where("sequence", "T1", "T1c"), new.where("sequence", "FLAIR", "T2")
+
+
+def _half_swapped(
+    own: Stream, other: Stream, seed: int, n: int, *, known: float = 0.5, tumours: float = 0.8
+) -> tuple[Stream, Stream]:
+    """Return a share of the own scans as the reference, and n of the others with half from the other stream."""
+    rng = np.random.default_rng([seed, 1])
+    reference, pool = own.parted(known, rng)
+    return reference, mixed(pool, other, 0.5, rng, n=n, tumours=tumours)
+
+
+def _fewer_tumours(own: Stream, seed: int, n: int) -> tuple[Stream, Stream]:
+    rng = np.random.default_rng([seed, 1])
+    reference, pool = own.parted(0.5, rng)
+    return reference, mixed(pool, pool, 0.0, rng, n=n, tumours=0.3)
+
+
+@cache
+def _told() -> drift_records.Scans:
+    """Return the release's own reference, which tells what sequences look like."""
+    return drift_records.Scans.from_bytes((RELEASE / REFERENCE_FILE).read_bytes())
+
+
+def _checked(reference: Stream, window: Stream, seed: int) -> drift.Verdict:
+    return drift.check(reference.scans, window.arrived(), seed=seed, told=_told())
+
+
+def _called(verdict: drift.Verdict) -> str:
+    """Return what a verdict names."""
+    return verdict.cause if verdict.change == "inputs" else verdict.change
+
+
+def _measured(draw: Draw, seeds: Sequence[int], cause: str) -> dict[str, float]:
+    """Return the share of windows that each test finds changed, all at the same level, and of those named rightly."""
+    hits = []
+    for seed in seeds:
+        reference, window = draw(seed, WINDOW)
+        verdict = _checked(reference, window, seed)
+        known = reference.scans.embeddings[np.random.default_rng([seed, 2]).permutation(len(reference.files))[:200]]
+        hits.append(
+            {
+                "inputs": verdict.change == "inputs",
+                f"named {cause}": _called(verdict) == cause,
+                "MMD": _mmd_p(known, window.scans.embeddings, seed) < verdict.level,
+                "KS on probabilities": _ks_p(reference, window) < verdict.level,
+            }
+        )
+    return {name: float(np.mean([hit[name] for hit in hits])) for name in hits[0]}
+
+
+def _scans_until(draw: Draw, seeds: Sequence[int], cause: str) -> int | None:
+    """Return the fewest scans of which 95 in 100 windows raise the alarm; None if no size that is tried will do."""
+    expected = "case mix" if cause == "case mix" else "inputs"
+    for size in SIZES:
+        try:
+            if _found_in_most(draw, seeds, size, expected):
+                return size
+        except TooFewScans:
+            return None
+    return None
+
+
+def _found_in_most(draw: Draw, seeds: Sequence[int], size: int, expected: str) -> bool:
+    missed = 0
+    for seed in seeds:
+        missed += _checked(*draw(seed, size), seed).change != expected
+        if missed > 0.05 * len(seeds):
+            return False
+    return True
 
 
 def _ks_p(home: Stream, window: Stream) -> float:
@@ -198,25 +187,27 @@ def _mmd_p(known: np.ndarray, new: np.ndarray, seed: int, permutations: int = 49
     return float(np.mean(found >= found[0]))
 
 
-def _quiet_month(reference: drift.Scans, pool: Stream) -> int:
+def _quiet_month(home: Stream, seed: int) -> int:
     """Return the alarms of a month in which nothing changes: each check sees the newest 100 of 200 scans a day."""
-    rng = np.random.default_rng(1)
-    days = [_mixed(pool, pool, 0.0, seed=day, tumours=0.75, n=SCANS_A_DAY) for day in range(DAYS)]
+    rng = np.random.default_rng([seed, 3])
+    reference, pool = home.parted(0.5, rng)
     alarms = 0
-    for day in days:
+    for _ in range(DAYS):
+        day = mixed(pool, pool, 0.0, rng, n=SCANS_A_DAY, tumours=0.75)
         order = rng.permutation(SCANS_A_DAY)
         for check in range(drift.CHECKS_PER_DAY):
             newest = np.roll(order, check * SCANS_A_DAY // drift.CHECKS_PER_DAY)[:100]
-            alarms += drift.check(reference, day.take(newest).scans, seed=check).change == "inputs"
+            alarms += _checked(reference, day.take(newest), check).change == "inputs"
     return alarms
 
 
-def _estimate_error(pool: Stream, draws: int) -> float:
+def _estimate_error(home: Stream, seeds: Sequence[int]) -> float:
     """Return the mean distance between promised and true accuracy in windows of 200 scans that nothing changed."""
     errors = []
-    for seed in range(draws):
-        window = _mixed(pool, pool, 0.0, seed=seed, n=SCANS_A_DAY)
-        accuracy = np.mean((window.probabilities >= 0.5) == window.labels)
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 4])
+        window = mixed(home, home, 0.0, rng, n=SCANS_A_DAY)
+        accuracy = np.mean((window.probabilities >= 0.5) == window.tumours)
         errors.append(abs(drift.expected_accuracy(window.probabilities) - accuracy))
     return float(np.mean(errors))
 

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from local.stack.provision import make_buckets
 from shared.clock import now
 from shared.gcp import bigquery, registry
-from shared.ml import drift
+from shared.ml import drift_records
 from shared.ml.release_files import REFERENCE_FILE
 from tests.functions.conftest import Cloud, client
 
@@ -19,27 +19,27 @@ TABLES = ("scans", "predictions", "features", "drift_checks")
 ROWS = "SELECT * FROM {dataset}.drift_checks WHERE model_version = @version ORDER BY checked_at"
 
 
-def scans(n: int, seed: int) -> drift.Scans:
+def scans(n: int, seed: int) -> drift_records.Scans:
     """Scans of two classes, told apart by one of eight directions."""
     rng = np.random.default_rng(seed)
     predicted = np.where(np.arange(n) % 3 == 0, "Non-Cancer", "Cancer")
     embeddings = rng.normal(size=(n, 8)).astype(np.float32)
-    return drift.Scans(
+    return drift_records.Scans(
         embeddings=embeddings,
         predicted=predicted.tolist(),
         attributes={"source": ["ward-1"] * n},
-        quality=rng.normal(size=(n, len(drift.QUALITY))),
+        quality=rng.normal(size=(n, len(drift_records.QUALITY))),
     )
 
 
-def record_all(version: str, window: drift.Scans, series: str | None = None) -> set[str]:
+def record_all(version: str, window: drift_records.Scans, series: str | None = None) -> set[str]:
     """Write what the pipeline knows of these scans, together as functions do; return their ids."""
     rows = range(len(window.predicted))
     with ThreadPoolExecutor(len(rows)) as pool:
         return set(pool.map(lambda row: record(version, window, row, series), rows))
 
 
-def record(version: str, window: drift.Scans, row: int, series: str | None) -> str:
+def record(version: str, window: drift_records.Scans, row: int, series: str | None) -> str:
     """Write what the pipeline knows of one scan; returns its id."""
     scan_id = uuid.uuid4().hex * 2
     event = {"scan_id": scan_id, "label": "Unlabelled", "source": window.attributes["source"][row], "series_id": series}
@@ -49,7 +49,7 @@ def record(version: str, window: drift.Scans, row: int, series: str | None) -> s
     answer = {"prediction": window.predicted[row], "probability": 0.9 - row * 1e-4, "threshold": 0.5}
     when = {"uploaded_at": now(), "predicted_at": now()}
     bigquery.append("predictions", {"scan_id": scan_id, "model_version": version} | answer | when, key=scan_id)
-    statistics = dict(zip(drift.QUALITY, window.quality[row].tolist(), strict=True))
+    statistics = dict(zip(drift_records.QUALITY, window.quality[row].tolist(), strict=True))
     vectors = {
         "embedding": window.embeddings[row].tolist(),
         "standardised_quantiles": [0.0] * 5,

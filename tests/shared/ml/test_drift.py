@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from shared.ml import drift
-from shared.ml.drift import Scans
+from shared.ml import drift, drift_records
+from shared.ml.drift_records import Scans
 
 CLASSES = ("Cancer", "Non-Cancer")
 
@@ -21,7 +21,7 @@ def scans(
         embeddings=embeddings,
         predicted=predicted.tolist(),
         attributes={"source": [source] * n, "sequence": [""] * n},
-        quality=rng.normal(size=(n, len(drift.QUALITY))),
+        quality=rng.normal(size=(n, len(drift_records.QUALITY))),
     )
 
 
@@ -45,6 +45,56 @@ def test_another_source_is_found_and_named(reference):
 def test_more_tumours_are_case_mix_and_not_drift(reference):
     verdict = drift.check(reference, scans(np.random.default_rng(2), 100, cancer=0.3))
     assert (verdict.change, verdict.cause) == ("case mix", "")
+
+
+def called(rng: np.random.Generator, tumours: int, others: int) -> Scans:
+    """Scans of which one other in sixteen is called Cancer wrongly, and lies between the two."""
+    label = np.array(["Cancer"] * tumours + ["Non-Cancer"] * others)
+    wrongly = (label == "Non-Cancer") & (np.arange(len(label)) % 16 == 0)
+    embeddings = rng.normal(size=(len(label), 40)).astype(np.float32)
+    embeddings[label == "Cancer", 20] += 6
+    embeddings[wrongly, 20:22] += 3
+    return Scans(
+        embeddings=embeddings,
+        predicted=np.where(wrongly, "Cancer", label).tolist(),
+        attributes={"label": label.tolist()},
+        quality=rng.normal(size=(len(label), len(drift_records.QUALITY))),
+    )
+
+
+def test_what_fewer_tumours_leave_of_a_predicted_class_is_no_drift():
+    """Half of what is called Cancer is called so wrongly in such a window, and one in fifty in the reference."""
+    reference = called(np.random.default_rng(7), 600, 200)
+    found = [drift.check(reference, called(np.random.default_rng(seed), 18, 250)).change for seed in range(8)]
+    assert found == ["case mix"] * 8
+
+
+def slices(rng: np.random.Generator, *sequences: str, told: bool) -> Scans:
+    """Scans whose sequence moves five directions; told as by DICOM, or not as of any other format."""
+    embeddings = rng.normal(size=(len(sequences), 40)).astype(np.float32)
+    for place, name in enumerate(("T1", "T2", "FLAIR")):
+        embeddings[np.array(sequences) == name, place * 5 : place * 5 + 5] += 1.5
+    return Scans(
+        embeddings=embeddings,
+        predicted=["Cancer"] * len(sequences),
+        attributes={"source": ["ward-1"] * len(sequences), "sequence": [name if told else "" for name in sequences]},
+        quality=rng.normal(size=(len(sequences), len(drift_records.QUALITY))),
+    )
+
+
+def test_a_sequence_that_nobody_tells_is_named_by_its_looks():
+    reference = slices(np.random.default_rng(8), *["T1"] * 300, *["T2"] * 20, *["FLAIR"] * 20, told=True)
+    window = slices(np.random.default_rng(9), *["T1"] * 30, *["FLAIR"] * 30, told=False)
+    verdict = drift.check(reference, window)
+    assert (verdict.change, verdict.cause) == ("inputs", "sequence")
+
+
+def test_scans_of_untold_sequence_are_not_of_another_one():
+    reference = slices(np.random.default_rng(10), *["T1"] * 200, *["T2"] * 100, told=True)
+    window = slices(np.random.default_rng(11), *["T1"] * 40, *["T2"] * 20, told=False)
+    window.embeddings[:, 30:] += 1.5
+    verdict = drift.check(reference, window)
+    assert (verdict.change, verdict.cause) == ("inputs", "unknown")
 
 
 def test_darker_images_are_named_image_quality(reference):
