@@ -219,8 +219,8 @@ def _entry_points() -> list[Service]:
             ["-m", "services.inference"],
             health="/readyz",
             PORT=str(inference),
-            # No second instance comes to help here, and scans of the pipeline can wait: score_scan does for 30 s. A scan
-            # that is refused costs a second delivery, and with 64 of them at once 2 s refused each of them once or twice.
+            # No second instance comes to help here, and scans of the pipeline can wait: score_scan does for 30 s. A
+            # refused scan costs a second delivery, and of 64 at once 2 s refused each once or twice.
             QUEUE_SECONDS="10",
         ),
         *events,
