@@ -20,6 +20,7 @@ SEEDS ?=
 UPLOADS ?=
 PART ?=
 MINUTES ?=
+DRILLS ?=
 # $(call folder,usage): stop with status 2 and a sentence unless DATA names a folder (or a bucket, which is not looked at).
 folder = @case "$(DATA)" in \
 	"") echo "Say which folder holds the scans: $(1)"; exit 2;; \
@@ -52,8 +53,8 @@ serve: $(UV) ## Run the inference service alone with the released model: [PORT=8
 test: $(UV) ## Run the tests, on a worker for each core as far as memory goes
 	@$(RUN) --group dev python -m pytest -n auto
 
-drill: $(UV) ## Run the tests that start, kill or flood whole systems
-	@$(RUN) --group dev python -m pytest -m drill
+drill: $(UV) ## Run the tests that start, kill or flood whole systems: [DRILLS="tests/end_to_end tests/local" alone]
+	@$(RUN) --group dev python -m pytest -m drill $(DRILLS)
 
 lint: $(UV) ## Check style, formatting, the direction of imports and types
 	@$(RUN) --group dev ruff check .
