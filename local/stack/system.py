@@ -219,7 +219,9 @@ def _entry_points() -> list[Service]:
             ["-m", "services.inference"],
             health="/readyz",
             PORT=str(inference),
-            QUEUE_SECONDS="2",  # no second instance comes to help here, and scans of the pipeline can wait
+            # No second instance comes to help here, and scans of the pipeline can wait: score_scan does for 30 s. A
+            # refused scan costs a second delivery, and of 64 at once 2 s refused each once or twice.
+            QUEUE_SECONDS="10",
         ),
         *events,
         *scheduled,
