@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
@@ -24,28 +23,13 @@ def contradicted(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.isin(np.arange(len(labels)), [first[apart], second[apart]])
 
 
-def perhaps_tomography(images: np.ndarray) -> np.ndarray:
-    """Return whether each prepared image looks like CT: a closed white rim of bone round nearly even brain."""
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (31, 31))
-    answers = []
-    for image in images:
-        inside = cv2.erode((image > 25).astype(np.uint8), kernel, borderValue=0).astype(bool)
-        bone = np.mean(image[(image > 25) & ~inside] > 230)
-        spread = np.subtract(*np.percentile(image[inside], [90, 10])) if inside.sum() > 500 else 255
-        answers.append(bone > 0.3 and spread < 60)
-    return np.array(answers)
-
-
 def to_review(scans: Scans, found: np.ndarray) -> pd.DataFrame:
     """Return what a reader of scans should look at, though it is kept: scan_id, label, source, group and why."""
-    reasons = {
-        "a copy has the other label": contradicted(scans.images, scans.table["label"].to_numpy()),
-        "looks like computed tomography": perhaps_tomography(scans.images),
-    }
     named = scans.table[["scan_id", "label", "source"]].assign(group=found)
+    apart = contradicted(scans.images, scans.table["label"].to_numpy())
     doubts = named["scan_id"].map(json.loads(_DOUBTFUL.read_text()))
-    read = named.assign(why="doubtful when read again: " + doubts)[doubts.notna()]
-    return pd.concat([*(named[rows].assign(why=why) for why, rows in reasons.items()), read], ignore_index=True)
+    doubtful = named.assign(why="doubtful when read again: " + doubts)[doubts.notna()]
+    return pd.concat([named[apart].assign(why="a copy has the other label"), doubtful], ignore_index=True)
 
 
 def summary(scans: Scans, groups: np.ndarray, copies: np.ndarray) -> dict[str, float]:
