@@ -1,5 +1,6 @@
 """Processes of the local system: started together, restarted when they die or fail, ended together."""
 
+import itertools
 import json
 import os
 import signal
@@ -26,6 +27,8 @@ _MAX_BACKOFF_S = 10
 _CHECK_EVERY_S = 10.0
 _ERRORS_TOLERATED = 3
 """Checks in a row that a living process may answer with an error before it is restarted."""
+_PORTS = range(20_000, 32_768)
+_counter = itertools.count(os.getpid() * 128)
 
 
 class StackError(Exception):
@@ -210,8 +213,13 @@ def _kill_group(pid: int) -> None:
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port on loopback that nobody listens on, and that this process was not given before.
+
+    It lies below the ports that kernels give to outgoing connections, one of which could take it before it is used,
+    and each process counts on from a place of its own, so that two that start systems at once do not meet.
+    """
+    while True:
+        port = _PORTS[next(_counter) % len(_PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

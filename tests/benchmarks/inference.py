@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import psutil
 
+from local.stack.processes import free_port
 from services.inference.served_models import BUNDLED
 from shared.imaging.decoding import decode
 from shared.imaging.preprocessing import prepare
@@ -244,9 +244,7 @@ def _python(arguments: list[str], scans: list[Path]) -> str:
 @contextmanager
 def process(system: System) -> Iterator[tuple[str, psutil.Process]]:
     """The system's processes, started and ended; not waited for."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, *(str(port) if word == "PORT" else word for word in system.command)]
     log = ROOT / ".local" / "bench" / f"{system.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """The supervisor starts, restarts and ends real processes."""
 
+import itertools
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +52,21 @@ def test_process_that_has_ended_is_not_among_those_that_run(
     with pytest.raises(StackError):
         supervisor.start([Service(name="ended", port=free_port(), command=["/bin/false"], environment={})])
     wait_until(lambda: not supervisor.processes())
+
+
+def test_a_free_port_is_none_that_an_outgoing_connection_may_take() -> None:
+    lowest, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = [free_port() for _ in range(200)]
+    assert len(set(ports)) == 200
+    assert max(ports) < lowest
+
+
+def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local.stack.processes._counter", itertools.count())
+    taken = free_port()
+    with socket.create_server(("127.0.0.1", taken)):
+        monkeypatch.setattr("local.stack.processes._counter", itertools.count())
+        assert free_port() != taken
 
 
 def test_stop_ends_every_process_and_starts_none_again(supervisor: Supervisor) -> None:
