@@ -44,10 +44,13 @@ def _asked() -> tuple[str, str, str | None, dict[str, str]]:
 
 
 def _sources(back: str) -> list[str]:
+    """The known sources, and the one that is asked for: its first scan may be newer than what is known."""
+    asked = st.session_state.get("source") or st.query_params.get("source")
     try:
-        return scans.sources(back)
+        known = scans.sources(back)
     except BigQueryError:
-        return []  # the table beneath says that BigQuery cannot be reached
+        known = []  # the table beneath says that BigQuery cannot be reached
+    return sorted({*known, asked}) if asked else known
 
 
 def _board(back: str, sort: str, status: str | None, filters: dict[str, str]) -> None:
