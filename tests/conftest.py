@@ -2,6 +2,7 @@
 
 import os
 import signal
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,3 +73,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole system, running; its stand-ins' addresses are in the environment."""
     with running(tmp_path_factory.mktemp("stack")) as system:
         yield system
+
+
+@pytest.fixture
+def source() -> str:
+    """A source that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:8]}"

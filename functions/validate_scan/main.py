@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _WRITERS = 16
 """Pages written at a time: a thousand one after the other would take longer than a message may."""
 _VALIDATING = threading.Semaphore(2)
-"""Files decoded and searched for text at a time, as many as there are cores: all else that requests do is waiting."""
+"""Files decoded, and their first page searched for text, at a time: one a core, since all else is waiting."""
 
 
 @functions_framework.cloud_event

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from shared.labels import Label
-from shared.ml.drift_causes import Map, cause, causes, shares, with_looks
+from shared.ml.drift_causes import FOLDS, RIDGE, Map, cause, causes, shares, with_looks
 from shared.ml.drift_records import Finding, Floats, Scans
 
 Change = Literal["none", "inputs", "case mix"]
@@ -27,11 +27,8 @@ FALSE_ALARMS_PER_DAY = 1 / 30
 CHECKS_PER_DAY = 8
 """As Terraform schedules them. Fewer checks leave each a larger share of the budget, and so more power."""
 
-_FOLDS = 5
 _DIMENSIONS = 64
 """Principal components of the reference that the discriminant sees."""
-_RIDGE = 0.3
-"""Added to the pooled covariance, which is about 1 in each direction: one of little variance must not decide."""
 _PERMUTATIONS = 1999
 
 
@@ -145,19 +142,19 @@ def _separable(known: Floats, new: Floats, rng: np.random.Generator) -> tuple[fl
 
     The p-value is that of the discriminant's separation (Hotelling's T squared with a ridge) among random relabellings.
     """
-    folds = zip(*(np.array_split(rng.permutation(len(rows)), _FOLDS) for rows in (known, new)), strict=True)
+    folds = zip(*(np.array_split(rng.permutation(len(rows)), FOLDS) for rows in (known, new)), strict=True)
     scores, wins = np.zeros(len(new)), 0.0
     for mine, theirs in folds:
         weights = _discriminant(np.delete(known, mine, axis=0), np.delete(new, theirs, axis=0))
         scores[theirs] = new[theirs] @ weights
         wins += float(stats.mannwhitneyu(scores[theirs], known[mine] @ weights).statistic) / (len(mine) * len(theirs))
-    return _permutation_p(known, new, rng), wins / _FOLDS, scores
+    return _permutation_p(known, new, rng), wins / FOLDS, scores
 
 
 def _permutation_p(known: Floats, new: Floats, rng: np.random.Generator) -> float:
     pooled = np.concatenate([known, new])
     pooled = pooled - pooled.mean(axis=0)
-    covariance = np.cov(pooled.T) + _RIDGE * np.eye(pooled.shape[1])
+    covariance = np.cov(pooled.T) + RIDGE * np.eye(pooled.shape[1])
     white = pooled @ np.linalg.inv(np.linalg.cholesky(covariance)).T
     drawn = np.zeros((_PERMUTATIONS + 1, len(pooled)), np.float32)
     drawn[0, len(known) :] = 1
@@ -169,5 +166,5 @@ def _permutation_p(known: Floats, new: Floats, rng: np.random.Generator) -> floa
 
 def _discriminant(known: Floats, new: Floats) -> Floats:
     """Return Fisher's linear discriminant (k,), with the covariance of the known rows and a ridge."""
-    covariance = np.cov(known.T) + _RIDGE * np.eye(known.shape[1])
+    covariance = np.cov(known.T) + RIDGE * np.eye(known.shape[1])
     return np.linalg.solve(covariance, new.mean(axis=0) - known.mean(axis=0))

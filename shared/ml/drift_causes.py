@@ -18,9 +18,9 @@ _LEAST_OF_A_SEQUENCE = 5
 """Scans by which a sequence's looks are known."""
 _NAMED_BELOW = 0.01
 """P-value below which an attribute or a statistic is named, once the inputs have changed: a wrong name is no alarm."""
-_FOLDS = 5
-_RIDGE = 0.3
-"""As of the discriminant between reference and window."""
+FOLDS = 5
+RIDGE = 0.3
+"""Added to every covariance, which is about 1 in each direction: one of little variance must not decide."""
 
 
 def shares(about: str, *strata: tuple[list[str], list[str]]) -> Finding:
@@ -78,7 +78,7 @@ def _looks(told: Scans, names: list[str], scans: Scans, project: Map) -> list[st
     sequences, embeddings = np.array(known.attributes["sequence"]), project(known.embeddings)
     means = np.stack([embeddings[sequences == name].mean(axis=0) for name in names])
     within = embeddings - means[np.searchsorted(names, sequences)]
-    weights = np.linalg.solve(np.cov(within.T) + _RIDGE * np.eye(within.shape[1]), means.T)
+    weights = np.linalg.solve(np.cov(within.T) + RIDGE * np.eye(within.shape[1]), means.T)
     scores = project(scans.embeddings) @ weights - (means.T * weights).sum(axis=0) / 2
     return [names[place] for place in scores.argmax(axis=1)]
 
@@ -87,8 +87,8 @@ def _own_looks(told: Scans, names: list[str], project: Map) -> list[str]:
     """Return the same of the told scans themselves, each by the others: as well judged as scans that come."""
     places = np.argsort(told.attributes["sequence"], kind="stable")
     folds, looks = np.empty(len(told), int), np.empty(len(told), object)
-    folds[places] = np.arange(len(told)) % _FOLDS  # so that each fold holds some of each sequence, and none all of one
-    for fold in range(_FOLDS):
+    folds[places] = np.arange(len(told)) % FOLDS  # so that each fold holds some of each sequence, and none all of one
+    for fold in range(FOLDS):
         looks[folds == fold] = _looks(told.rows(folds != fold), names, told.rows(folds == fold), project)
     return [str(name) for name in looks]
 

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ class Scans:
         return self.rows(np.array(self.predicted) == predicted)
 
 
-QUALITY = ("mean", "std", "skewness", "kurtosis")
+QUALITY: Final = ("mean", "std", "skewness", "kurtosis")
 """Columns of `features` that say how an image is exposed and how sharp its tones are."""
 
 

@@ -12,7 +12,7 @@ from shared.ml.series import SlicePrediction, predict_series
 _GIVE_UP_S = 600
 """A series whose slices are not all scored by then is summarised as it is."""
 _MAX_QUIET_S = 3600
-_BUCKET_S = 3
+BUCKET_S = 3
 """Series that become quiet within so long are answered by one call, which costs some queries whatever it finds."""
 _SEEN_AFTER_S = 1
 """A row that was stored is seen by a query within a second, and two machines' clocks differ by less."""
@@ -86,7 +86,7 @@ def call_at(now_s: float, quiet_after_s: float) -> int:
 
     Times are multiples of three seconds, so that many slices of many series ask for the same call.
     """
-    return math.ceil((now_s + quiet_after_s + _SEEN_AFTER_S) / _BUCKET_S) * _BUCKET_S
+    return math.ceil((now_s + quiet_after_s + _SEEN_AFTER_S) / BUCKET_S) * BUCKET_S
 
 
 def _version(state: SeriesState) -> str:

@@ -106,7 +106,7 @@ def _seen(model: Model, content: bytes) -> tuple[str, np.ndarray, str, list[floa
     decoded = decode(content)
     tensor = prepare(next(iter(decoded.pages)))
     prediction, statistics = model.predict(tensor), pixel_statistics(tensor)
-    quality = [statistics["mean"], statistics["std"], statistics["skewness"], statistics["kurtosis"]]
+    quality = [statistics[name] for name in drift_records.QUALITY]
     predicted = model.predicted_class(prediction)
     return decoded.format, prediction.embedding, predicted, quality, prediction.probability
 

@@ -26,7 +26,7 @@ from local.stack.system import BUCKETS, Stack
 from local.stack.terraform_config import ROOT
 from shared import config
 from shared.gcp import bigquery, storage
-from shared.ml.series_summary import _BUCKET_S
+from shared.ml.series_summary import BUCKET_S
 from shared.pseudonyms import pseudonym
 from tests.benchmarks.hospital_receivers import listening
 from tests.benchmarks.hospital_sender import Sender, message
@@ -87,7 +87,7 @@ def answered(gateway: Gateway, runs: int, quiet_s: float) -> Figures:
             name = f"b{number}{datetime.now(UTC):%H%M%S}"
             for content in study.series(study.with_lesion(), name, datetime.now(UTC)):
                 requests.post(f"{gateway.systems.pacs.url}/instances", data=content, timeout=60).raise_for_status()
-            time.sleep((number / runs * _BUCKET_S - time.time()) % _BUCKET_S)
+            time.sleep((number / runs * BUCKET_S - time.time()) % BUCKET_S)
             _send_from_pacs(gateway, study.study_uid(name))
             sent = time.monotonic()
             wait_until(lambda name=name: gateway.reports(study.study_uid(name)), pause_s=0.1)

@@ -50,12 +50,6 @@ def page(system: Stack) -> Callable[..., AppTest]:
     return opened
 
 
-@pytest.fixture
-def source() -> str:
-    """A source that no other test uses."""
-    return f"test-{uuid.uuid4().hex[:8]}"
-
-
 def record_scan(source: str, place: int = 0, probability: float | None = None, **columns: object) -> str:
     """Write what the corridor writes for one scan; without a probability it is not scored yet. Its id comes back."""
     scan_id = uuid.uuid4().hex * 2

@@ -22,7 +22,7 @@ from local.samples import encode, healthy_slices
 from local.stack.processes import free_port
 from shared.events import ScanRejected
 from shared.gcp import bigquery, tasks
-from shared.ml.series_summary import _BUCKET_S, call_at
+from shared.ml.series_summary import BUCKET_S, call_at
 from tests.functions.conftest import ROOT, Cloud, Push, client, push
 from tests.support.events import pushed_message, scan_accepted, scan_scored, stored_scan
 from tests.support.series import summarised
@@ -171,7 +171,7 @@ def test_ten_slices_of_a_moment_make_one_task(record_scan: Push, kept: stand_in.
     began = call_at(time.time(), QUIET_S)
     with ThreadPoolExecutor(10) as pool:
         assert set(pool.map(lambda event: record_scan(asdict(event), event=event.TOPIC), events)) == {200}
-    moments = range(began, call_at(time.time(), QUIET_S) + 1, _BUCKET_S)
+    moments = range(began, call_at(time.time(), QUIET_S) + 1, BUCKET_S)
     assert {int(name.rpartition("-")[2]) for name in kept.names} <= set(moments)
     assert 0 < len(kept.names) <= len(moments) < len(events)
 

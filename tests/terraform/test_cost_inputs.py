@@ -1,7 +1,7 @@
 """What the cost page counts of Terraform is what Terraform makes."""
 
 from local.stack.terraform_config import TERRAFORM, declared
-from shared.ml.series_summary import _BUCKET_S
+from shared.ml.series_summary import BUCKET_S
 from tests.benchmarks.cost import USAGE
 from tests.terraform.conftest import Tested
 from tests.terraform.tools import ROOT
@@ -28,7 +28,7 @@ def test_calls_on_schedule_are_counted_as_scheduled() -> None:
 def test_the_hours_and_days_that_are_read_of_series_are_counted() -> None:
     days = USAGE.summarise_series.kept_days
     assert f"? {days} * 24 * 3600 * 1000 : null" in (TERRAFORM / "bigquery.tf").read_text()
-    assert USAGE.summarise_series.most_asks * _BUCKET_S == 730 * 3600
+    assert USAGE.summarise_series.most_asks * BUCKET_S == 730 * 3600
     code = (ROOT / "functions" / "summarise_series" / "main.py").read_text()
     assert f"_KEPT = timedelta(days={days})" in code
     assert f"_RECENT = timedelta(hours={int(USAGE.summarise_series.hours)})" in code

@@ -26,5 +26,5 @@ def drift_reference(model: Model, scans: Scans, seed: int = 0) -> drift_records.
         predicted=[model.predicted_class(prediction) for prediction in predictions],
         attributes={name: scans.table[name].iloc[rows].astype(str).tolist() for name in _TOLD}
         | {"label": np.where(scans.table["label"].iloc[rows] == 1, Label.CANCER, Label.NON_CANCER).tolist()},
-        quality=np.array([[each["mean"], each["std"], each["skewness"], each["kurtosis"]] for each in statistics]),
+        quality=np.array([[each[name] for name in drift_records.QUALITY] for each in statistics]),
     )

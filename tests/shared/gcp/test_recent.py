@@ -1,6 +1,5 @@
 """What was recorded lately is what the views say, and is all that is read."""
 
-import uuid
 from datetime import timedelta
 
 import pytest
@@ -9,12 +8,6 @@ from local.stack.system import Stack
 from local.stack.terraform_config import declared, kept
 from shared.gcp import bigquery, recent
 from tests.dashboard.conftest import NOW, record_prediction, record_scan
-
-
-@pytest.fixture
-def source() -> str:
-    """A source that no other test uses."""
-    return f"test-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.mark.parametrize("table", recent.KEYS)
