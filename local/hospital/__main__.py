@@ -83,7 +83,8 @@ def _visit(stack: Stack, systems: Hospital, console: Console) -> bool:
     console.print(f"{len(slices)} slices are in the PACS; it sends them to the gateway by C-STORE.")
     visit.send()
     arrived = visit.wait(console)
-    console.print(visit.table(stack.url("dashboard")))
+    for what, where in {**visit.where_to_look(), "dashboard": stack.url("dashboard")}.items():
+        console.print(f"{what:36}{where}", soft_wrap=True)  # whole, to be opened from the terminal
     console.print("Everything arrived." if arrived else "Not everything arrived; logs are in .local/logs.")
     return arrived
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import requests
 from rich.console import Console
-from rich.table import Table
 
 from local.hospital.counterparts import Hospital
 
@@ -61,16 +60,15 @@ class Visit:
             "message at the HL7 interface": self._at_interface(),
         }
 
-    def table(self, dashboard: str) -> Table:
-        """Return where to look."""
-        viewer = f"{self._systems.viewer.url}/viewer?StudyInstanceUIDs={self._study_uid}"
-        shown = Table("what", "where", title="Where to look", show_lines=True)
-        shown.add_row("study, report and heat map in OHIF", viewer)
-        shown.add_row("Orthanc", f"{self._systems.pacs.url}/app/explorer.html#study?uuid={self._id()}")
-        for what, where in self.arrivals().items():
-            shown.add_row(what, where or "not arrived")
-        shown.add_row("dashboard", dashboard)
-        return shown
+    def where_to_look(self) -> dict[str, str]:
+        """Return the address of what can be looked at."""
+        return {
+            "study, report and heat map in OHIF": (
+                f"{self._systems.viewer.url}/viewer?StudyInstanceUIDs={self._study_uid}"
+            ),
+            "Orthanc": f"{self._systems.pacs.url}/app/explorer.html#study?uuid={self._id()}",
+            **{what: where or "not arrived" for what, where in self.arrivals().items()},
+        }
 
     def series(self) -> list[dict[str, Any]]:
         """Return the study's series, as the PACS lists them."""

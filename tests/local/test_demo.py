@@ -31,14 +31,14 @@ IDLE = "Ctrl-C stops everything"
 class Demo:
     """`python -m local`, or another module, in a terminal."""
 
-    def __init__(self, directory: Path, *arguments: str, module: str = "local") -> None:
+    def __init__(self, directory: Path, *arguments: str, module: str = "local", columns: int = 200) -> None:
         self.directory = directory
         ours, theirs = pty.openpty()
         command = ["setsid", "--ctty", sys.executable, "-m", module, "--directory", str(directory), *arguments]
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "TERM": "xterm"},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": str(columns), "TERM": "xterm"},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -146,6 +146,15 @@ def test_whenever_the_hospital_is_ended_no_process_is_left(directory: Path, mome
     started = Demo(directory, module="local.hospital")
     started.wait_for(moment)
     end(started, how)
+
+
+@pytest.mark.drill
+@pytest.mark.skipif(bool(tools.missing()), reason="the hospital's side is not here: `python -m local.hospital.tools`")
+def test_the_hospital_says_whole_addresses_however_narrow_the_terminal(directory: Path) -> None:
+    started = Demo(directory, "--once", module="local.hospital", columns=80)
+    assert started.process.wait(300) == 0, started.shown
+    assert re.search(r"OHIF +http://\S+/viewer\?StudyInstanceUIDs=2\.25\.\d+$", started.shown, re.MULTILINE)
+    assert "…" not in started.shown
 
 
 @pytest.mark.drill
