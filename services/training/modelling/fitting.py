@@ -79,20 +79,52 @@ def _learn(scans: Scans, copies: np.ndarray, schedule: Schedule, folder: Path) -
         learner = learner_of(model, schedule)
     begun = _resumed(learner, folder)
     batches = Batches(scans, copies, schedule, first=begun * schedule.steps)
+    callbacks = [
+        Progress(folder, batches),
+        keras.callbacks.CSVLogger(folder / "history.csv", append=True),
+        keras.callbacks.TensorBoard(folder / "tensorboard"),
+    ]
+    if chosen.num_replicas_in_sync == 1:
+        _step_by_step(learner, batches, schedule, begun, callbacks)
+    else:
+        _side_by_side(learner, batches, schedule, begun, callbacks)
+    measure_normalisation(model, (batches.batch(schedule.epochs * schedule.steps + i)[0] for i in range(CALIBRATED_ON)))
+    return model
+
+
+def _step_by_step(
+    learner: keras.Model, batches: Batches, schedule: Schedule, begun: int, callbacks: list[keras.callbacks.Callback]
+) -> None:
+    """Learn from the epoch `begun` on, a batch a call: on a processor this takes half the time of Keras's `fit`.
+
+    There every step reads its batch inside the graph, where its shape is not known.
+    """
+    running = keras.callbacks.CallbackList(callbacks, model=learner, epochs=schedule.epochs, steps=schedule.steps)
+    running.on_train_begin()
+    stream = iter(batches)
+    for epoch in range(begun, schedule.epochs):
+        running.on_epoch_begin(epoch)
+        # Keras starts its metrics afresh with every call, so their means over the epoch are taken here.
+        each = [learner.train_on_batch(*next(stream), return_dict=True) for _ in range(schedule.steps)]
+        logs = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+        running.on_epoch_end(epoch, logs)
+        print(f"Epoch {epoch + 1}/{schedule.epochs}: " + ", ".join(f"{k} {v:.4f}" for k, v in logs.items()), flush=True)
+    learner.optimizer.finalize_variable_values(learner.trainable_weights)
+    running.on_train_end()
+
+
+def _side_by_side(
+    learner: keras.Model, batches: Batches, schedule: Schedule, begun: int, callbacks: list[keras.callbacks.Callback]
+) -> None:
+    """Learn from the epoch `begun` on with several accelerators, among which `fit` divides each batch."""
     learner.fit(
         tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=_signature()).prefetch(2),
         initial_epoch=begun,
         epochs=schedule.epochs,
         steps_per_epoch=schedule.steps,
-        callbacks=[
-            Progress(folder, batches),
-            keras.callbacks.CSVLogger(folder / "history.csv", append=True),
-            keras.callbacks.TensorBoard(folder / "tensorboard"),
-        ],
+        callbacks=callbacks,
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    measure_normalisation(model, (batches.batch(schedule.epochs * schedule.steps + i)[0] for i in range(CALIBRATED_ON)))
-    return model
 
 
 def _resumed(learner: keras.Model, folder: Path) -> int:
@@ -171,7 +203,7 @@ def learner_of(model: keras.Model, schedule: Schedule) -> keras.Model:
     )
     learner = keras.Model(model.input, {name: model.output[name] for name in ("logit", "types", "cells")})
     learner.compile(
-        # Keras puts the averages into the weights when `fit` ends, and only then.
+        # Their averages come into the weights when a fit ends, and only then.
         keras.optimizers.AdamW(
             rate, weight_decay=0.02, global_clipnorm=5.0, use_ema=True, ema_momentum=averaging_momentum(schedule)
         ),
