@@ -110,6 +110,7 @@ def undisturbed(spark: SparkSession, listed: list[ScanAccepted]) -> Tables:
     return tables
 
 
+@pytest.mark.drill
 def test_workers_that_are_killed_lose_and_double_nothing(
     spark: SparkSession, listed: list[ScanAccepted], undisturbed: Tables
 ) -> None:
@@ -131,6 +132,7 @@ def test_workers_that_are_killed_lose_and_double_nothing(
         assert_same(cloud.tables(), undisturbed)
 
 
+@pytest.mark.drill
 def test_a_driver_that_dies_before_each_of_its_writes_ends_in_the_same_tables(
     spark: SparkSession, listed: list[ScanAccepted], undisturbed: Tables
 ) -> None:
@@ -144,6 +146,7 @@ def test_a_driver_that_dies_before_each_of_its_writes_ends_in_the_same_tables(
         assert_same(cloud.tables(), undisturbed)
 
 
+@pytest.mark.drill
 def test_a_job_that_is_killed_while_it_computes_features_goes_on_and_its_status_tells_of_errors(
     spark: SparkSession, listed: list[ScanAccepted], undisturbed: Tables
 ) -> None:
