@@ -56,7 +56,7 @@ def test_a_target_that_needs_data_asks_for_it(target: str, data: str, sentence: 
     assert f"make {target} DATA=folder" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "crossvalidate", "recalibrate", "finetune", "leaderboard", "shadow"])
+@pytest.mark.parametrize("command", ["train", "crossvalidate", "finetune", "leaderboard", "shadow"])
 def test_a_folder_that_is_none_is_told_before_tensorflow_loads(command: str) -> None:
     done = run(sys.executable, "-X", "importtime", "-m", "services.training", command, "--data", "nowhere")
     assert done.returncode == 2

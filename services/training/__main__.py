@@ -32,9 +32,6 @@ def _parser() -> argparse.ArgumentParser:
     blocks.add_argument(
         "--seed", type=int, default=0, help="of the draws: the spread of several is the noise; only 0 is calibrated by"
     )
-    again = commands.add_parser(
-        "recalibrate", help="export the network that ships again, by new left-out predictions and images to refuse"
-    )
     on = commands.add_parser("finetune", help="fit on from the release in service with readers' corrections")
     on.add_argument(
         "--epochs", type=int, default=FINETUNING.epochs, help="of the whole network; 0: the last layer alone"
@@ -45,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     ranking = commands.add_parser("leaderboard", help="measure any model on the blocks; writes docs/leaderboard.md")
     ranking.add_argument("--model", action="append", default=[], help="NAME=module:callable, file.onnx, .tflite or URL")
     sheets = commands.add_parser("contact-sheets", help="draw every healthy scan, to read its label again blind")
-    for command in (one, blocks, again, on, page, ranking, sheets):
+    for command in (one, blocks, on, page, ranking, sheets):
         command.add_argument(
             "--data", type=_scans, required=command is not page, help="folder of labelled scans, or gs://BUCKET"
         )

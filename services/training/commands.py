@@ -1,7 +1,6 @@
 """What each command of services.training does; __main__ names them and their arguments."""
 
 import argparse
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,14 +18,13 @@ from services.training.data.scans import read_cached
 from services.training.evaluation import checks, leaderboard, left_out, measurements, report
 from services.training.finetuning.finetune import Current, finetune
 from services.training.modelling import export, ood
-from services.training.modelling.restoring import restored
 from services.training.modelling.schedule import FINETUNING, Schedule
 from services.training.release import build, export_backbone, promotion, rollout
 from services.training.release.writing import write_release
 from shared.gcp.environment import settle_environment
 from shared.gcp.registry import RELEASES, current_model, read_file
 from shared.ml.model import read_release
-from shared.ml.release_files import GRAPH_FILE, TEST_FILE
+from shared.ml.release_files import GRAPH_FILE
 
 SHIPPED = Path("services/inference/release")
 REPORT = Path("reports/current")
@@ -62,26 +60,7 @@ def train(arguments: argparse.Namespace) -> None:
         unseen = left_out.predictions(network, experiment.scans.only(watched), experiment.groups[watched])
     types_learnt = bool((experiment.scans.table["type"][rows] != "").any())
     release = build.build(network, unseen, build.refusal(experiment, arguments.data), types_learnt)
-    pace = checks.pace_of(experiments.run_folder(experiment, "fit", rows, plan))
-    card = write_release(experiment, release, pace)
-    print(f"Version {card.version}: AUC on test {card.metrics['test']['auc_roc']:.4f}. Next: make report.")
-
-
-def recalibrate(arguments: argparse.Namespace) -> None:
-    """Export the network that ships again, calibrated, cut and told what to refuse anew; it goes to FOLDER/release."""
-    experiment = experiments.read_experiment(arguments.data, arguments.folder)
-    unseen = left_out.read_left_out(experiment)
-    if unseen is None:
-        raise SystemExit("There is nothing to calibrate by: run make crossvalidate on these scans first.")
-    learnt = set(experiments.test_scans(experiment)) - set((SHIPPED / TEST_FILE).read_text().split())
-    if learnt:
-        raise SystemExit(f"{len(learnt)} of this data's test scans may have taught the network: run make train.")
-    experiments.write_split(experiment, arguments.data)
-    types_learnt = bool((experiment.scans.table["type"] != "").any())
-    network = restored((SHIPPED / GRAPH_FILE).read_bytes())
-    release = build.build(network, unseen, build.refusal(experiment, arguments.data), types_learnt)
-    shipped = json.loads((REPORT / "metrics.json").read_text())["checks"]
-    card = write_release(experiment, release, {name: shipped[name] for name in checks.PACE})
+    card = write_release(experiment, release, experiments.run_folder(experiment, "fit", rows, plan))
     print(f"Version {card.version}: AUC on test {card.metrics['test']['auc_roc']:.4f}. Next: make report.")
 
 
@@ -162,7 +141,6 @@ def write_backbone(arguments: argparse.Namespace) -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": train,
-    "recalibrate": recalibrate,
     "crossvalidate": crossvalidate,
     "finetune": learn_corrections,
     "report": write_report,

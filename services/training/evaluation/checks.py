@@ -16,18 +16,17 @@ from services.training.modelling.export import Release
 from shared.ml.model import Prediction, read_release
 from shared.ml.release_files import GRAPH_FILE
 
-PACE = ("epochs", "seconds_per_epoch", "share_of_time_waiting_for_images")
-Pace = dict[str, float]
-"""Of a fit: the values of `PACE`; of one of the last layer alone only that it had no epochs."""
-
 FILE = "checks.json"
 REFUSAL_FILE = "refusal.json"
 """How well the refusal does on kinds of images and sources of heads that were left out."""
 
 
-def write(experiment: Experiment, release: Release, folder: Path, pace: Pace) -> None:
-    """Measure the release in `folder`/release, whose network was fitted at this pace, and keep the figures."""
-    found: dict[str, Any] = {**_of_graph(experiment, release, folder), **pace}
+def write(experiment: Experiment, release: Release, folder: Path, run: Path) -> None:
+    """Measure the release in `folder`/release, whose network was fitted in `run`, and keep the figures.
+
+    A fit of the last layer alone has no epochs, and leaves no history in `run`.
+    """
+    found: dict[str, Any] = {**_of_graph(experiment, release, folder), **_pace(run / "history.csv")}
     judged = folder / REFUSAL_FILE
     if judged.exists():
         found["refusal_left_out"] = json.loads(judged.read_text())
@@ -71,9 +70,7 @@ def _difference(keras_says: np.ndarray, litert_says: list[object]) -> float:
     return float(np.abs(keras_says - np.array(litert_says)).max())
 
 
-def pace_of(run: Path) -> Pace:
-    """Return the pace of the fit in `run`. One of the last layer alone has no epochs, and leaves no history there."""
-    history = run / "history.csv"
+def _pace(history: Path) -> dict[str, float]:
     if not history.exists():
         return {"epochs": 0}
     epochs = pd.read_csv(history)

@@ -14,7 +14,7 @@ from scipy.special import logit
 from services.training import experiment as experiments
 from services.training.data.corrections import Corrections
 from services.training.data.scans import TYPES, Scans
-from services.training.evaluation import checks, left_out, measurements
+from services.training.evaluation import left_out, measurements
 from services.training.evaluation.left_out import TYPE_LOGITS
 from services.training.experiment import Experiment
 from services.training.finetuning.last_layer import Labelled, LastLayer, fitted_on
@@ -70,7 +70,7 @@ def finetune(
     run.mkdir(parents=True, exist_ok=True)
     release = inherited(network, current.model, watched)
     learnt = _learnt(learning, corrections, current.model.card.version)
-    card = write_release(experiment, release, checks.pace_of(run), learnt)
+    card = write_release(experiment, release, run, learnt)
     for place in (run, folder / "release"):
         learning.listed.to_csv(place / LEARNT_FILE, index=False)
     (run / "learnt_from.json").write_text(json.dumps(learnt, indent=1))

@@ -95,9 +95,10 @@ def _learn(scans: Scans, copies: np.ndarray, schedule: Schedule, folder: Path) -
 def _step_by_step(
     learner: keras.Model, batches: Batches, schedule: Schedule, begun: int, callbacks: list[keras.callbacks.Callback]
 ) -> None:
-    """Learn from the epoch `begun` on, a batch a call: on a processor this takes half the time of Keras's `fit`.
+    """Learn from the epoch `begun` on, a batch a call.
 
-    There every step reads its batch inside the graph, where its shape is not known.
+    On a processor a step takes half the time and work that it takes in Keras's `fit`, with the same losses; what of it
+    costs so much was not found (docs/experiments.md).
     """
     running = keras.callbacks.CallbackList(callbacks, model=learner, epochs=schedule.epochs, steps=schedule.steps)
     running.on_train_begin()

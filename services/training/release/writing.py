@@ -1,5 +1,6 @@
 """A release in a folder: graph, card, frozen test and reference, measured and checked."""
 
+from pathlib import Path
 from typing import Any
 
 from services.training import experiment as experiments
@@ -13,12 +14,10 @@ from shared.ml.model import Card, read_release
 from shared.ml.release_files import REFERENCE_FILE, TEST_FILE
 
 
-def write_release(
-    experiment: Experiment, release: Release, pace: checks.Pace, learnt: dict[str, Any] | None = None
-) -> Card:
+def write_release(experiment: Experiment, release: Release, run: Path, learnt: dict[str, Any] | None = None) -> Card:
     """Export a release to the experiment's folder, measure its test, and check its graph; return its card.
 
-    `pace` is that of its fit; `learnt` is what the card says of corrections that it learnt from.
+    `run` is the folder of its fit; `learnt` is what the card says of corrections that it learnt from.
     """
     folder, rows = experiment.folder, experiment.split == "test"
     tested = left_out.predictions(release.network, experiment.scans.only(rows), experiment.groups[rows])
@@ -33,5 +32,5 @@ def write_release(
     reference = drift_reference(read_release(folder / "release"), experiment.scans.only(rows))
     (folder / "release" / REFERENCE_FILE).write_bytes(reference.to_bytes())
     ood.write_fitted(release.ood, release.ood_limit, folder / ood.FITTED.name)
-    checks.write(experiment, release, folder, pace)
+    checks.write(experiment, release, folder, run)
     return card
