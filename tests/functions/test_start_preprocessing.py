@@ -56,6 +56,7 @@ def scans(prepared: str) -> list[ScanAccepted]:
     return events
 
 
+@pytest.mark.drill
 def test_a_batch_that_is_killed_is_submitted_again_and_finishes(
     start_preprocessing: FlaskClient, prepared: str, scans: list[ScanAccepted]
 ) -> None:

@@ -117,6 +117,7 @@ def bmp_head(width: int, height: int) -> bytes:
     return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 1000, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
 
 
+@pytest.mark.drill
 def test_ten_thousand_mixed_requests_leak_nothing(server: Server, jpeg: bytes):
     mix = list(mixed(jpeg))
     send(server, mix, REQUESTS // 5)
