@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from services.training.modelling.schedule import FINETUNING
+from services.training.modelling.schedule import FINETUNING, PARTS
 
 FOLDER = Path(".local/training")
 
@@ -31,6 +31,13 @@ def _parser() -> argparse.ArgumentParser:
     blocks.add_argument("--block", action="append", default=[], help="this block alone (A, B or C); may be repeated")
     blocks.add_argument(
         "--seed", type=int, default=0, help="of the draws: the spread of several is the noise; only 0 is calibrated by"
+    )
+    parts = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
+    blocks.add_argument(
+        "--without",
+        choices=PARTS,
+        default="",
+        help=f"leave one part of the recipe out, to see its worth ({parts})",
     )
     on = commands.add_parser("finetune", help="fit on from the release in service with readers' corrections")
     on.add_argument(

@@ -85,12 +85,16 @@ def learn_corrections(arguments: argparse.Namespace) -> None:
 def crossvalidate(arguments: argparse.Namespace) -> None:
     """Fit once without each block of sources, and keep the predictions on it."""
     experiment = experiments.read_experiment(arguments.data, arguments.folder)
-    plan = Schedule(epochs=arguments.epochs, seed=arguments.seed)
+    plan = Schedule(epochs=arguments.epochs, seed=arguments.seed, without=arguments.without)
     for block in left_out.blocks(experiment, arguments.block):
         found = left_out.crossvalidate(experiment, plan, block)
         line = f"Block {block.name}: AUC {roc_auc_score(found['label'], found['logit']):.3f}"
         for source, share in measurements.sensitivities(found).items():
             line += f"; sensitivity at 95% specificity in {source} {share:.2f}"
+        if (whole := left_out.whole_recipe(experiment, plan, block)) is not None:
+            line += "; AUC {difference:+.3f} ({low:+.3f} to {high:+.3f}) beside the whole recipe, seed 0".format(
+                **measurements.beside(found, whole)
+            )
         print(line, flush=True)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -34,17 +35,32 @@ def blocks(experiment: Experiment, names: Sequence[str]) -> list[Block]:
 def crossvalidate(experiment: Experiment, plan: Schedule, block: Block) -> pd.DataFrame:
     """Fit once without a block of sources; return the predictions on it. What is finished is only read.
 
-    The fit does not see the home test either. What the first seed predicts is what a release is calibrated by.
+    The fit does not see the home test either. What the first seed of the whole recipe predicts is what a release is
+    calibrated by.
     """
-    table = experiment.scans.table
-    rows = experiments.learnable(experiment) & ~block.rows(table)
-    folder = experiments.run_folder(experiment, f"block-{block.name}", rows, plan)
+    rows, folder = _run(experiment, plan, block)
     if not (folder / PREDICTIONS_FILE).exists():
         network = experiments.fitted(experiment, f"block-{block.name}", rows, plan)
         predict_block(experiment, network, block).to_csv(folder / PREDICTIONS_FILE, index=False)
-    if plan.seed == 0:
+    if plan == _first(plan):
         write_index(experiment, (_known_runs(experiment) or {}) | {block.name: str(folder)})
     return pd.read_csv(folder / PREDICTIONS_FILE, keep_default_na=False)
+
+
+def whole_recipe(experiment: Experiment, plan: Schedule, block: Block) -> pd.DataFrame | None:
+    """Return what the whole recipe's first seed predicted on the block; None if this is it, or if it was not fitted."""
+    path = _run(experiment, _first(plan), block)[1] / PREDICTIONS_FILE
+    return pd.read_csv(path, keep_default_na=False) if plan != _first(plan) and path.exists() else None
+
+
+def _first(plan: Schedule) -> Schedule:
+    return replace(plan, seed=0, without="")
+
+
+def _run(experiment: Experiment, plan: Schedule, block: Block) -> tuple[np.ndarray, Path]:
+    """The rows that the fit without the block may see, and its folder."""
+    rows = experiments.learnable(experiment) & ~block.rows(experiment.scans.table)
+    return rows, experiments.run_folder(experiment, f"block-{block.name}", rows, plan)
 
 
 def write_index(experiment: Experiment, runs: dict[str, str]) -> None:
@@ -63,12 +79,19 @@ def predict_block(experiment: Experiment, network: keras.Model, block: Block) ->
 
 
 def read_left_out(experiment: Experiment) -> pd.DataFrame | None:
-    """Return the predictions on all blocks; None before `make crossvalidate`, or if it was run on other scans."""
+    """Return the predictions on all blocks; None before `make crossvalidate`, or if it was run on other scans.
+
+    Type logits are NaN in a block that holds all scans of some type: the fit without it could not learn that type.
+    """
     runs = _known_runs(experiment)
     if runs is None:
         return None
     tables = [pd.read_csv(Path(run) / PREDICTIONS_FILE, keep_default_na=False) for _, run in sorted(runs.items())]
-    return pd.concat(tables, ignore_index=True)
+    found, table = pd.concat(tables, ignore_index=True), experiment.scans.table
+    for block in present(table):
+        if not set(TYPES) <= set(table["type"][~block.rows(table)]):
+            found.loc[found["block"] == block.name, TYPE_LOGITS] = np.nan
+    return found
 
 
 def _known_runs(experiment: Experiment) -> dict[str, str] | None:

@@ -47,12 +47,14 @@ class Batches:
     def __init__(self, scans: Scans, copies: np.ndarray, schedule: Schedule, first: int = 0) -> None:
         self.scans, self.schedule = scans, schedule
         self.weights = sampling_weights(scans, copies)
-        self.lesion_share = lesion_shares(scans)
+        self._without = schedule.without
+        self.lesion_share = lesion_shares(scans) * (self._without != "lesions")
+        self._tumour_share = _tumour_shares(scans, self.weights, self.lesion_share)
         self.type_weight = _type_weights(scans, self.weights)
         table = scans.table
         self._labels, self._types = table["label"].to_numpy(), table["type"].to_numpy(str)
         self._sequences, self._skulls = table["sequence"].to_numpy(str), table["skull"].to_numpy(str)
-        self._boxes = table[["box_x", "box_y", "box_width", "box_height"]].to_numpy(float)
+        self._boxes = table[["box_x", "box_y", "box_width", "box_height"]].to_numpy(float) * (self._without != "boxes")
         self._donors = np.flatnonzero(self._boxes[:, 2] > 0)
         self.waited = 0.0
         self._ready: list[Queue[Batch]] = [Queue(maxsize=4) for _ in range(2)]
@@ -86,18 +88,21 @@ class Batches:
             "types": types @ self.type_weight,
             "cells": cells.any(axis=(1, 2)).astype(np.float32),
         }
+        if self._without == "labels":
+            expected["logit"] = (rng.random(len(rows)) < self._tumour_share[rows]).astype(np.float32)
+            weights |= dict.fromkeys(("types", "cells"), np.zeros(len(rows), np.float32))
         return inputs(_sized([draw.image for draw in draws], side)), expected, weights
 
     def _drawn(self, row: int, side: int, rng: np.random.Generator) -> _Draw:
         draw = self._tumour(row, rng) if self._labels[row] else self._healthy(row, rng)
-        if rng.random() < STYLED:
+        if self._drawn_on("tones", STYLED, rng):
             other = self.scans.images[rng.integers(len(self.scans))]
             draw.image = augmentation.with_amplitude_of(draw.image, other, rng)
         moved = augmentation.placed(np.dstack([draw.image, draw.mask]), rng)
         plain, draw.mask = np.ascontiguousarray(moved[..., 0]), np.ascontiguousarray(moved[..., 1])
         added = bool(draw.label) and not self._labels[row]
         for _ in range(3):
-            draw.image = augmentation.retoned(plain, rng)
+            draw.image = plain if self._without == "tones" else augmentation.retoned(plain, rng)
             if not added or lesions.visible(*_sized([draw.image, draw.mask], side)):
                 return draw
         draw.weight = 0.0
@@ -114,11 +119,11 @@ class Batches:
 
     def _healthy(self, row: int, rng: np.random.Generator) -> _Draw:
         image = self._perhaps_stripped(row, self.scans.images[row], rng)
-        if self._sequences[row] == "T1" and rng.random() < CONTRASTED:
+        if self._sequences[row] == "T1" and self._drawn_on("tones", CONTRASTED, rng):
             image = lesions.with_contrast(image, rng)
         mask = np.zeros_like(image)
         carries = rng.random() < self.lesion_share[row]
-        if rng.random() < (LOOK_ALIKE_BESIDE_LESION if carries else LOOK_ALIKE):
+        if self._drawn_on("look-alikes", LOOK_ALIKE_BESIDE_LESION if carries else LOOK_ALIKE, rng):
             image = lesions.look_alike(image, rng)
         if carries:
             image, mask = self._with_lesion(image, rng)
@@ -134,9 +139,13 @@ class Batches:
         return lesions.transplanted(image, self.scans.images[donor], self._boxes[donor], rng)
 
     def _perhaps_stripped(self, row: int, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if self._skulls[row] == "stripped" or rng.random() >= STRIPPED:
+        if self._skulls[row] == "stripped" or not self._drawn_on("stripping", STRIPPED, rng):
             return image
         return augmentation.stripped(image, rng)
+
+    def _drawn_on(self, part: str, share: float, rng: np.random.Generator) -> bool:
+        """Whether this part of the recipe comes upon this draw."""
+        return rng.random() < share and part != self._without
 
 
 def _sized(images: list[np.ndarray], side: int) -> np.ndarray:
@@ -178,6 +187,13 @@ def lesion_shares(scans: Scans) -> np.ndarray:
     """Return the share of each scan's draws that get a lesion put in; 0 for tumours."""
     shares = np.where(_beside_tumours(scans), LESION_BESIDE_TUMOURS, LESION_WITHOUT_TUMOURS)
     return np.where(scans.table["label"] == 1, 0.0, shares)
+
+
+def _tumour_shares(scans: Scans, weights: np.ndarray, lesion_share: np.ndarray) -> np.ndarray:
+    """Return for each scan the share of its source's draws that show a tumour or get a lesion, (n,)."""
+    _, source = np.unique(scans.table["source"].to_numpy(str), return_inverse=True)
+    showing = np.where(scans.table["label"] == 1, 1.0, lesion_share)
+    return (np.bincount(source, weights * showing) / np.bincount(source, weights))[source]
 
 
 def _type_weights(scans: Scans, weights: np.ndarray) -> np.ndarray:

@@ -5,6 +5,16 @@ from pathlib import Path
 
 from shared.imaging.preprocessing import SIDE
 
+PARTS = {
+    "lesions": "put into healthy heads",
+    "look-alikes": "of lesions, in healthy heads",
+    "boxes": "round real tumours: where they are, transplants, enhancement taken away",
+    "tones": "of other scanners and sequences, and contrast given to T1",
+    "stripping": "of heads with a skull",
+    "labels": "of the image: a draw gets one by its source alone, and nothing else can be learnt (the control)",
+}
+"""What a fit can be made without, to see what it is worth."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -19,6 +29,8 @@ class Schedule:
     seed: int = 0
     start: Path | None = None
     """Weights of an earlier run to go on from, instead of ImageNet's."""
+    without: str = ""
+    """The one of `PARTS` that this fit does without."""
 
     def side(self, epoch: int) -> int:
         """Return pixels a side of the images in this epoch."""

@@ -36,7 +36,7 @@ def build(
     healthy = labels == 0
     threshold = calibration.operating_threshold(probabilities[healthy], sources[healthy])
     low, high = calibration.band_of_doubt(probabilities, labels, weights)
-    known = seen[seen["type"].isin(TYPES)]
+    known = seen[seen["type"].isin(TYPES) & seen[TYPE_LOGITS].notna().all(axis=1)]
     temperature = calibration.type_temperature(
         known[TYPE_LOGITS].to_numpy(float), known["type"].map(list(TYPES).index).to_numpy(int)
     )

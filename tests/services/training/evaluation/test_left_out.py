@@ -1,18 +1,22 @@
 """Only what is done with a block's fit: fits themselves are in test_fitting."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from services.training import experiment as experiments
-from services.training.evaluation import left_out
+from services.training.data.scans import Scans
+from services.training.evaluation import left_out, measurements
 from services.training.experiment import Experiment
 from services.training.modelling.schedule import Schedule
 from tests.support.training_scans import head, scans
 
 SOURCES = {"rsna-t1c": 1, "oasis": 0, "kaggle": 1, "br35h": 1, "brisc": 0}
+TYPE = {"rsna-t1c": "glioma", "kaggle": "meningioma", "br35h": "pituitary"}
 
 
 @pytest.fixture
@@ -21,6 +25,7 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
         np.stack([head(seed)[::2, ::2] for seed in range(50)]),
         source=[*SOURCES] * 10,
         label=[*SOURCES.values()] * 10,
+        type=[TYPE.get(source, "") for source in SOURCES] * 10,
         scan_id=[f"{number:064d}" for number in range(50)],
     )
     monkeypatch.setattr(experiments, "read_cached", lambda *_: found)
@@ -34,7 +39,9 @@ def finished(experiment: Experiment, name: str, plan: Schedule) -> pd.DataFrame:
     rows = experiments.learnable(experiment) & ~block.rows(table)
     folder = experiments.run_folder(experiment, f"block-{name}", rows, plan)
     folder.mkdir(parents=True)
-    found = table[block.rows(table)].assign(block=name, logit=float(plan.seed))
+    found = table[block.rows(table)].assign(
+        block=name, logit=float(plan.seed), **dict.fromkeys(left_out.TYPE_LOGITS, 0.5)
+    )
     found.to_csv(folder / left_out.PREDICTIONS_FILE, index=False)
     return found
 
@@ -54,6 +61,41 @@ def test_a_fit_that_measures_the_noise_is_not_calibrated_by(experiment):
         found = left_out.crossvalidate(experiment, Schedule(epochs=1, seed=seed), block)
         assert set(found["logit"]) == {seed}
     assert set(left_out.read_left_out(experiment)["logit"]) == {0}
+
+
+def test_a_fit_without_a_part_is_not_calibrated_by_but_set_beside_the_whole_recipe(experiment):
+    (block,) = left_out.blocks(experiment, ["A"])
+    whole, part = Schedule(epochs=1), Schedule(epochs=1, without="lesions")
+    finished(experiment, "A", part)
+    assert left_out.whole_recipe(experiment, part, block) is None
+    finished(experiment, "A", whole)
+    left_out.crossvalidate(experiment, whole, block)
+    left_out.crossvalidate(experiment, part, block)
+    assert left_out.read_left_out(experiment)["logit"].equals(left_out.whole_recipe(experiment, part, block)["logit"])
+    assert left_out.whole_recipe(experiment, whole, block) is None
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_types_are_judged_only_where_the_fit_could_learn_all_of_them(experiment, elsewhere):
+    table = experiment.scans.table.copy()
+    if elsewhere:
+        table.loc[table.index[table["source"] == "kaggle"][:5], "type"] = "glioma"
+    known = replace(experiment, scans=Scans(table, experiment.scans.images))
+    finished(known, "A", Schedule(epochs=1))
+    left_out.crossvalidate(known, Schedule(epochs=1), left_out.blocks(known, ["A"])[0])
+    assert left_out.read_left_out(known)[left_out.TYPE_LOGITS].notna().all(axis=None) == elsewhere
+
+
+def test_two_fits_are_compared_by_person():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 40)
+    better = pd.DataFrame({"label": labels, "group": np.arange(80), "logit": rng.normal(2.5 * labels)})
+    worse = better.assign(logit=better["logit"] + rng.normal(0, 3, 80))
+    found = measurements.beside(worse, better)
+    area = [roc_auc_score(labels, one["logit"]) for one in (worse, better)]
+    assert found["difference"] == pytest.approx(area[0] - area[1])
+    assert found["low"] < found["difference"] < found["high"] < 0
+    assert measurements.beside(better, better) == {"difference": 0, "low": 0, "high": 0}
 
 
 def test_a_block_that_the_data_do_not_hold_is_said(experiment):

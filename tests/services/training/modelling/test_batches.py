@@ -1,7 +1,10 @@
+import threading
+
 import numpy as np
 import pytest
 
 from services.training.data.scans import Scans
+from services.training.modelling import augmentation, lesions
 from services.training.modelling.batches import Batches, lesion_shares, sampling_weights
 from services.training.modelling.schedule import Schedule
 from tests.support.training_scans import head, prepared, scans
@@ -82,3 +85,53 @@ def test_the_type_counts_only_if_it_is_known(known):
     healthy, tumours = known.only(np.arange(20)), known.only(np.arange(20, 40))
     assert not Batches(healthy, np.arange(20), plan).batch(0)[2]["types"].any()
     assert Batches(tumours, np.arange(20), plan).batch(0)[2]["types"].all()
+
+
+def without(known: Scans, part: str) -> Batches:
+    return Batches(known, np.arange(len(known)), Schedule(epochs=2, steps=3, batch=32, small=64, without=part))
+
+
+def test_without_lesions_only_tumours_are_positive_and_without_boxes_no_place_of_a_tumour_is_told(known):
+    healthy, boxed = known.only(np.arange(20)), known.only(np.arange(30, 40))
+    assert without(healthy, "").batch(0)[1]["logit"].any()
+    assert not without(healthy, "lesions").batch(0)[1]["logit"].any()
+    assert without(boxed, "").batch(0)[2]["cells"].all()
+    assert not without(boxed, "boxes").batch(0)[2]["cells"].any()
+
+
+@pytest.mark.parametrize(
+    ("part", "module", "function"),
+    [
+        ("look-alikes", lesions, "look_alike"),
+        ("tones", augmentation, "retoned"),
+        ("tones", augmentation, "with_amplitude_of"),
+        ("tones", lesions, "with_contrast"),
+        ("stripping", augmentation, "stripped"),
+    ],
+)
+def test_a_part_that_is_left_out_is_never_applied(known, monkeypatch, part, module, function):
+    applied, unchanged = [], getattr(module, function)
+
+    def noted(*arguments):
+        if threading.current_thread() is threading.main_thread():  # others prepare batches of this and other tests
+            applied.append(function)
+        return unchanged(*arguments)
+
+    monkeypatch.setattr(module, function, noted)
+    known = Scans(known.table.assign(sequence="T1", skull="present"), known.images)
+    for given, expected in ((part, False), ("", True)):
+        batches = without(known, given)
+        for number in range(4):
+            batches.batch(number)
+        assert bool(applied) is expected
+
+
+def test_in_the_control_a_label_says_its_source_alone(known):
+    control = without(known, "labels")
+    drawn = [control.batch(number) for number in range(12)]
+    assert not any(weights[name].any() for _, _, weights in drawn for name in ("types", "cells"))
+    labels = np.concatenate([expected["logit"] for _, expected, _ in drawn])
+    assert 0.3 < labels.mean() < 0.75
+    oasis = Batches(known.only(np.arange(10, 20)), np.arange(10), control.schedule)
+    share = np.mean([oasis.batch(number)[1]["logit"] for number in range(12)])
+    assert share == pytest.approx(0.5, abs=0.1)
