@@ -32,6 +32,9 @@ BLOCKS = (
 of which come from Br35H, are trained on, and in C Br35H's tumours are: both make the block harder, not easier.
 """
 
+OTHER_LESIONS = {"open-ms": "multiple sclerosis"}
+"""Sources whose people have no tumour but something else, and what: they are reported as a class of their own too."""
+
 
 def present(table: pd.DataFrame) -> list[Block]:
     """Return the blocks of which the data hold tumours and healthy scans."""

@@ -11,6 +11,7 @@ from services.training.data.scans import TYPES, Scans, inputs
 from services.training.data.split import strata
 from services.training.evaluation import metrics as figures
 from services.training.evaluation import robustness
+from services.training.evaluation.blocks import OTHER_LESIONS
 from services.training.evaluation.explanation import chance_hits, drawn_lesions, lesion_hits
 from services.training.evaluation.left_out import TYPE_LOGITS
 from services.training.evaluation.metrics import Figures
@@ -121,6 +122,10 @@ def _of_left_out(table: pd.DataFrame) -> dict[str, Any]:
         "healthy_sources": {
             source: {"specificity": float(np.mean(part["probability"] < part["threshold"])), "scans": len(part)}
             for source, part in table[table["label"] == 0].groupby("source")
+        },
+        "other_lesions": {
+            lesion: {"called Cancer": float(np.mean(part["probability"] >= part["threshold"])), "scans": len(part)}
+            for lesion, part in table.groupby(table["source"].map(OTHER_LESIONS))
         },
         "tumour_sequences": {
             f"{source} {sequence or 'of unknown sequence'}": {

@@ -59,10 +59,11 @@ def network(experiment) -> keras.Model:
 
 @pytest.fixture(scope="module")
 def unseen(experiment, network) -> pd.DataFrame:
-    """Predictions as of two blocks of sources left out."""
+    """Predictions as of two blocks of sources left out; some healthy heads are of a source with other lesions."""
     found = left_out.predictions(network, experiment.scans, experiment.groups)
-    half = np.arange(len(found)) % 4 < 2
-    return found.assign(block=np.where(half, "A", "B"), part=experiment.split)
+    number = np.arange(len(found))
+    source = np.where((number % 8 < 3) & (found["label"] == 0), "open-ms", found["source"])
+    return found.assign(block=np.where(number % 4 < 2, "A", "B"), part=experiment.split, source=source)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,12 @@ def test_the_figures_are_there_with_their_intervals(written):
     assert metrics["explanation"]["drawn_lesions"] >= 200
     assert set(metrics["blocks"]) == {"A", "B"}
     assert metrics["risk_coverage"]["all predictions"]["coverage"] == 1
+    assert metrics["tumour_type_left_out"]["scans"] == COUNT
+    page = (written / "report.html").read_text()
+    (lesion,) = metrics["other_lesions"]
+    assert lesion == "multiple sclerosis" and lesion in page
+    called, healthy = (metrics[name] for name in ("other_lesions", "healthy_sources"))
+    assert called[lesion]["called Cancer"] == pytest.approx(1 - healthy["open-ms"]["specificity"])
 
 
 def test_a_block_is_calibrated_and_cut_by_the_others(unseen):
