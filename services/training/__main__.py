@@ -20,18 +20,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("train", help="fit, calibrate and export")
-    one.add_argument("--epochs", type=int, default=20)
-    one.add_argument("--rate", type=float, default=8e-4, help="the highest learning rate")
-    one.add_argument("--start", type=Path, help="weights of an earlier fit to go on from, instead of ImageNet's")
     one.add_argument(
         "--frozen", action="store_true", help="test on what the current release in MODELS_BUCKET was tested on"
     )
     blocks = commands.add_parser("crossvalidate", help="fit without each block of sources")
-    blocks.add_argument("--epochs", type=int, default=20)
     blocks.add_argument("--block", action="append", default=[], help="this block alone (A, B or C); may be repeated")
     blocks.add_argument(
         "--seed", type=int, default=0, help="of the draws: the spread of several is the noise; only 0 is calibrated by"
     )
+    for command in (one, blocks):
+        command.add_argument("--epochs", type=int, default=20)
+        command.add_argument("--rate", type=float, default=8e-4, help="the highest learning rate")
+        command.add_argument(
+            "--start", type=Path, help="weights to go on from, instead of ImageNet's; of a fit without the same block"
+        )
     parts = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
     blocks.add_argument(
         "--without",

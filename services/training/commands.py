@@ -49,7 +49,7 @@ def train(arguments: argparse.Namespace) -> None:
             "None of the current release's test scans is in the data: without them nothing can be compared."
         )
     experiments.write_split(experiment, arguments.data)
-    plan = Schedule(epochs=arguments.epochs, rate=arguments.rate, start=arguments.start)
+    plan = _plan(arguments)
     unseen = left_out.read_left_out(experiment)
     # Without blocks of sources left out, validation has to do for calibration, so the fit must not see it.
     rows = (experiment.split == "train") if unseen is None else experiments.learnable(experiment)
@@ -62,6 +62,10 @@ def train(arguments: argparse.Namespace) -> None:
     release = build.build(network, unseen, build.refusal(experiment, arguments.data), types_learnt)
     card = write_release(experiment, release, experiments.run_folder(experiment, "fit", rows, plan))
     print(f"Version {card.version}: AUC on test {card.metrics['test']['auc_roc']:.4f}. Next: make report.")
+
+
+def _plan(arguments: argparse.Namespace) -> Schedule:
+    return Schedule(epochs=arguments.epochs, rate=arguments.rate, start=arguments.start)
 
 
 def learn_corrections(arguments: argparse.Namespace) -> None:
@@ -85,7 +89,7 @@ def learn_corrections(arguments: argparse.Namespace) -> None:
 def crossvalidate(arguments: argparse.Namespace) -> None:
     """Fit once without each block of sources, and keep the predictions on it."""
     experiment = experiments.read_experiment(arguments.data, arguments.folder)
-    plan = Schedule(epochs=arguments.epochs, seed=arguments.seed, without=arguments.without)
+    plan = replace(_plan(arguments), seed=arguments.seed, without=arguments.without)
     for block in left_out.blocks(experiment, arguments.block):
         found = left_out.crossvalidate(experiment, plan, block)
         line = f"Block {block.name}: AUC {roc_auc_score(found['label'], found['logit']):.3f}"
