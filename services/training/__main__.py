@@ -20,27 +20,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("train", help="fit, calibrate and export")
-    one.add_argument(
-        "--frozen", action="store_true", help="test on what the current release in MODELS_BUCKET was tested on"
-    )
     blocks = commands.add_parser("crossvalidate", help="fit without each block of sources")
-    blocks.add_argument("--block", action="append", default=[], help="this block alone (A, B or C); may be repeated")
-    blocks.add_argument(
-        "--seed", type=int, default=0, help="of the draws: the spread of several is the noise; only 0 is calibrated by"
-    )
-    for command in (one, blocks):
-        command.add_argument("--epochs", type=int, default=20)
-        command.add_argument("--rate", type=float, default=8e-4, help="the highest learning rate")
-        command.add_argument(
-            "--start", type=Path, help="weights to go on from, instead of ImageNet's; of a fit without the same block"
-        )
-    parts = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
-    blocks.add_argument(
-        "--without",
-        choices=PARTS,
-        default="",
-        help=f"leave one part of the recipe out, to see its worth ({parts})",
-    )
+    _add_fits(one, blocks)
     on = commands.add_parser("finetune", help="fit on from the release in service with readers' corrections")
     on.add_argument(
         "--epochs", type=int, default=FINETUNING.epochs, help="of the whole network; 0: the last layer alone"
@@ -70,6 +51,25 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--network", choices=["efficientnet-lite0", "resnet50"], default="efficientnet-lite0")
     graph.add_argument("--weights", type=Path, help="ResNet50's weights without its classifier, as Keras keeps them")
     return parser
+
+
+def _add_fits(one: argparse.ArgumentParser, blocks: argparse.ArgumentParser) -> None:
+    """Add the arguments of the two commands that fit the whole network."""
+    one.add_argument(
+        "--frozen", action="store_true", help="test on what the current release in MODELS_BUCKET was tested on"
+    )
+    blocks.add_argument("--block", action="append", default=[], help="this block alone (A, B or C); may be repeated")
+    blocks.add_argument(
+        "--seed", type=int, default=0, help="of the draws: the spread of several is the noise; only 0 is calibrated by"
+    )
+    parts = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
+    blocks.add_argument(
+        "--without", choices=PARTS, default="", help=f"leave one part of the recipe out, to see its worth ({parts})"
+    )
+    for command, fit in ((one, "an earlier fit"), (blocks, "an earlier fit without the same block")):
+        command.add_argument("--epochs", type=int, default=20)
+        command.add_argument("--rate", type=float, default=8e-4, help="the highest learning rate")
+        command.add_argument("--start", type=Path, help=f"weights of {fit} to go on from, instead of ImageNet's")
 
 
 def _scans(text: str) -> str:

@@ -84,7 +84,7 @@ def calibrated_across(left_out: pd.DataFrame) -> pd.DataFrame:
 
 def _guesses(logits: np.ndarray) -> np.ndarray:
     """The most probable types; empty where the fit could not learn all of them."""
-    return np.where(np.isnan(logits).any(axis=1), "", np.array(TYPES)[np.nan_to_num(logits).argmax(axis=1)])
+    return np.where(np.isnan(logits).any(axis=1), "", np.array(TYPES)[logits.argmax(axis=1)])
 
 
 def metrics(model: Model, experiment: Experiment, measured: dict[str, pd.DataFrame]) -> dict[str, Any]:

@@ -47,14 +47,15 @@ class Batches:
     def __init__(self, scans: Scans, copies: np.ndarray, schedule: Schedule, first: int = 0) -> None:
         self.scans, self.schedule = scans, schedule
         self.weights = sampling_weights(scans, copies)
-        self._without = schedule.without
-        self.lesion_share = lesion_shares(scans) * (self._without != "lesions")
+        self.lesion_share = lesion_shares(scans) * (schedule.without != "lesions")
         self._tumour_share = _tumour_shares(scans, self.weights, self.lesion_share)
         self.type_weight = _type_weights(scans, self.weights)
         table = scans.table
         self._labels, self._types = table["label"].to_numpy(), table["type"].to_numpy(str)
         self._sequences, self._skulls = table["sequence"].to_numpy(str), table["skull"].to_numpy(str)
-        self._boxes = table[["box_x", "box_y", "box_width", "box_height"]].to_numpy(float) * (self._without != "boxes")
+        self._boxes = table[["box_x", "box_y", "box_width", "box_height"]].to_numpy(float) * (
+            schedule.without != "boxes"
+        )
         self._donors = np.flatnonzero(self._boxes[:, 2] > 0)
         self.waited = 0.0
         self._ready: list[Queue[Batch]] = [Queue(maxsize=4) for _ in range(2)]
@@ -88,7 +89,7 @@ class Batches:
             "types": types @ self.type_weight,
             "cells": cells.any(axis=(1, 2)).astype(np.float32),
         }
-        if self._without == "labels":
+        if self.schedule.without == "labels":
             expected["logit"] = (rng.random(len(rows)) < self._tumour_share[rows]).astype(np.float32)
             weights |= dict.fromkeys(("types", "cells"), np.zeros(len(rows), np.float32))
         return inputs(_sized([draw.image for draw in draws], side)), expected, weights
@@ -102,7 +103,7 @@ class Batches:
         plain, draw.mask = np.ascontiguousarray(moved[..., 0]), np.ascontiguousarray(moved[..., 1])
         added = bool(draw.label) and not self._labels[row]
         for _ in range(3):
-            draw.image = plain if self._without == "tones" else augmentation.retoned(plain, rng)
+            draw.image = plain if self.schedule.without == "tones" else augmentation.retoned(plain, rng)
             if not added or lesions.visible(*_sized([draw.image, draw.mask], side)):
                 return draw
         draw.weight = 0.0
@@ -145,7 +146,7 @@ class Batches:
 
     def _drawn_on(self, part: str, share: float, rng: np.random.Generator) -> bool:
         """Whether this part of the recipe comes upon this draw."""
-        return rng.random() < share and part != self._without
+        return rng.random() < share and part != self.schedule.without
 
 
 def _sized(images: list[np.ndarray], side: int) -> np.ndarray:
