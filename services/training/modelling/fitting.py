@@ -199,8 +199,9 @@ def learner_of(model: keras.Model, schedule: Schedule) -> keras.Model:
     """Return the network compiled to learn: its early stages frozen, its losses, its optimiser."""
     freeze_early(model)
     steps = schedule.epochs * schedule.steps
+    warmup = steps // 15
     rate = keras.optimizers.schedules.CosineDecay(
-        schedule.rate / 20, steps - steps // 15, alpha=0.02, warmup_target=schedule.rate, warmup_steps=steps // 15
+        schedule.rate / 20, steps - warmup, alpha=schedule.kept, warmup_target=schedule.rate, warmup_steps=warmup
     )
     learner = keras.Model(model.input, {name: model.output[name] for name in ("logit", "types", "cells")})
     learner.compile(
