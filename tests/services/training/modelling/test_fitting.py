@@ -1,6 +1,6 @@
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -11,7 +11,7 @@ import tensorflow as tf
 from services.training.data.scans import Scans
 from services.training.modelling import fitting, schedule
 from services.training.modelling.network import network
-from services.training.modelling.schedule import Schedule
+from services.training.modelling.schedule import FINETUNING, Schedule
 from tests.support.eager import eager
 from tests.support.training_scans import scans
 
@@ -97,6 +97,15 @@ def test_what_is_fitted_is_the_average_and_not_the_last_weights(fitted):
     shipped = fitted.network.get_layer("blocks.3._expand_conv").get_weights()[0]
     assert np.array_equal(shipped, fitted.average)
     assert not np.array_equal(shipped, fitted.learnt[0])
+
+
+@pytest.mark.parametrize(("plan", "last"), [(Schedule(epochs=2), 8e-4), (replace(FINETUNING, epochs=2), 4e-6)])
+def test_a_fit_warms_up_and_keeps_its_rate_and_one_on_corrections_lets_it_fall(plan, last):
+    rate = fitting.learner_of(network(), plan).optimizer._learning_rate
+    steps = plan.epochs * plan.steps
+    assert float(rate(0)) == pytest.approx(plan.rate / 20)
+    assert float(rate(steps // 15)) == pytest.approx(plan.rate)
+    assert float(rate(steps)) == pytest.approx(last)
 
 
 @pytest.mark.parametrize("steps", [1800, 450, 45])
