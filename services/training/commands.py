@@ -15,7 +15,7 @@ from services.training.data import contact_sheets
 from services.training.data.copies import copies
 from services.training.data.corrections import read_corrections, read_images
 from services.training.data.scans import read_cached
-from services.training.evaluation import checks, leaderboard, left_out, measurements, report
+from services.training.evaluation import checks, leaderboard, left_out, left_out_figures, measurements, report
 from services.training.finetuning.finetune import Current, finetune
 from services.training.modelling import export, ood
 from services.training.modelling.schedule import FINETUNING, Schedule
@@ -93,11 +93,11 @@ def crossvalidate(arguments: argparse.Namespace) -> None:
     for block in left_out.blocks(experiment, arguments.block):
         found = left_out.crossvalidate(experiment, plan, block)
         line = f"Block {block.name}: AUC {roc_auc_score(found['label'], found['logit']):.3f}"
-        for source, share in measurements.sensitivities(found).items():
+        for source, share in left_out_figures.sensitivities(found).items():
             line += f"; sensitivity at 95% specificity in {source} {share:.2f}"
         if (whole := left_out.whole_recipe(experiment, plan, block)) is not None:
             line += "; AUC {difference:+.3f} ({low:+.3f} to {high:+.3f}) beside the whole recipe, seed 0".format(
-                **measurements.beside(found, whole)
+                **left_out_figures.beside(found, whole)
             )
         print(line, flush=True)
 
@@ -109,7 +109,7 @@ def write_report(arguments: argparse.Namespace) -> None:
     measured = measurements.of_splits(model, experiment)
     unseen = left_out.read_left_out(experiment)
     if unseen is not None:
-        measured["leave_one_source_out"] = measurements.calibrated_across(unseen)
+        measured[measurements.LEFT_OUT] = left_out_figures.calibrated_across(unseen)
     content = report.write(model, experiment, measured, checks.read(folder), REPORT)
     shutil.copy(folder / experiments.SPLIT_FILE, REPORT)
     shutil.copytree(folder / "release", SHIPPED, dirs_exist_ok=True)

@@ -7,13 +7,11 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from services.training.data import ood_images, quality
-from services.training.data.scans import TYPES, Scans, inputs
+from services.training.data.scans import Scans, inputs
 from services.training.data.split import strata
+from services.training.evaluation import left_out_figures, robustness
 from services.training.evaluation import metrics as figures
-from services.training.evaluation import robustness
-from services.training.evaluation.blocks import OTHER_LESIONS
 from services.training.evaluation.explanation import chance_hits, drawn_lesions, lesion_hits
-from services.training.evaluation.left_out import TYPE_LOGITS
 from services.training.evaluation.metrics import Figures
 from services.training.experiment import Experiment
 from services.training.modelling import calibration
@@ -55,38 +53,6 @@ def of_splits(model: Model, experiment: Experiment) -> dict[str, pd.DataFrame]:
     }
 
 
-def calibrated_across(left_out: pd.DataFrame) -> pd.DataFrame:
-    """Return left-out predictions with probability, threshold and band of doubt, each from the other blocks alone.
-
-    With one block only there is no other: its own scans then have to do, which flatters it.
-    """
-    found = []
-    for block in left_out["block"].unique():
-        mine = left_out["block"] == block
-        others = left_out[~mine] if (~mine).any() else left_out
-        labels, sources = others["label"].to_numpy(), others["source"].to_numpy(str)
-        weights = calibration.balancing_weights(labels, sources)
-        slope, offset = calibration.platt(others["logit"].to_numpy(), labels, weights)
-        known = calibration.calibrated(others["logit"].to_numpy(), slope, offset)
-        low, high = calibration.band_of_doubt(known, labels, weights)
-        threshold = calibration.operating_threshold(known[labels == 0], sources[labels == 0])
-        found.append(
-            left_out[mine].assign(
-                probability=calibration.calibrated(left_out["logit"][mine].to_numpy(), slope, offset),
-                threshold=threshold,
-                uncertain_from=min(low, threshold),
-                uncertain_to=max(high, threshold),
-                guess=_guesses(left_out.loc[mine, TYPE_LOGITS].to_numpy(float)),
-            )
-        )
-    return pd.concat(found, ignore_index=True)
-
-
-def _guesses(logits: np.ndarray) -> np.ndarray:
-    """The most probable types; empty where the fit could not learn all of them."""
-    return np.where(np.isnan(logits).any(axis=1), "", np.array(TYPES)[logits.argmax(axis=1)])
-
-
 def metrics(model: Model, experiment: Experiment, measured: dict[str, pd.DataFrame]) -> dict[str, Any]:
     """Return the content of reports/current/metrics.json. `measured` holds test and train, and perhaps `LEFT_OUT`."""
     threshold, test = model.card.threshold, measured["test"]
@@ -103,83 +69,14 @@ def metrics(model: Model, experiment: Experiment, measured: dict[str, pd.DataFra
         "robustness": _robustness(model, experiment.scans.only(rows), experiment.groups[rows]),
         "with_excluded_scans": {"test": _with_excluded(model, experiment, test)},
         "refusal": _refusal(model, images, test),
-        "tumour_type": _types(test),
+        "tumour_type": figures.type_accuracy(test),
         "explanation": _explanation(model, images[test["label"].to_numpy() == 0]),
         "audit": quality.summary(experiment.scans, experiment.groups, experiment.copies),
         "shortcuts": quality.shortcut_accuracy(experiment.scans, experiment.split),
     }
     if LEFT_OUT in measured:
-        found |= _of_left_out(measured[LEFT_OUT])
+        found |= left_out_figures.of_blocks(measured[LEFT_OUT])
     return found
-
-
-def _of_left_out(table: pd.DataFrame) -> dict[str, Any]:
-    """The primary figure, each block's and each healthy source's figures, doubt and tumour types."""
-    blocks = dict(list(table.groupby("block")))
-    return {
-        "primary": primary(table),
-        "blocks": {name: figures.with_intervals(part, 0.5) for name, part in blocks.items()},
-        "healthy_sources": {
-            source: {"specificity": float(np.mean(part["probability"] < part["threshold"])), "scans": len(part)}
-            for source, part in table[table["label"] == 0].groupby("source")
-        },
-        "other_lesions": {
-            lesion: {"called Cancer": float(np.mean(part["probability"] >= part["threshold"])), "scans": len(part)}
-            for lesion, part in table.groupby(table["source"].map(OTHER_LESIONS))
-        },
-        "tumour_sequences": {
-            f"{source} {sequence or 'of unknown sequence'}": {
-                "recall": float(np.mean(part["probability"] >= part["threshold"])),
-                "scans": len(part),
-            }
-            for (source, sequence), part in table[table["label"] == 1].groupby(["source", "sequence"])
-        },
-        "risk_coverage": risk_coverage(table),
-        "tumour_type_left_out": _types(table),
-    }
-
-
-def primary(table: pd.DataFrame) -> Figures:
-    """Return the primary figure: the blocks' mean sensitivity at a threshold that each healthy source of them passes.
-
-    The threshold is, within a block, the largest that any of its healthy sources needs for a specificity of 95%.
-    """
-    found = {}
-    for name, part in table.groupby("block"):
-        found[f"block {name}"] = float(sensitivities(part).min())
-    return {"mean sensitivity at 95% specificity per healthy source": float(np.mean(list(found.values()))), **found}
-
-
-def sensitivities(block: pd.DataFrame) -> pd.Series:
-    """Return the share of a block's tumours above the logit that 5% of the healthy scans of each source exceed."""
-    needed = block[block["label"] == 0].groupby("source")["logit"].quantile(0.95)
-    return needed.map(lambda logit: float(np.mean(block["logit"][block["label"] == 1] > logit)))
-
-
-def beside(block: pd.DataFrame, other: pd.DataFrame) -> Figures:
-    """Return the AUC of one fit's predictions on a block less another's, with its 90% interval.
-
-    The bootstrap draws people and groups of copies, the same for both (what a change of the recipe is judged by).
-    """
-    labels, mine, theirs = (table.to_numpy(float) for table in (block["label"], block["logit"], other["logit"]))
-    drawn = [
-        roc_auc_score(labels[rows], mine[rows]) - roc_auc_score(labels[rows], theirs[rows])
-        for rows in figures.resampled(block, seed=0)
-    ]
-    low, high = np.quantile(drawn, [0.05, 0.95])
-    difference = roc_auc_score(labels, mine) - roc_auc_score(labels, theirs)
-    return {"difference": float(difference), "low": float(low), "high": float(high)}
-
-
-def risk_coverage(table: pd.DataFrame) -> dict[str, Figures]:
-    """Return, without the predictions in the band of doubt and with them, the share answered and the share wrong."""
-    wrong = (table["probability"] >= table["threshold"]) != (table["label"] == 1)
-    sure = (table["probability"] < table["uncertain_from"]) | (table["probability"] > table["uncertain_to"])
-    return {
-        "all predictions": {"coverage": 1.0, "wrong": float(wrong.mean())},
-        "without uncertain ones": {"coverage": float(sure.mean()), "wrong": float(wrong[sure].mean())},
-        "uncertain ones alone": {"coverage": float(1 - sure.mean()), "wrong": float(wrong[~sure].mean())},
-    }
 
 
 def _calibration(table: pd.DataFrame) -> Figures:
@@ -282,20 +179,6 @@ def _told_apart(real: np.ndarray, strange: np.ndarray, limit: float) -> Figures:
     labels = np.repeat([0, 1], [len(real), len(strange)])
     auroc = float(roc_auc_score(labels, np.concatenate([real, strange])))
     return {"auroc": auroc, "refused": float(np.mean(strange > limit)), "scans": len(strange)}
-
-
-def _types(table: pd.DataFrame) -> Figures:
-    """Accuracy of the tumour type over scans of known type, and its mean over the types (balanced).
-
-    Only where the fit could learn every type.
-    """
-    known = table[(table["type"] != "") & (table["guess"] != "")]
-    right = known["type"] == known["guess"]
-    return {
-        "accuracy": float(right.mean()),
-        "balanced accuracy": float(right.groupby(known["type"]).mean().mean()),
-        "scans": len(known),
-    }
 
 
 def _explanation(model: Model, healthy: np.ndarray) -> Figures:

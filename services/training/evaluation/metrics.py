@@ -115,3 +115,17 @@ def expected_if_perfect(probabilities: np.ndarray, repetitions: int = 200, seed:
 
 def _share(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
+
+
+def type_accuracy(table: pd.DataFrame) -> Figures:
+    """Return the accuracy of the tumour type over scans of known type, and its mean over the types (balanced).
+
+    Only where the fit could learn every type.
+    """
+    known = table[(table["type"] != "") & (table["guess"] != "")]
+    right = known["type"] == known["guess"]
+    return {
+        "accuracy": float(right.mean()),
+        "balanced accuracy": float(right.groupby(known["type"]).mean().mean()),
+        "scans": len(known),
+    }

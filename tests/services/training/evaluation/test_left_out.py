@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from services.training import experiment as experiments
 from services.training.data.scans import Scans
-from services.training.evaluation import left_out, measurements
+from services.training.evaluation import left_out
 from services.training.experiment import Experiment
 from services.training.modelling.schedule import Schedule
 from tests.support.training_scans import head, scans
@@ -84,18 +83,6 @@ def test_types_are_judged_only_where_the_fit_could_learn_all_of_them(experiment,
     finished(known, "A", Schedule(epochs=1))
     left_out.crossvalidate(known, Schedule(epochs=1), left_out.blocks(known, ["A"])[0])
     assert left_out.read_left_out(known)[left_out.TYPE_LOGITS].notna().all(axis=None) == elsewhere
-
-
-def test_two_fits_are_compared_by_person():
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 40)
-    better = pd.DataFrame({"label": labels, "group": np.arange(80), "logit": rng.normal(2.5 * labels)})
-    worse = better.assign(logit=better["logit"] + rng.normal(0, 3, 80))
-    found = measurements.beside(worse, better)
-    area = [roc_auc_score(labels, one["logit"]) for one in (worse, better)]
-    assert found["difference"] == pytest.approx(area[0] - area[1])
-    assert found["low"] < found["difference"] < found["high"] < 0
-    assert measurements.beside(better, better) == {"difference": 0, "low": 0, "high": 0}
 
 
 def test_a_block_that_the_data_do_not_hold_is_said(experiment):

@@ -14,7 +14,7 @@ import pytest
 from services.training import experiment as experiments
 from services.training.data import ood_images
 from services.training.data.ood_images import to_test
-from services.training.evaluation import drawings, left_out, measurements, report
+from services.training.evaluation import drawings, left_out, left_out_figures, measurements, report
 from services.training.evaluation import metrics as figures
 from services.training.evaluation.metrics import resampled
 from services.training.experiment import Experiment
@@ -78,7 +78,7 @@ def model(network, unseen, tmp_path_factory) -> Model:
 
 @pytest.fixture(scope="module")
 def measured(model, experiment, unseen) -> dict[str, pd.DataFrame]:
-    across = {"leave_one_source_out": measurements.calibrated_across(unseen)}
+    across = {measurements.LEFT_OUT: left_out_figures.calibrated_across(unseen)}
     return measurements.of_splits(model, experiment) | across
 
 
@@ -115,15 +115,6 @@ def test_the_figures_are_there_with_their_intervals(written):
     assert lesion == "multiple sclerosis" and lesion in page
     called, healthy = (metrics[name] for name in ("other_lesions", "healthy_sources"))
     assert called[lesion]["called Cancer"] == pytest.approx(1 - healthy["open-ms"]["specificity"])
-
-
-def test_a_block_is_calibrated_and_cut_by_the_others(unseen):
-    unseen = unseen.assign(logit=2 * unseen["label"] - 1 + np.random.default_rng(0).normal(0, 1, len(unseen)))
-    shifted = unseen.assign(logit=unseen["logit"] + np.where(unseen["block"] == "A", 5, 0))
-    plain, moved = measurements.calibrated_across(unseen), measurements.calibrated_across(shifted)
-    own = plain["block"] == "A"
-    assert plain["threshold"][own].tolist() == moved["threshold"][own].tolist()
-    assert plain["probability"][~own].tolist() != moved["probability"][~own].tolist()
 
 
 def test_pictures_are_files_that_the_dashboard_can_show(written):
