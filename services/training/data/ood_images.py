@@ -105,6 +105,14 @@ def made_tomography(head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _prepared(np.clip(cv2.GaussianBlur(made.astype(np.float32), (0, 0), 0.6), 0, 255).astype(np.uint8))
 
 
+def windowed(tomography: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a prepared CT as another window shows it: grey values spread about those of the brain, moved, and cut."""
+    values, inside = tomography.astype(np.float32), tomography > 5
+    middle = float(np.median(values[values > 20])) if (values > 20).any() else 60.0
+    moved = (values - middle) * rng.uniform(0.4, 2.5) + middle + rng.uniform(-30, 60)
+    return (np.clip(moved, 0, 255) * inside).astype(np.uint8)
+
+
 def _disc(radius: int) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 

@@ -4,7 +4,7 @@ It reads what ImageNet's own filters make of an image, which no fit changes: a n
 what else tells a knee from a brain, and what is fitted on unchanging features can be judged by sources left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from services.training.data import ood_images
 from services.training.data.scans import inputs
 from services.training.modelling import augmentation
 from services.training.modelling.network import network
-from shared.imaging.preprocessing import stretched
+from shared.imaging.preprocessing import SIDE, stretched
 
 ACCEPTED = 0.98
-"""Share of the heads of a source that was left out that must not be refused."""
+"""Share of the heads of a source that was left out that must not be refused, each person (or picture, of unknown
+people) weighing alike: fifteen copies of one odd picture are one head."""
 _PENALTY = 0.003
 _HEADS_OF_A_SOURCE = 350
+_ROUNDS = 3
+"""Variants of every real image that is no brain MRI; as many again, twice, in other windows if it is CT."""
 _AXES = 64
 """Principal axes of the heads along which the distance is measured by their own spread; beyond, it is small."""
 _SHRINKAGE = 1.0
@@ -32,11 +35,16 @@ EARLY = "blocks.3._expand_conv"
 """The layer that takes the first map (32 x 32 x 24), up to which every network keeps ImageNet's weights."""
 _MAPS = (EARLY, "blocks.5._expand_conv", "blocks.11._expand_conv")
 """Layers that take the maps of which means and standard deviations are the features."""
+WHOLE = 352
+"""Features of whole maps, by which the distance goes; the regression reads those of zones beside them."""
+_ZONES = (0.45, 0.8)
+"""Distances from the middle, in halves of a side, at which the zones of a map meet: a head CT has its bone in the last
+two, and hardly anything in the first."""
 
 
 @dataclass(frozen=True)
 class OODClassifier:
-    """Two scores on statistics of ImageNet maps, of which the larger one counts.
+    """Two scores on statistics of ImageNet's maps, of which the larger one counts.
 
     The one is the logit of a logistic regression on heads and other images: it knows the kinds that it learnt. The
     other is the logarithm of the Mahalanobis distance from all heads: it finds kinds that nobody showed it. Both are
@@ -44,13 +52,13 @@ class OODClassifier:
     """
 
     middle: np.ndarray
-    """Mean of the heads' features, (d,)."""
+    """Mean of the heads' features, (d,), of which the last `WHOLE` are those of whole maps."""
     scale: np.ndarray
     """One over their standard deviations, (d,)."""
     weights: np.ndarray
     """Of the logistic regression, (d,)."""
     axes: np.ndarray
-    """Principal axes, each as long as the share of its variance that the distance leaves out, (d, k)."""
+    """Principal axes of the last features, each as long as the share of its variance that the distance leaves out."""
     offset: float
     distance_scale: float
     distance_offset: float
@@ -59,8 +67,9 @@ class OODClassifier:
         """Return the score, (n,) from (n, d), of arrays or as a part of a graph."""
         centred = (statistics - _float(self.middle)) * _float(self.scale)
         logit = keras.ops.squeeze(keras.ops.matmul(centred, _float(self.weights)[:, None]), -1) + self.offset
-        along = keras.ops.matmul(centred, _float(self.axes))
-        squared = keras.ops.sum(keras.ops.square(centred), -1) - keras.ops.sum(keras.ops.square(along), -1)
+        whole = centred[:, -len(self.axes) :]
+        along = keras.ops.matmul(whole, _float(self.axes))
+        squared = keras.ops.sum(keras.ops.square(whole), -1) - keras.ops.sum(keras.ops.square(along), -1)
         distance = keras.ops.log(keras.ops.maximum(squared, 1.0)) * self.distance_scale + self.distance_offset
         return keras.ops.maximum(logit, distance)
 
@@ -93,25 +102,50 @@ def write_fitted(classifier: OODClassifier, accepted_to: float, path: Path) -> N
     np.savez_compressed(path, limit=accepted_to, **asdict(classifier))
 
 
-def late_statistics() -> keras.Model:
-    """Return the network from the first map to the statistics (n, 352), with ImageNet's weights throughout."""
+def late_maps() -> keras.Model:
+    """Return the network from the first map to the list of the later ones, with ImageNet's weights throughout."""
     whole = network()
-    maps = [whole.get_layer(name).input for name in _MAPS]
-    return keras.Model(maps[0], keras.layers.Concatenate()([part for one in maps for part in _statistics(one)]))
+    first, *later = (whole.get_layer(name).input for name in _MAPS)
+    return keras.Model(first, later)
 
 
-def _statistics(x: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    mean = keras.ops.mean(x, axis=(1, 2), keepdims=True)
-    variance = keras.ops.mean(keras.ops.square(x - mean), axis=(1, 2))
-    return keras.ops.squeeze(mean, (1, 2)), keras.ops.sqrt(variance + 1e-5)
+def map_statistics(maps: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
+    """Return the features (n, d) of maps of a known size: by zone, each channel's mean and standard deviation.
+
+    Those of whole maps come last.
+    """
+    by_map = [list(_statistics(one)) for one in maps]
+    return keras.ops.concatenate([part for zone in zip(*by_map, strict=True) for part in zone], axis=-1)
+
+
+def _statistics(x: keras.KerasTensor) -> Iterator[keras.KerasTensor]:
+    _, height, width, channels = x.shape
+    flat = keras.ops.reshape(x, (-1, height * width, channels))
+    for zone in zones(height, width):
+        inside = zone.reshape(1, -1, 1).astype(np.float32)
+        mean = keras.ops.sum(flat * inside, axis=1, keepdims=True) / inside.sum()
+        variance = keras.ops.sum(keras.ops.square(flat - mean) * inside, axis=1) / inside.sum()
+        yield keras.ops.concatenate([keras.ops.squeeze(mean, 1), keras.ops.sqrt(variance + 1e-5)], axis=-1)
+
+
+def zones(height: int, width: int) -> list[np.ndarray]:
+    """Return where the middle of a map lies, what surrounds it, its border, and all of it, boolean (h, w) each.
+
+    A turned or mirrored image has the same zones.
+    """
+    y, x = ((np.arange(side) + 0.5) * 2 / side - 1 for side in (height, width))
+    number = np.digitize(np.hypot(y[:, None], x), _ZONES)
+    return [*(number == zone for zone in range(len(_ZONES) + 1)), np.ones((height, width), bool)]
 
 
 def statistics(images: np.ndarray) -> np.ndarray:
-    """Return the features of prepared images, uint8 (n, 128, 128), float32 (n, 352)."""
-    whole, late = network(), late_statistics()
-    scan = keras.Input((None, None, 3))
-    early = keras.Model(whole.input, whole.get_layer(EARLY).input)
-    found = keras.Model(scan, late(early(scan))).predict(inputs(images), batch_size=64, verbose=0)
+    """Return the features of prepared images, uint8 (n, 128, 128), float32 (n, 1408)."""
+    whole = network()
+    scan = keras.Input((SIDE, SIDE, 3))
+    first = keras.Model(whole.input, whole.get_layer(EARLY).input)(scan)
+    found = keras.Model(scan, map_statistics([first, *late_maps()(first)])).predict(
+        inputs(images), batch_size=64, verbose=0
+    )
     return np.asarray(found)
 
 
@@ -124,21 +158,27 @@ class Examples:
     """Of the same heads, augmented."""
     sources: np.ndarray
     """Of each head."""
+    people: np.ndarray
+    """Of each head: the number of its person, or of its group of copies."""
     images: Mapping[str, np.ndarray]
     """OOD images by kind."""
     varied_images: Mapping[str, np.ndarray]
-    """The same, mirrored, turned and in other tones."""
+    """The same, mirrored, turned and in other tones, CT in other windows too. One round of all after another."""
 
 
 def read_examples(
-    heads: np.ndarray, sources: np.ndarray, real: Mapping[str, np.ndarray], rng: np.random.Generator
+    heads: np.ndarray,
+    sources: np.ndarray,
+    people: np.ndarray,
+    real: Mapping[str, np.ndarray],
+    rng: np.random.Generator,
 ) -> Examples:
     """Return features of some heads of each source, and of other organs, CT, made CT, photographs, text and noise.
 
-    `heads` are prepared images to train on, `real` are those of `ood_images.read_real`.
+    `heads` are prepared images to train on; those of `real` are by kind, with "CT" in the names of CT.
     """
     chosen = np.concatenate([_some(np.flatnonzero(sources == one), rng) for one in np.unique(sources)])
-    heads, sources = heads[chosen], sources[chosen]
+    heads, sources, people = heads[chosen], sources[chosen], people[chosen]
     made = np.stack([ood_images.made_tomography(heads[i], rng) for i in rng.integers(len(heads), size=400)])
     drawn = ood_images.to_learn(heads, 900, rng)
     images = {**real, "made CT": made, "drawings": drawn}
@@ -146,8 +186,9 @@ def read_examples(
         heads=statistics(heads),
         varied=statistics(np.stack([augmentation.augmented(image, rng) for image in heads])),
         sources=sources,
+        people=people,
         images={kind: statistics(found) for kind, found in images.items()},
-        varied_images={kind: statistics(_varied(found, rng)) for kind, found in real.items()},
+        varied_images={kind: statistics(_varied(found, rng, "CT" in kind)) for kind, found in real.items()},
     )
 
 
@@ -155,9 +196,13 @@ def _some(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return rng.choice(rows, min(_HEADS_OF_A_SOURCE, len(rows)), replace=False)
 
 
-def _varied(images: np.ndarray, rng: np.random.Generator, times: int = 3) -> np.ndarray:
-    placed = [augmentation.placed(image, rng) for _ in range(times) for image in images]
+def _varied(images: np.ndarray, rng: np.random.Generator, tomography: bool) -> np.ndarray:
+    placed = [augmentation.placed(image, rng) for _ in range(_ROUNDS) for image in images]
     toned = [augmentation.recurved(image, rng) if rng.random() < 0.5 else image for image in placed]
+    if tomography:
+        toned += [
+            ood_images.windowed(augmentation.placed(image, rng), rng) for _ in range(2 * _ROUNDS) for image in images
+        ]
     return np.stack([stretched(image) for image in toned])
 
 
@@ -174,7 +219,8 @@ class _Parts:
     def scores(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logits and logarithms of squared distances, each (n,) from (n, d)."""
         centred = (features - self.middle) * self.scale
-        squared = (centred**2).sum(axis=1) - ((centred @ self.axes) ** 2).sum(axis=1)
+        whole = centred[:, -len(self.axes) :]
+        squared = (whole**2).sum(axis=1) - ((whole @ self.axes) ** 2).sum(axis=1)
         return centred @ self.weights + self.offset, np.log(np.maximum(squared, 1.0))
 
 
@@ -188,14 +234,24 @@ class Units:
 
 def units(examples: Examples) -> Units:
     """Return the units of both scores, from heads of every source by the parts fitted without it."""
-    found = [
-        _parts(examples, one, "").scores(examples.heads[examples.sources == one]) for one in np.unique(examples.sources)
-    ]
+    found = {
+        one: _parts(examples, one, "").scores(examples.heads[examples.sources == one])
+        for one in np.unique(examples.sources)
+    }
     logit, distance = (
-        (max(float(np.quantile(part, ACCEPTED)) for part in each), float(np.concatenate(each).std()))
-        for each in zip(*found, strict=True)
+        (
+            max(_accepted(part[place], examples.people[examples.sources == one]) for one, part in found.items()),
+            float(np.concatenate([part[place] for part in found.values()]).std()),
+        )
+        for place in range(2)
     )
     return Units(logit, distance)
+
+
+def _accepted(scores: np.ndarray, people: np.ndarray) -> float:
+    """The score that `ACCEPTED` of some heads do not exceed, each person weighing alike."""
+    _, number, slices = np.unique(people, return_inverse=True, return_counts=True)
+    return float(np.quantile(scores, ACCEPTED, weights=1 / slices[number], method="inverted_cdf"))
 
 
 def fit(examples: Examples, known: Units, without_source: str = "", without_kind: str = "") -> OODClassifier:
@@ -226,7 +282,8 @@ def _parts(examples: Examples, without_source: str, without_kind: str) -> _Parts
     # Rounded first, so that the rest is fitted on what ships.
     middle, scale = (_half(part).astype(np.float64) for part in (heads.mean(axis=0), 1 / (heads.std(axis=0) + 1e-6)))
     slopes, offset = _logistic(heads, np.concatenate(others).astype(np.float64))
-    return _Parts(middle, scale, slopes / scale, offset + float(middle @ slopes), _axes((heads - middle) * scale))
+    axes = _axes(((heads - middle) * scale)[:, -WHOLE:])
+    return _Parts(middle, scale, slopes / scale, offset + float(middle @ slopes), axes)
 
 
 def _logistic(heads: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, float]:
@@ -255,9 +312,10 @@ def limit(examples: Examples, known: Units) -> float:
     """Return the least score that `ACCEPTED` of the heads of every source stay under when the source is left out."""
     found = []
     for source in np.unique(examples.sources):
-        scores = _scores(fit(examples, known, without_source=source), examples.heads[examples.sources == source])
-        found.append(np.quantile(scores, ACCEPTED))
-    return float(max(found))
+        mine = examples.sources == source
+        scores = _scores(fit(examples, known, without_source=source), examples.heads[mine])
+        found.append(_accepted(scores, examples.people[mine]))
+    return max(found)
 
 
 def judge(examples: Examples, known: Units, accepted: float) -> dict[str, dict[str, float]]:

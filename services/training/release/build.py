@@ -11,7 +11,7 @@ from services.training.data import ood_images
 from services.training.data.scans import TYPES
 from services.training.evaluation.checks import REFUSAL_FILE
 from services.training.evaluation.left_out import TYPE_LOGITS
-from services.training.experiment import SEED, Experiment
+from services.training.experiment import SEED, Experiment, excluded_reasons
 from services.training.modelling import calibration, export, ood
 from services.training.modelling.export import Release
 
@@ -56,14 +56,20 @@ def build(
 def refusal(experiment: Experiment, data: str) -> tuple[ood.OODClassifier, float]:
     """Return the OOD classifier and its limit, fitted if `data` holds other organs, else as fitted when it last did.
 
-    It is fitted on heads to train on. Nothing in it depends on the network that is released.
+    It is fitted on heads to train on, and on the CT that is excluded from them. Nothing in it depends on the network
+    that is released.
     """
     real = {} if data.startswith("gs://") else ood_images.read_real(Path(data))
     if not real:
         return ood.read_fitted()
+    reasons = experiment.excluded.table["scan_id"].map(excluded_reasons())
+    among_heads = reasons.str.contains("is CT").to_numpy(bool) & (experiment.excluded_split != "test")
+    if among_heads.any():
+        real["head CT among the heads"] = experiment.excluded.images[among_heads]
     seen = experiment.split != "test"
     sources = experiment.scans.table["source"].to_numpy(str)[seen]
-    examples = ood.read_examples(experiment.scans.images[seen], sources, real, np.random.default_rng(SEED))
+    rng = np.random.default_rng(SEED)
+    examples = ood.read_examples(experiment.scans.images[seen], sources, experiment.groups[seen], real, rng)
     known = ood.units(examples)
     limit = ood.limit(examples, known)
     (experiment.folder / REFUSAL_FILE).write_text(json.dumps(ood.judge(examples, known, limit), indent=1))

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from services.training.data.scans import inputs
 from services.training.modelling import export, ood
 from services.training.modelling.network import network
 from tests.support.training_scans import head, prepared
@@ -12,7 +15,7 @@ def examples() -> ood.Examples:
     heads, images = rng.normal(0, 1, (2, 300, 20)), {}
     for number, kind in enumerate(("knee", "page")):
         images[kind] = rng.normal(0, 1, (100, 20)) + 2.5 * (np.arange(20) % 2 == number)
-    return ood.Examples(heads[0], heads[1], np.repeat(["a", "b", "c"], 100), images, {})
+    return ood.Examples(heads[0], heads[1], np.repeat(["a", "b", "c"], 100), np.arange(300), images, {})
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +61,57 @@ def test_the_distance_is_mahalanobis_own(examples):
     assert parts.scores(heads)[1] == pytest.approx(expected, abs=1e-6)
 
 
+def test_many_copies_of_one_odd_head_do_not_raise_the_limit(examples, known):
+    limit, odd = ood.limit(examples, known), examples.heads.copy()
+    odd[85:100] = 4
+    copies = np.where(np.arange(300) // 15 * 15 == 75, 90, np.arange(300))
+    copies[85:100] = 90
+    assert ood.limit(replace(examples, heads=odd, people=copies), known) < limit + 1
+    assert ood.limit(replace(examples, heads=odd), known) > limit + 2
+
+
+@pytest.mark.parametrize("size", [(8, 8), (32, 32), (5, 7)])
+def test_zones_cover_a_map_once_and_stay_when_it_is_mirrored(size):
+    *parts, whole = ood.zones(*size)
+    zones = np.stack(parts)
+    assert (zones.sum(axis=0) == 1).all() and whole.all()
+    assert zones.any(axis=(1, 2)).all()
+    assert np.array_equal(zones, zones[:, ::-1]) and np.array_equal(zones, zones[:, :, ::-1])
+    assert zones[0, size[0] // 2, size[1] // 2] and zones[-1, 0, 0]
+
+
+def test_features_are_means_and_deviations_by_zone():
+    values = np.random.default_rng(0).normal(3, 1, (2, 8, 8, 5)).astype(np.float32)
+    parts = np.split(np.asarray(ood.map_statistics([values])), 8, axis=1)
+    for zone, mean, deviation in zip(ood.zones(8, 8), parts[::2], parts[1::2], strict=True):
+        assert mean == pytest.approx(values[:, zone].mean(axis=1), abs=1e-5)
+        assert deviation == pytest.approx(np.sqrt(values[:, zone].var(axis=1) + 1e-5), abs=1e-5)
+
+
+def test_features_of_whole_maps_come_last():
+    values = np.random.default_rng(0).normal(3, 1, (2, 8, 8, 5)).astype(np.float32)
+    found = np.asarray(ood.map_statistics([values, 2 * values]))
+    assert found.shape == (2, 4 * 20)
+    assert found[:, -20:-15] == pytest.approx(values.mean(axis=(1, 2)), abs=1e-5)
+    assert found[:, -10:-5] == pytest.approx(2 * values.mean(axis=(1, 2)), abs=1e-5)
+
+
 def test_the_score_of_a_graph_is_that_of_the_fit():
+    classifier, limit = ood.read_fitted()
     images = prepared(head(0), head(1))
-    found = ood.statistics(images)
-    assert found.shape == (2, 352)
-    late = ood.late_statistics()
-    export.round_to_shipped(late)
-    early = network()
-    assert late.input_shape[-1] == early.get_layer(ood.EARLY).input.shape[-1]
+    release = export.Release(network(), 1.0, 0.0, 0.5, (0.4, 0.6), 1.0, classifier, limit)
+    graph = export.assembled(release)
+    found = np.asarray(graph(inputs(images))["ood_score"])
+    # The graph's late maps are rounded to half precision.
+    assert found == pytest.approx(scores(classifier, ood.statistics(images)), abs=0.05)
 
 
 def test_the_fitted_classifier_that_ships_is_read_as_it_was_written(tmp_path):
     classifier, limit = ood.read_fitted()
-    assert classifier.weights.shape == (352,)
+    assert classifier.weights.shape == (1408,)
     assert np.isfinite(limit)
     ood.write_fitted(classifier, limit, tmp_path / "again.npz")
     again, same = ood.read_fitted(tmp_path / "again.npz")
     assert same == limit
-    images = np.random.default_rng(0).normal(0, 1, (5, 352)).astype(np.float32)
+    images = np.random.default_rng(0).normal(0, 1, (5, 1408)).astype(np.float32)
     assert np.array_equal(scores(again, images), scores(classifier, images))
