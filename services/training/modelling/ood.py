@@ -21,7 +21,7 @@ from shared.imaging.preprocessing import SIDE, stretched
 
 ACCEPTED = 0.98
 """Share of the heads of a source that was left out that must not be refused, each person (or picture, of unknown
-people) weighing alike: fifteen copies of one odd picture are one head."""
+people) weighing alike: sixty turned copies of one odd picture are one head."""
 _PENALTY = 0.003
 _HEADS_OF_A_SOURCE = 350
 _ROUNDS = 3
