@@ -91,6 +91,10 @@ finetune: $(UV) ## Fit on from the release in service with readers' corrections:
 	@$(RUN) --group training python -m services.training finetune --data "$(DATA)" \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SHADOW),--shadow)
 
+refusal: $(UV) ## Fit again what the release refuses, with the images in DATA/not-brain-mri: DATA=folder
+	$(call folder,make refusal DATA=folder)
+	@$(RUN) --group training python -m services.training refusal --data "$(DATA)"
+
 preprocess: $(UV) ## Prepare a folder of scans with Spark: DATA=folder [LIMIT=n]
 	$(call folder,make preprocess DATA=folder)
 	@$(RUN) --group local python -m local.preprocess --data "$(DATA)" $(if $(LIMIT),--limit $(LIMIT))

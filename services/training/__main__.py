@@ -28,11 +28,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     on.add_argument("--rate", type=float, default=FINETUNING.rate, help="the highest learning rate of these epochs")
     on.add_argument("--shadow", action="store_true", help="let it answer in shadow then, if it may")
+    organs = commands.add_parser("refusal", help="fit again what is refused; all else of a release stays")
+    organs.add_argument("--release", type=Path, help="its folder (default: the one that ships)")
     page = commands.add_parser("report", help="measure and draw the last training run, and ship it")
     ranking = commands.add_parser("leaderboard", help="measure any model on the blocks; writes docs/leaderboard.md")
     ranking.add_argument("--model", action="append", default=[], help="NAME=module:callable, file.onnx, .tflite or URL")
     sheets = commands.add_parser("contact-sheets", help="draw every healthy scan, to read its label again blind")
-    for command in (one, blocks, on, page, ranking, sheets):
+    for command in (one, blocks, on, organs, page, ranking, sheets):
         command.add_argument(
             "--data", type=_scans, required=command is not page, help="folder of labelled scans, or gs://BUCKET"
         )

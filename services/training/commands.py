@@ -17,6 +17,7 @@ from services.training.data.corrections import read_corrections, read_images
 from services.training.data.scans import read_cached
 from services.training.evaluation import checks, leaderboard, left_out, left_out_figures, measurements, report
 from services.training.finetuning.finetune import Current, finetune
+from services.training.finetuning.refusing import refit_refusal
 from services.training.modelling import export, ood
 from services.training.modelling.schedule import FINETUNING, Schedule
 from services.training.release import build, export_backbone, promotion, rollout
@@ -24,7 +25,7 @@ from services.training.release.writing import write_release
 from shared.gcp.environment import settle_environment
 from shared.gcp.registry import RELEASES, current_model, read_file
 from shared.ml.model import read_release
-from shared.ml.release_files import GRAPH_FILE
+from shared.ml.release_files import GRAPH_FILE, TEST_FILE
 
 SHIPPED = Path("services/inference/release")
 REPORT = Path("reports/current")
@@ -84,6 +85,19 @@ def learn_corrections(arguments: argparse.Namespace) -> None:
     print(f"Version {card.version}, from {model.card.version}; it learnt from {card.metrics['learnt_from']['scans']}.")
     if arguments.shadow:
         shadow(argparse.Namespace(release=arguments.folder / "release", data=arguments.data))
+
+
+def learn_refusal(arguments: argparse.Namespace) -> None:
+    """Fit what is refused again, and put it beside the network of a release; the release goes to FOLDER/release."""
+    release = arguments.release or SHIPPED
+    current = Current(read_release(release), (release / GRAPH_FILE).read_bytes())
+    tested = frozenset((release / TEST_FILE).read_text().split())
+    experiment = experiments.read_experiment(arguments.data, arguments.folder, tested)
+    if not (experiment.split == "test").any():
+        raise SystemExit("None of the release's test scans is in the data: without them nothing can be compared.")
+    experiments.write_split(experiment, arguments.data)
+    card = refit_refusal(experiment, arguments.data, current)
+    print(f"Version {card.version}, from {current.model.card.version}. Next: make report.")
 
 
 def crossvalidate(arguments: argparse.Namespace) -> None:
@@ -151,6 +165,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": train,
     "crossvalidate": crossvalidate,
     "finetune": learn_corrections,
+    "refusal": learn_refusal,
     "report": write_report,
     "leaderboard": rank,
     "contact-sheets": write_contact_sheets,

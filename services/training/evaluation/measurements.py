@@ -60,6 +60,7 @@ def metrics(model: Model, experiment: Experiment, measured: dict[str, pd.DataFra
     images = experiment.scans.images[rows]
     found = {
         "model_version": model.card.version,
+        "from_release": model.card.metrics.get("learnt_from", {}).get("from_release"),
         "threshold": threshold,
         **{name: figures.with_intervals(table, threshold) for name, table in measured.items()},
         "sample_sizes": {name: figures.sample_sizes(table) for name, table in measured.items()},

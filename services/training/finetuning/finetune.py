@@ -136,16 +136,19 @@ def inherited(network: keras.Model, current: Model, watched: Scans) -> Release:
         slope=slope,
         offset=offset,
         threshold=card.threshold,
-        doubt=(
-            card.threshold if card.uncertain_from is None else card.uncertain_from,
-            card.threshold if card.uncertain_to is None else card.uncertain_to,
-        ),
+        doubt=doubt_of(card),
         temperature=calibration.type_temperature(
             known[TYPE_LOGITS].to_numpy(float), known["type"].map(list(TYPES).index).to_numpy(int)
         ),
         ood=classifier,
         ood_limit=limit,
     )
+
+
+def doubt_of(card: Card) -> tuple[float, float]:
+    """Return the probabilities between which a release's answers are uncertain; its threshold if it knows no doubt."""
+    low, high = (card.threshold if value is None else value for value in (card.uncertain_from, card.uncertain_to))
+    return low, high
 
 
 def matched(logits: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from services.training.data import ood_images
 from services.training.data.scans import TYPES
 from services.training.evaluation.checks import REFUSAL_FILE
 from services.training.evaluation.left_out import TYPE_LOGITS
-from services.training.experiment import SEED, Experiment, excluded_reasons
+from services.training.experiment import SEED, Experiment, excluded_reasons, learnable
 from services.training.modelling import calibration, export, ood
 from services.training.modelling.export import Release
 
@@ -66,7 +66,7 @@ def refusal(experiment: Experiment, data: str) -> tuple[ood.OODClassifier, float
     among_heads = reasons.str.contains("is CT").to_numpy(bool) & (experiment.excluded_split != "test")
     if among_heads.any():
         real["head CT among the heads"] = experiment.excluded.images[among_heads]
-    seen = experiment.split != "test"
+    seen = learnable(experiment)
     sources = experiment.scans.table["source"].to_numpy(str)[seen]
     rng = np.random.default_rng(SEED)
     examples = ood.read_examples(experiment.scans.images[seen], sources, experiment.groups[seen], real, rng)

@@ -17,7 +17,8 @@ from shared.ml.release_files import REFERENCE_FILE, TEST_FILE
 def write_release(experiment: Experiment, release: Release, run: Path, learnt: dict[str, Any] | None = None) -> Card:
     """Export a release to the experiment's folder, measure its test, and check its graph; return its card.
 
-    `run` is the folder of its fit; `learnt` is what the card says of corrections that it learnt from.
+    `run` is the folder of its fit; `learnt` is what the card says of the release and the
+    corrections that it learnt from.
     """
     folder, rows = experiment.folder, experiment.split == "test"
     tested = left_out.predictions(release.network, experiment.scans.only(rows), experiment.groups[rows])
