@@ -58,6 +58,7 @@ def test_network_scale_and_types_of_a_release_stay(tmp_path, current):
 def test_a_release_learns_to_refuse_what_lies_beside_the_scans(tmp_path, current):
     places = tmp_path / "data" / ood_images.FOLDER
     places.mkdir(parents=True)
+    (tmp_path / "run").mkdir()
     rng = np.random.default_rng(0)
     for number in range(9):
         knee = np.zeros((160, 160), np.uint8)
