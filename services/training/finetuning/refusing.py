@@ -27,7 +27,8 @@ def refit_refusal(experiment: Experiment, data: str, current: Current) -> Card:
 
     Raises SystemExit if there are no other images beside the scans.
     """
-    if data.startswith("gs://") or not ood_images.read_real(Path(data)):
+    kinds = sorted({} if data.startswith("gs://") else ood_images.read_real(Path(data)))
+    if not kinds:
         raise SystemExit(
             f"Nothing to refuse lies beside the scans: put images of other organs into {ood_images.FOLDER} in DATA."
         )
@@ -35,8 +36,7 @@ def refit_refusal(experiment: Experiment, data: str, current: Current) -> Card:
     some = np.random.default_rng(0).choice(rows, min(_READ_FROM, len(rows)), replace=False)
     release = unchanged_but_for(build.refusal(experiment, data), current, experiment.scans.only(some))
     run = experiment.folder / "runs" / f"refusal-of-{current.model.card.version}"
-    learnt = {"from_release": current.model.card.version, "refusal": sorted(ood_images.read_real(Path(data)))}
-    return write_release(experiment, release, run, learnt)
+    return write_release(experiment, release, run, {"from_release": current.model.card.version, "refusal": kinds})
 
 
 def unchanged_but_for(refusal: tuple[ood.OODClassifier, float], current: Current, scans: Scans) -> Release:
