@@ -16,6 +16,7 @@ from services.training.data.copies import copies
 from services.training.data.corrections import read_corrections, read_images
 from services.training.data.scans import read_cached
 from services.training.evaluation import checks, leaderboard, left_out, left_out_figures, measurements, report
+from services.training.experiment import Experiment
 from services.training.finetuning.finetune import Current, finetune
 from services.training.finetuning.refusing import refit_refusal
 from services.training.modelling import export, ood
@@ -43,13 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Fit, calibrate, export, and check; the release goes to FOLDER/release."""
-    frozen = promotion.frozen_test() if arguments.frozen else frozenset[str]()
-    experiment = experiments.read_experiment(arguments.data, arguments.folder, frozen)
-    if not (experiment.split == "test").any():
-        raise SystemExit(
-            "None of the current release's test scans is in the data: without them nothing can be compared."
-        )
-    experiments.write_split(experiment, arguments.data)
+    experiment = _tested_on(promotion.frozen_test() if arguments.frozen else frozenset[str](), arguments)
     plan = _plan(arguments)
     unseen = left_out.read_left_out(experiment)
     # Without blocks of sources left out, validation has to do for calibration, so the fit must not see it.
@@ -63,6 +58,17 @@ def train(arguments: argparse.Namespace) -> None:
     release = build.build(network, unseen, build.refusal(experiment, arguments.data), types_learnt)
     card = write_release(experiment, release, experiments.run_folder(experiment, "fit", rows, plan))
     print(f"Version {card.version}: AUC on test {card.metrics['test']['auc_roc']:.4f}. Next: make report.")
+
+
+def _tested_on(frozen: frozenset[str], arguments: argparse.Namespace) -> Experiment:
+    """Return the experiment of the data, and write its split. Raises SystemExit if it has no test."""
+    experiment = experiments.read_experiment(arguments.data, arguments.folder, frozen)
+    if not (experiment.split == "test").any():
+        raise SystemExit(
+            "None of the current release's test scans is in the data: without them nothing can be compared."
+        )
+    experiments.write_split(experiment, arguments.data)
+    return experiment
 
 
 def _plan(arguments: argparse.Namespace) -> Schedule:
@@ -91,11 +97,7 @@ def learn_refusal(arguments: argparse.Namespace) -> None:
     """Fit what is refused again, and put it beside the network of a release; the release goes to FOLDER/release."""
     release = arguments.release or SHIPPED
     current = Current(read_release(release), (release / GRAPH_FILE).read_bytes())
-    tested = frozenset((release / TEST_FILE).read_text().split())
-    experiment = experiments.read_experiment(arguments.data, arguments.folder, tested)
-    if not (experiment.split == "test").any():
-        raise SystemExit("None of the release's test scans is in the data: without them nothing can be compared.")
-    experiments.write_split(experiment, arguments.data)
+    experiment = _tested_on(frozenset((release / TEST_FILE).read_text().split()), arguments)
     card = refit_refusal(experiment, arguments.data, current)
     print(f"Version {card.version}, from {current.model.card.version}. Next: make report.")
 

@@ -1,7 +1,5 @@
 """A release as it is, but for what it refuses: its OOD classifier fitted again, with other organs or heads at hand."""
 
-from pathlib import Path
-
 import numpy as np
 from scipy.special import logit
 
@@ -27,16 +25,18 @@ def refit_refusal(experiment: Experiment, data: str, current: Current) -> Card:
 
     Raises SystemExit if there are no other images beside the scans.
     """
-    kinds = sorted({} if data.startswith("gs://") else ood_images.read_real(Path(data)))
-    if not kinds:
+    real = build.images_to_refuse(data)
+    if not real:
         raise SystemExit(
             f"Nothing to refuse lies beside the scans: put images of other organs into {ood_images.FOLDER} in DATA."
         )
     rows = np.flatnonzero(experiment.split != "test")
     some = np.random.default_rng(0).choice(rows, min(_READ_FROM, len(rows)), replace=False)
-    release = unchanged_but_for(build.refusal(experiment, data), current, experiment.scans.only(some))
+    release = unchanged_but_for(build.fitted_refusal(experiment, real), current, experiment.scans.only(some))
     run = experiment.folder / "runs" / f"refusal-of-{current.model.card.version}"
-    return write_release(experiment, release, run, {"from_release": current.model.card.version, "refusal": kinds})
+    return write_release(
+        experiment, release, run, {"from_release": current.model.card.version, "refusal": sorted(real)}
+    )
 
 
 def unchanged_but_for(refusal: tuple[ood.OODClassifier, float], current: Current, scans: Scans) -> Release:

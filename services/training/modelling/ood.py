@@ -35,7 +35,7 @@ EARLY = "blocks.3._expand_conv"
 """The layer that takes the first map (32 x 32 x 24), up to which every network keeps ImageNet's weights."""
 _MAPS = (EARLY, "blocks.5._expand_conv", "blocks.11._expand_conv")
 """Layers that take the maps of which means and standard deviations are the features."""
-WHOLE = 352
+_WHOLE = 352
 """Features of whole maps, by which the distance goes; the regression reads those of zones beside them."""
 _ZONES = (0.45, 0.8)
 """Distances from the middle, in halves of a side, at which the zones of a map meet: a head CT has its bone in the last
@@ -52,7 +52,7 @@ class OODClassifier:
     """
 
     middle: np.ndarray
-    """Mean of the heads' features, (d,), of which the last `WHOLE` are those of whole maps."""
+    """Mean of the heads' features, (d,), of which the last `_WHOLE` are those of whole maps."""
     scale: np.ndarray
     """One over their standard deviations, (d,)."""
     weights: np.ndarray
@@ -238,20 +238,21 @@ def units(examples: Examples) -> Units:
         one: _parts(examples, one, "").scores(examples.heads[examples.sources == one])
         for one in np.unique(examples.sources)
     }
+    logits, distances = ({one: both[place] for one, both in found.items()} for place in range(2))
     logit, distance = (
-        (
-            max(_accepted(part[place], examples.people[examples.sources == one]) for one, part in found.items()),
-            float(np.concatenate([part[place] for part in found.values()]).std()),
-        )
-        for place in range(2)
+        (_accepting(examples, each), float(np.concatenate(list(each.values())).std())) for each in (logits, distances)
     )
     return Units(logit, distance)
 
 
-def _accepted(scores: np.ndarray, people: np.ndarray) -> float:
-    """The score that `ACCEPTED` of some heads do not exceed, each person weighing alike."""
-    _, number, slices = np.unique(people, return_inverse=True, return_counts=True)
-    return float(np.quantile(scores, ACCEPTED, weights=1 / slices[number], method="inverted_cdf"))
+def _accepting(examples: Examples, scores: Mapping[str, np.ndarray]) -> float:
+    """The least score that `ACCEPTED` of the heads of every source do not exceed, each person weighing alike."""
+    found = []
+    for source, reached in scores.items():
+        people = examples.people[examples.sources == source]
+        _, number, slices = np.unique(people, return_inverse=True, return_counts=True)
+        found.append(float(np.quantile(reached, ACCEPTED, weights=1 / slices[number], method="inverted_cdf")))
+    return max(found)
 
 
 def fit(examples: Examples, known: Units, without_source: str = "", without_kind: str = "") -> OODClassifier:
@@ -282,7 +283,7 @@ def _parts(examples: Examples, without_source: str, without_kind: str) -> _Parts
     # Rounded first, so that the rest is fitted on what ships.
     middle, scale = (_half(part).astype(np.float64) for part in (heads.mean(axis=0), 1 / (heads.std(axis=0) + 1e-6)))
     slopes, offset = _logistic(heads, np.concatenate(others).astype(np.float64))
-    axes = _axes(((heads - middle) * scale)[:, -WHOLE:])
+    axes = _axes(((heads - middle) * scale)[:, -_WHOLE:])
     return _Parts(middle, scale, slopes / scale, offset + float(middle @ slopes), axes)
 
 
@@ -310,12 +311,13 @@ def _axes(centred: np.ndarray) -> np.ndarray:
 
 def limit(examples: Examples, known: Units) -> float:
     """Return the least score that `ACCEPTED` of the heads of every source stay under when the source is left out."""
-    found = []
-    for source in np.unique(examples.sources):
-        mine = examples.sources == source
-        scores = _scores(fit(examples, known, without_source=source), examples.heads[mine])
-        found.append(_accepted(scores, examples.people[mine]))
-    return max(found)
+    return _accepting(
+        examples,
+        {
+            one: _scores(fit(examples, known, without_source=one), examples.heads[examples.sources == one])
+            for one in np.unique(examples.sources)
+        },
+    )
 
 
 def judge(examples: Examples, known: Units, accepted: float) -> dict[str, dict[str, float]]:

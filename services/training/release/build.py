@@ -54,18 +54,25 @@ def build(
 
 
 def refusal(experiment: Experiment, data: str) -> tuple[ood.OODClassifier, float]:
-    """Return the OOD classifier and its limit, fitted if `data` holds other organs, else as fitted when it last did.
+    """Return the OOD classifier and its limit, fitted if `data` holds other organs, else as fitted when it last did."""
+    real = images_to_refuse(data)
+    return fitted_refusal(experiment, real) if real else ood.read_fitted()
 
-    It is fitted on heads to train on, and on the CT that is excluded from them. Nothing in it depends on the network
-    that is released.
+
+def images_to_refuse(data: str) -> dict[str, np.ndarray]:
+    """Return the prepared images beside the scans that are no brain MRI, by kind; a bucket holds none."""
+    return {} if data.startswith("gs://") else ood_images.read_real(Path(data))
+
+
+def fitted_refusal(experiment: Experiment, real: dict[str, np.ndarray]) -> tuple[ood.OODClassifier, float]:
+    """Return the OOD classifier and its limit, fitted on heads to train on, these images, and CT taken for heads.
+
+    Nothing in it depends on the network that is released. How well it refuses what is left out goes to the folder.
     """
-    real = {} if data.startswith("gs://") else ood_images.read_real(Path(data))
-    if not real:
-        return ood.read_fitted()
     reasons = experiment.excluded.table["scan_id"].map(excluded_reasons())
     among_heads = reasons.str.contains("is CT").to_numpy(bool) & (experiment.excluded_split != "test")
     if among_heads.any():
-        real["head CT among the heads"] = experiment.excluded.images[among_heads]
+        real = real | {"head CT among the heads": experiment.excluded.images[among_heads]}
     seen = learnable(experiment)
     sources = experiment.scans.table["source"].to_numpy(str)[seen]
     rng = np.random.default_rng(SEED)

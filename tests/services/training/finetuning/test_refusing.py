@@ -68,8 +68,8 @@ def test_a_release_learns_to_refuse_what_lies_beside_the_scans(tmp_path, current
     card = refit_refusal(experiment(tmp_path / "run"), str(tmp_path / "data"), current)
     assert card.metrics["learnt_from"]["from_release"] == current.model.card.version
     released = read_release(tmp_path / "run" / "release")
-    refused = [
+    taken = [
         one.is_brain_mri for one in measurements.predict(released, ood_images.read_real(tmp_path / "data")["other"])
     ]
-    assert not any(refused)
+    assert not any(taken)
     assert (tmp_path / "run" / "refusal.json").exists()
