@@ -96,10 +96,9 @@ def learn_corrections(arguments: argparse.Namespace) -> None:
 def learn_refusal(arguments: argparse.Namespace) -> None:
     """Fit what is refused again, and put it beside the network of a release; the release goes to FOLDER/release."""
     release = arguments.release or SHIPPED
-    current = Current(read_release(release), (release / GRAPH_FILE).read_bytes())
     experiment = _tested_on(frozenset((release / TEST_FILE).read_text().split()), arguments)
-    card = refit_refusal(experiment, arguments.data, current)
-    print(f"Version {card.version}, from {current.model.card.version}. Next: make report.")
+    card = refit_refusal(experiment, arguments.data, release)
+    print(f"Version {card.version}, from {card.metrics['learnt_from']['from_release']}. Next: make report.")
 
 
 def crossvalidate(arguments: argparse.Namespace) -> None:

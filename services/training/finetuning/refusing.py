@@ -1,5 +1,8 @@
 """A release as it is, but for what it refuses: its OOD classifier fitted again, with other organs or heads at hand."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 from scipy.special import logit
 
@@ -14,29 +17,33 @@ from services.training.modelling.export import Release
 from services.training.modelling.restoring import restored
 from services.training.release import build
 from services.training.release.writing import write_release
-from shared.ml.model import Card
+from shared.ml.model import Card, read_release
+from shared.ml.release_files import GRAPH_FILE, LEARNT_FILE
 
 _READ_FROM = 200
 """Scans whose answers give away the scale of a release: they are read from, and nothing is learnt."""
 
 
-def refit_refusal(experiment: Experiment, data: str, current: Current) -> Card:
-    """Write the release with its refusal fitted again to the experiment's folder; return its card.
+def refit_refusal(experiment: Experiment, data: str, release: Path) -> Card:
+    """Write the release in a folder with its refusal fitted again to the experiment's folder; return its card.
 
-    Raises SystemExit if there are no other images beside the scans.
+    What its network learnt from goes along: the erasure of a scan asks for it. Raises SystemExit if there are no other
+    images beside the scans.
     """
     real = build.images_to_refuse(data)
     if not real:
         raise SystemExit(
             f"Nothing to refuse lies beside the scans: put images of other organs into {ood_images.FOLDER} in DATA."
         )
+    current = Current(read_release(release), (release / GRAPH_FILE).read_bytes())
     rows = np.flatnonzero(experiment.split != "test")
     some = np.random.default_rng(0).choice(rows, min(_READ_FROM, len(rows)), replace=False)
-    release = unchanged_but_for(build.fitted_refusal(experiment, real), current, experiment.scans.only(some))
+    anew = unchanged_but_for(build.fitted_refusal(experiment, real), current, experiment.scans.only(some))
     run = experiment.folder / "runs" / f"refusal-of-{current.model.card.version}"
-    return write_release(
-        experiment, release, run, {"from_release": current.model.card.version, "refusal": sorted(real)}
-    )
+    card = write_release(experiment, anew, run, {"from_release": current.model.card.version, "refusal": sorted(real)})
+    if (release / LEARNT_FILE).exists():
+        shutil.copy(release / LEARNT_FILE, experiment.folder / "release")
+    return card
 
 
 def unchanged_but_for(refusal: tuple[ood.OODClassifier, float], current: Current, scans: Scans) -> Release:

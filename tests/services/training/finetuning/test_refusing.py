@@ -1,5 +1,6 @@
 """A release that refuses anew, and answers as before."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -32,9 +33,9 @@ def experiment(folder: Path) -> Experiment:
     return Experiment(found, np.arange(36), np.arange(36), parts, found.only(np.zeros(36, bool)), np.array([]), folder)
 
 
-def test_without_other_images_a_sentence_says_where_to_put_them(tmp_path, current):
+def test_without_other_images_a_sentence_says_where_to_put_them(tmp_path):
     with pytest.raises(SystemExit, match="other organs into not-brain-mri"):
-        refit_refusal(experiment(tmp_path), str(tmp_path), current)
+        refit_refusal(experiment(tmp_path), str(tmp_path), RELEASE)
 
 
 def test_network_scale_and_types_of_a_release_stay(tmp_path, current):
@@ -65,7 +66,9 @@ def test_a_release_learns_to_refuse_what_lies_beside_the_scans(tmp_path, current
         cv2.rectangle(knee, (50, 0), (110, 60 + number), 150, -1)
         cv2.rectangle(knee, (45, 80), (115, 160), 170, -1)
         cv2.imwrite(str(places / f"knee-{number}.png"), np.clip(knee + rng.normal(0, 4, knee.shape), 0, 255))
-    card = refit_refusal(experiment(tmp_path / "run"), str(tmp_path / "data"), current)
+    shutil.copytree(RELEASE, tmp_path / "fine-tuned")
+    (tmp_path / "fine-tuned" / "learnt_from.csv").write_text("scan_id\nabc\n")
+    card = refit_refusal(experiment(tmp_path / "run"), str(tmp_path / "data"), tmp_path / "fine-tuned")
     assert card.metrics["learnt_from"]["from_release"] == current.model.card.version
     released = read_release(tmp_path / "run" / "release")
     taken = [
@@ -73,3 +76,4 @@ def test_a_release_learns_to_refuse_what_lies_beside_the_scans(tmp_path, current
     ]
     assert not any(taken)
     assert (tmp_path / "run" / "refusal.json").exists()
+    assert (tmp_path / "run" / "release" / "learnt_from.csv").read_text() == "scan_id\nabc\n"
