@@ -115,6 +115,8 @@ def crossvalidate(arguments: argparse.Namespace) -> None:
                 **left_out_figures.beside(found, whole)
             )
         print(line, flush=True)
+    if left_out.calibrates(plan):
+        print(f"`make train` calibrates by these fits from now on ({arguments.folder / left_out.INDEX_FILE}).")
 
 
 def write_report(arguments: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ def crossvalidate(experiment: Experiment, plan: Schedule, block: Block) -> pd.Da
     if not (folder / PREDICTIONS_FILE).exists():
         network = experiments.fitted(experiment, f"block-{block.name}", rows, plan)
         predict_block(experiment, network, block).to_csv(folder / PREDICTIONS_FILE, index=False)
-    if plan == _first(plan):
+    if calibrates(plan):
         write_index(experiment, (_known_runs(experiment) or {}) | {block.name: str(folder)})
     return pd.read_csv(folder / PREDICTIONS_FILE, keep_default_na=False)
 
@@ -50,7 +50,12 @@ def crossvalidate(experiment: Experiment, plan: Schedule, block: Block) -> pd.Da
 def whole_recipe(experiment: Experiment, plan: Schedule, block: Block) -> pd.DataFrame | None:
     """Return what the whole recipe's first seed predicted on the block; None if this is it, or if it was not fitted."""
     path = _run(experiment, _first(plan), block)[1] / PREDICTIONS_FILE
-    return pd.read_csv(path, keep_default_na=False) if plan != _first(plan) and path.exists() else None
+    return None if calibrates(plan) or not path.exists() else pd.read_csv(path, keep_default_na=False)
+
+
+def calibrates(plan: Schedule) -> bool:
+    """Return whether a release is calibrated by such a fit: the whole recipe with its first seed, however long."""
+    return plan == _first(plan)
 
 
 def _first(plan: Schedule) -> Schedule:

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from services.training.data.scans import TYPES
-from services.training.modelling import ood
-from services.training.modelling.ood import EARLY, OODClassifier
+from services.training.modelling.map_statistics import EARLY, late_maps, map_statistics
+from services.training.modelling.ood import OODClassifier
 from shared.imaging.preprocessing import PREPROCESSING_VERSION, SIDE
 from shared.ml.model import Card
 from shared.ml.release_files import CARD_FILE, GRAPH_FILE
@@ -44,7 +44,7 @@ def assembled(release: Release) -> keras.Model:
     scan = keras.Input((SIDE, SIDE, 3), name="scan")
     plain, mirrored = _both_ways(release.network, scan)
     inside = _mean(plain, mirrored)
-    late = ood.late_maps()
+    late = late_maps()
     round_to_shipped(late)
     return keras.Model(
         scan,
@@ -53,9 +53,7 @@ def assembled(release: Release) -> keras.Model:
             "heat_map": evidence(release.network, inside["cells"]),
             "embedding": inside["embedding"],
             "types": keras.ops.softmax(inside["types"] / release.temperature),
-            "ood_score": keras.ops.reshape(
-                release.ood(ood.map_statistics([plain["early"], *late(plain["early"])])), (-1,)
-            ),
+            "ood_score": keras.ops.reshape(release.ood(map_statistics([plain["early"], *late(plain["early"])])), (-1,)),
         },
     )
 

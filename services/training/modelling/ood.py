@@ -4,7 +4,7 @@ It reads what ImageNet's own filters make of an image, which no fit changes: a n
 what else tells a knee from a brain, and what is fitted on unchanging features can be judged by sources left out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,10 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from services.training.data import ood_images
-from services.training.data.scans import inputs
 from services.training.modelling import augmentation
-from services.training.modelling.network import network
-from shared.imaging.preprocessing import SIDE, stretched
+from services.training.modelling.map_statistics import WHOLE, statistics
+from shared.imaging.preprocessing import stretched
 
 ACCEPTED = 0.98
 """Share of the heads of a source that was left out that must not be refused, each person (or picture, of unknown
@@ -31,16 +30,6 @@ _AXES = 64
 _SHRINKAGE = 1.0
 """Added to the variance along every axis, in units of a feature's own."""
 
-EARLY = "blocks.3._expand_conv"
-"""The layer that takes the first map (32 x 32 x 24), up to which every network keeps ImageNet's weights."""
-_MAPS = (EARLY, "blocks.5._expand_conv", "blocks.11._expand_conv")
-"""Layers that take the maps of which means and standard deviations are the features."""
-_WHOLE = 352
-"""Features of whole maps, by which the distance goes; the regression reads those of zones beside them."""
-_ZONES = (0.45, 0.8)
-"""Distances from the middle, in halves of a side, at which the zones of a map meet: a head CT has its bone in the last
-two, and hardly anything in the first."""
-
 
 @dataclass(frozen=True)
 class OODClassifier:
@@ -52,7 +41,7 @@ class OODClassifier:
     """
 
     middle: np.ndarray
-    """Mean of the heads' features, (d,), of which the last `_WHOLE` are those of whole maps."""
+    """Mean of the heads' features, (d,), of which the last `WHOLE` are those of whole maps."""
     scale: np.ndarray
     """One over their standard deviations, (d,)."""
     weights: np.ndarray
@@ -100,53 +89,6 @@ def read_fitted(path: Path = FITTED) -> tuple[OODClassifier, float]:
 def write_fitted(classifier: OODClassifier, accepted_to: float, path: Path) -> None:
     """Write a classifier and its limit."""
     np.savez_compressed(path, limit=accepted_to, **asdict(classifier))
-
-
-def late_maps() -> keras.Model:
-    """Return the network from the first map to the list of the later ones, with ImageNet's weights throughout."""
-    whole = network()
-    first, *later = (whole.get_layer(name).input for name in _MAPS)
-    return keras.Model(first, later)
-
-
-def map_statistics(maps: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
-    """Return the features (n, d) of maps of a known size: by zone, each channel's mean and standard deviation.
-
-    Those of whole maps come last.
-    """
-    by_map = [list(_statistics(one)) for one in maps]
-    return keras.ops.concatenate([part for zone in zip(*by_map, strict=True) for part in zone], axis=-1)
-
-
-def _statistics(x: keras.KerasTensor) -> Iterator[keras.KerasTensor]:
-    _, height, width, channels = x.shape
-    flat = keras.ops.reshape(x, (-1, height * width, channels))
-    for zone in zones(height, width):
-        inside = zone.reshape(1, -1, 1).astype(np.float32)
-        mean = keras.ops.sum(flat * inside, axis=1, keepdims=True) / inside.sum()
-        variance = keras.ops.sum(keras.ops.square(flat - mean) * inside, axis=1) / inside.sum()
-        yield keras.ops.concatenate([keras.ops.squeeze(mean, 1), keras.ops.sqrt(variance + 1e-5)], axis=-1)
-
-
-def zones(height: int, width: int) -> list[np.ndarray]:
-    """Return where the middle of a map lies, what surrounds it, its border, and all of it, boolean (h, w) each.
-
-    A turned or mirrored image has the same zones.
-    """
-    y, x = ((np.arange(side) + 0.5) * 2 / side - 1 for side in (height, width))
-    number = np.digitize(np.hypot(y[:, None], x), _ZONES)
-    return [*(number == zone for zone in range(len(_ZONES) + 1)), np.ones((height, width), bool)]
-
-
-def statistics(images: np.ndarray) -> np.ndarray:
-    """Return the features of prepared images, uint8 (n, 128, 128), float32 (n, 1408)."""
-    whole = network()
-    scan = keras.Input((SIDE, SIDE, 3))
-    first = keras.Model(whole.input, whole.get_layer(EARLY).input)(scan)
-    found = keras.Model(scan, map_statistics([first, *late_maps()(first)])).predict(
-        inputs(images), batch_size=64, verbose=0
-    )
-    return np.asarray(found)
 
 
 @dataclass(frozen=True)
@@ -283,7 +225,7 @@ def _parts(examples: Examples, without_source: str, without_kind: str) -> _Parts
     # Rounded first, so that the rest is fitted on what ships.
     middle, scale = (_half(part).astype(np.float64) for part in (heads.mean(axis=0), 1 / (heads.std(axis=0) + 1e-6)))
     slopes, offset = _logistic(heads, np.concatenate(others).astype(np.float64))
-    axes = _axes(((heads - middle) * scale)[:, -_WHOLE:])
+    axes = _axes(((heads - middle) * scale)[:, -WHOLE:])
     return _Parts(middle, scale, slopes / scale, offset + float(middle @ slopes), axes)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from services.training.data.scans import inputs
 from services.training.modelling import export, ood
+from services.training.modelling.map_statistics import statistics
 from services.training.modelling.network import network
 from tests.support.training_scans import head, prepared
 
@@ -70,32 +71,6 @@ def test_many_copies_of_one_odd_head_do_not_raise_the_limit(examples, known):
     assert ood.limit(replace(examples, heads=odd), known) > limit + 2
 
 
-@pytest.mark.parametrize("size", [(8, 8), (32, 32), (5, 7)])
-def test_zones_cover_a_map_once_and_stay_when_it_is_mirrored(size):
-    *parts, whole = ood.zones(*size)
-    zones = np.stack(parts)
-    assert (zones.sum(axis=0) == 1).all() and whole.all()
-    assert zones.any(axis=(1, 2)).all()
-    assert np.array_equal(zones, zones[:, ::-1]) and np.array_equal(zones, zones[:, :, ::-1])
-    assert zones[0, size[0] // 2, size[1] // 2] and zones[-1, 0, 0]
-
-
-def test_features_are_means_and_deviations_by_zone():
-    values = np.random.default_rng(0).normal(3, 1, (2, 8, 8, 5)).astype(np.float32)
-    parts = np.split(np.asarray(ood.map_statistics([values])), 8, axis=1)
-    for zone, mean, deviation in zip(ood.zones(8, 8), parts[::2], parts[1::2], strict=True):
-        assert mean == pytest.approx(values[:, zone].mean(axis=1), abs=1e-5)
-        assert deviation == pytest.approx(np.sqrt(values[:, zone].var(axis=1) + 1e-5), abs=1e-5)
-
-
-def test_features_of_whole_maps_come_last():
-    values = np.random.default_rng(0).normal(3, 1, (2, 8, 8, 5)).astype(np.float32)
-    found = np.asarray(ood.map_statistics([values, 2 * values]))
-    assert found.shape == (2, 4 * 20)
-    assert found[:, -20:-15] == pytest.approx(values.mean(axis=(1, 2)), abs=1e-5)
-    assert found[:, -10:-5] == pytest.approx(2 * values.mean(axis=(1, 2)), abs=1e-5)
-
-
 def test_the_score_of_a_graph_is_that_of_the_fit():
     classifier, limit = ood.read_fitted()
     images = prepared(head(0), head(1))
@@ -103,7 +78,7 @@ def test_the_score_of_a_graph_is_that_of_the_fit():
     graph = export.assembled(release)
     found = np.asarray(graph(inputs(images))["ood_score"])
     # The graph's late maps are rounded to half precision.
-    assert found == pytest.approx(scores(classifier, ood.statistics(images)), abs=0.05)
+    assert found == pytest.approx(scores(classifier, statistics(images)), abs=0.05)
 
 
 def test_the_fitted_classifier_that_ships_is_read_as_it_was_written(tmp_path):
