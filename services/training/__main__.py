@@ -60,6 +60,12 @@ def _add_fits(one: argparse.ArgumentParser, blocks: argparse.ArgumentParser) -> 
     one.add_argument(
         "--frozen", action="store_true", help="test on what the current release in MODELS_BUCKET was tested on"
     )
+    one.add_argument(
+        "--fits",
+        type=_count,
+        default=1,
+        help="average the weights of so many fits, each with draws of its own; they need a --start in common",
+    )
     blocks.add_argument("--block", action="append", default=[], help="this block alone (A, B or C); may be repeated")
     blocks.add_argument(
         "--seed", type=int, default=0, help="of the draws: the spread of several is the noise; only 0 is calibrated by"
@@ -79,6 +85,13 @@ def _scans(text: str) -> str:
     if not text.startswith("gs://") and not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text} is not a folder")
     return text
+
+
+def _count(text: str) -> int:
+    """Return the number that an argument gives. Raises ArgumentTypeError unless it is at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of fits: give 1 or more")
+    return int(text)
 
 
 def _share(text: str) -> float:

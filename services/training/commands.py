@@ -49,7 +49,7 @@ def train(arguments: argparse.Namespace) -> None:
     unseen = left_out.read_left_out(experiment)
     # Without blocks of sources left out, validation has to do for calibration, so the fit must not see it.
     rows = (experiment.split == "train") if unseen is None else experiments.learnable(experiment)
-    network = experiments.fitted(experiment, "fit", rows, plan)
+    network = experiments.fitted_together(experiment, "fit", rows, plan, arguments.fits)
     if unseen is None:
         export.round_to_shipped(network)
         watched = experiment.split == "validation"

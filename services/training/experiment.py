@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from services.training.data.copies import copies, split_groups
 from services.training.data.scans import Scans, digest, read_cached
 from services.training.data.split import split
 from services.training.modelling import augmentation, batches, fitting, lesions, network, schedule
+from services.training.modelling.averaging import averaged
 from services.training.modelling.schedule import Schedule
 from shared.ml.model import read_release
 from shared.ml.release_files import TEST_FILE
@@ -174,6 +176,18 @@ def fitted(experiment: Experiment, name: str, rows: np.ndarray, plan: Schedule) 
     """Return the network fitted on these rows (a mask), or as it was fitted before on the same."""
     folder = run_folder(experiment, name, rows, plan)
     return fitting.fit(experiment.scans.only(rows), experiment.copies[rows], plan, folder)
+
+
+def fitted_together(experiment: Experiment, name: str, rows: np.ndarray, plan: Schedule, fits: int) -> keras.Model:
+    """Return the mean of so many fits on these rows, of which each draws anew."""
+    found = [fitted(experiment, name, rows, replace(plan, seed=plan.seed + number)) for number in range(fits)]
+    return averaged(found, _later_scans(experiment.scans.only(rows), experiment.copies[rows], plan))
+
+
+def _later_scans(scans: Scans, same: np.ndarray, plan: Schedule) -> Iterator[np.ndarray]:
+    """Batches that the fit of this plan did not draw, to measure normalisations on."""
+    drawn, after = batches.Batches(scans, same, plan), plan.epochs * plan.steps
+    yield from (drawn.batch(after + number)[0] for number in range(fitting.CALIBRATED_ON))
 
 
 def content_hash(scans: Scans) -> str:

@@ -124,8 +124,9 @@ def _scale(experiment: Experiment, fit: keras.Model) -> Scale:
     logits = last_layer_of(fit).log_odds(seen.embeddings)
     slope, offset = calibration.platt(logits, seen.labels, calibration.balancing_weights(seen.labels, sources))
     probabilities = calibration.calibrated(logits, slope, offset)
-    healthy = seen.labels == 0
-    return Scale(slope, offset, calibration.operating_threshold(probabilities[healthy], sources[healthy]))
+    healthy, stripped = seen.labels == 0, (experiment.scans.table["skull"] == "stripped").to_numpy()[rows]
+    threshold = calibration.operating_threshold(probabilities[healthy], sources[healthy], stripped[healthy])
+    return Scale(slope, offset, threshold)
 
 
 def _queue(layer: LastLayer, scale: Scale, arrived: Seen) -> np.ndarray:

@@ -28,7 +28,8 @@ def calibrated_across(left_out: pd.DataFrame) -> pd.DataFrame:
         slope, offset = calibration.platt(others["logit"].to_numpy(), labels, weights)
         known = calibration.calibrated(others["logit"].to_numpy(), slope, offset)
         low, high = calibration.band_of_doubt(known, labels, weights)
-        threshold = calibration.operating_threshold(known[labels == 0], sources[labels == 0])
+        healthy, stripped = labels == 0, (others["skull"] == "stripped").to_numpy()
+        threshold = calibration.operating_threshold(known[healthy], sources[healthy], stripped[healthy])
         found.append(
             left_out[mine].assign(
                 probability=calibration.calibrated(left_out["logit"][mine].to_numpy(), slope, offset),

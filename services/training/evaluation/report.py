@@ -272,8 +272,8 @@ def _blocks_of_card(metrics: dict[str, Any]) -> str:
 TYPE_SECTIONS = {"test": "tumour_type", "sources left out": "tumour_type_left_out"}
 
 TRIES = 7
-"""Recipes that were measured on the left-out sources before a release made now is shipped: the first one's, gentle epochs
-after it, two fits averaged, a rate that stays, the same for longer, answers of the strongest cells, and of views in other
-sizes (docs/experiments.md)."""
+"""Recipes that were measured on the left-out sources before a release made now is shipped: the first one's, gentle
+epochs after it, two fits averaged, a rate that stays, the same for longer, answers of the strongest cells, and of views
+in other sizes (docs/experiments.md)."""
 
 CARD = (Path(__file__).parent / "model_card.md").read_text()

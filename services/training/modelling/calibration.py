@@ -67,18 +67,20 @@ def type_temperature(logits: np.ndarray, types: np.ndarray) -> float:
 
 
 def operating_threshold(
-    probabilities: np.ndarray, sources: np.ndarray, together: float = 0.95, each: float = 0.9
+    probabilities: np.ndarray, sources: np.ndarray, stripped: np.ndarray, together: float = 0.95, each: float = 0.9
 ) -> float:
-    """Return the least probability below which enough healthy scans stay: of all sources together, and of each.
+    """Return the least probability below which enough healthy scans stay: of heads with a skull, and of each source.
 
-    `probabilities` and `sources` are of healthy scans that the network's training did not see. Every source weighs
-    alike in `together`, however many scans it has.
+    `probabilities`, `sources` and `stripped` (a mask) are of healthy scans that the network's training did not see.
+    Every source weighs alike in `together`, however many scans it has. Stripped heads, of which hardly any is called,
+    count in it only where there are no others: what a scanner sends has its skull.
     """
-    names, place, counts = np.unique(sources, return_inverse=True, return_counts=True)
-    order = np.argsort(probabilities)
+    counted = ~stripped if not stripped.all() else stripped
+    names, place, counts = np.unique(sources[counted], return_inverse=True, return_counts=True)
+    order = np.argsort(probabilities[counted])
     reached = np.cumsum((1 / counts / len(names))[place][order])
-    pooled = probabilities[order][np.searchsorted(reached, together - 1e-9).clip(max=len(order) - 1)]
-    alone = [np.quantile(probabilities[sources == name], each, method="higher") for name in names]
+    pooled = probabilities[counted][order][np.searchsorted(reached, together - 1e-9).clip(max=len(order) - 1)]
+    alone = [np.quantile(probabilities[sources == name], each, method="higher") for name in np.unique(sources)]
     return float(max(pooled, *alone) + 1e-6)
 
 

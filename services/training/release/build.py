@@ -34,7 +34,8 @@ def build(
     slope, offset = calibration.platt(seen["logit"].to_numpy(), labels, weights)
     probabilities = calibration.calibrated(seen["logit"].to_numpy(), slope, offset)
     healthy = labels == 0
-    threshold = calibration.operating_threshold(probabilities[healthy], sources[healthy])
+    stripped = (seen["skull"] == "stripped").to_numpy()
+    threshold = calibration.operating_threshold(probabilities[healthy], sources[healthy], stripped[healthy])
     low, high = calibration.band_of_doubt(probabilities, labels, weights)
     known = seen[seen["type"].isin(TYPES) & seen[TYPE_LOGITS].notna().all(axis=1)]
     temperature = calibration.type_temperature(

@@ -31,14 +31,31 @@ def test_a_large_source_weighs_no_more_than_a_small_one():
     assert weights[:100].sum() == pytest.approx(weights[100:110].sum()) == pytest.approx(0.25)
 
 
-def test_the_threshold_keeps_the_specificity_of_all_and_of_each_source():
+@pytest.mark.parametrize("stripped", [False, True])
+def test_the_threshold_keeps_the_specificity_of_all_and_of_each_source(stripped):
     rng = np.random.default_rng(0)
     probabilities = np.concatenate([rng.uniform(0, 0.4, 1000), rng.uniform(0, 0.9, 50)])
-    sources = np.array(["easy"] * 1000 + ["hard"] * 50)
-    threshold = calibration.operating_threshold(probabilities, sources)
+    sources, alike = np.array(["easy"] * 1000 + ["hard"] * 50), np.full(1050, stripped)
+    threshold = calibration.operating_threshold(probabilities, sources, alike)
     assert np.mean(probabilities[1000:] < threshold) >= 0.9
     assert np.mean([np.mean(probabilities[sources == name] < threshold) for name in ("easy", "hard")]) >= 0.95
-    assert calibration.operating_threshold(probabilities / 10, sources) < 0.1
+    assert calibration.operating_threshold(probabilities / 10, sources, alike) < 0.1
+
+
+def test_stripped_heads_do_not_pay_for_heads_with_a_skull():
+    rng = np.random.default_rng(0)
+    probabilities = np.concatenate([rng.uniform(0, 0.1, 100), np.linspace(0, 0.8, 100), np.linspace(0, 0.8, 100)])
+    sources = np.repeat(["a", "b", "c"], 100)
+    threshold = calibration.operating_threshold(probabilities, sources, sources == "a")
+    assert np.mean(probabilities[100:] < threshold) >= 0.95
+    calling_more = calibration.operating_threshold(probabilities, sources, np.zeros(300, bool))
+    assert calling_more < threshold and np.mean(probabilities[100:] < calling_more) < 0.95
+
+
+def test_a_stripped_source_keeps_its_own_specificity():
+    probabilities = np.concatenate([np.linspace(0, 0.9, 100), np.linspace(0, 0.2, 100)])
+    sources = np.repeat(["stripped", "skull"], 100)
+    assert calibration.operating_threshold(probabilities, sources, sources == "stripped") >= 0.8
 
 
 def test_a_tenth_of_each_class_lies_beyond_the_band_of_doubt():
