@@ -56,7 +56,8 @@ def train(arguments: argparse.Namespace) -> None:
         unseen = left_out.predictions(network, experiment.scans.only(watched), experiment.groups[watched])
     types_learnt = bool((experiment.scans.table["type"][rows] != "").any())
     release = build.build(network, unseen, build.refusal(experiment, arguments.data), types_learnt)
-    card = write_release(experiment, release, experiments.run_folder(experiment, "fit", rows, plan))
+    run = experiments.run_folder(experiment, "fit", rows, plan)
+    card = write_release(experiment, release, run, fits=arguments.fits)
     print(f"Version {card.version}: AUC on test {card.metrics['test']['auc_roc']:.4f}. Next: make report.")
 
 

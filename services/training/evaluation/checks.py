@@ -21,12 +21,13 @@ REFUSAL_FILE = "refusal.json"
 """How well the refusal does on kinds of images and sources of heads that were left out."""
 
 
-def write(experiment: Experiment, release: Release, folder: Path, run: Path) -> None:
+def write(experiment: Experiment, release: Release, folder: Path, run: Path, fits: int) -> None:
     """Measure the release in `folder`/release, whose network was fitted in `run`, and keep the figures.
 
-    A fit of the last layer alone has no epochs, and leaves no history in `run`.
+    A fit of the last layer alone has no epochs, and leaves no history in `run`; of several `fits` the pace is the first
+    one's.
     """
-    found: dict[str, Any] = {**_of_graph(experiment, release, folder), **_pace(run / "history.csv")}
+    found: dict[str, Any] = {**_of_graph(experiment, release, folder), **_pace(run / "history.csv"), "fits": fits}
     judged = folder / REFUSAL_FILE
     if judged.exists():
         found["refusal_left_out"] = json.loads(judged.read_text())

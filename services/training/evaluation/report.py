@@ -251,8 +251,13 @@ def _card(metrics: dict[str, Any], experiment: Experiment) -> str:
 def _fit(metrics: dict[str, Any]) -> str:
     if before := metrics["from_release"]:
         return f"Made from release {before}, whose network learnt as follows."
-    epochs = metrics["checks"].get("epochs", 0)
-    return f"{epochs} epochs after a first fit without block B, from whose weights it went on."
+    epochs, fits = metrics["checks"].get("epochs", 0), metrics["checks"].get("fits", 1)
+    text = f"{epochs} epochs after a first fit without block B, from whose weights it went on."
+    if fits > 1:
+        text += (
+            f" Its weights are the mean of {fits} such fits, which drew apart; what was left out is judged by one each."
+        )
+    return text
 
 
 def _blocks_of_card(metrics: dict[str, Any]) -> str:

@@ -14,11 +14,13 @@ from shared.ml.model import Card, read_release
 from shared.ml.release_files import REFERENCE_FILE, TEST_FILE
 
 
-def write_release(experiment: Experiment, release: Release, run: Path, learnt: dict[str, Any] | None = None) -> Card:
+def write_release(
+    experiment: Experiment, release: Release, run: Path, learnt: dict[str, Any] | None = None, fits: int = 1
+) -> Card:
     """Export a release to the experiment's folder, measure its test, and check its graph; return its card.
 
-    `run` is the folder of its fit; `learnt` is what the card says of the release and the
-    corrections that it learnt from.
+    `run` is the folder of its fit, or of the first of the `fits` that it is the mean of; `learnt` is what the card says
+    of the release and the corrections that it learnt from.
     """
     folder, rows = experiment.folder, experiment.split == "test"
     tested = left_out.predictions(release.network, experiment.scans.only(rows), experiment.groups[rows])
@@ -33,5 +35,5 @@ def write_release(experiment: Experiment, release: Release, run: Path, learnt: d
     reference = drift_reference(read_release(folder / "release"), experiment.scans.only(rows))
     (folder / "release" / REFERENCE_FILE).write_bytes(reference.to_bytes())
     ood.write_fitted(release.ood, release.ood_limit, folder / ood.FITTED.name)
-    checks.write(experiment, release, folder, run)
+    checks.write(experiment, release, folder, run, fits)
     return card

@@ -14,7 +14,9 @@ def unseen() -> pd.DataFrame:
     """Predictions as of two blocks of sources left out, half of each a tumour."""
     number, rng = np.arange(COUNT), np.random.default_rng(0)
     label = number % 2
-    table = pd.DataFrame({"block": np.where(number < COUNT // 2, "A", "B"), "label": label, "source": "one"})
+    table = pd.DataFrame(
+        {"block": np.where(number < COUNT // 2, "A", "B"), "label": label, "source": "one", "skull": ""}
+    )
     return table.assign(logit=2 * label - 1 + rng.normal(0, 1, COUNT), **dict.fromkeys(TYPE_LOGITS, 0.0))
 
 
