@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Self
 
 from shared import config
@@ -54,7 +55,8 @@ class ScanUploaded:
             generation=int(resource["generation"]),
             size=int(resource["size"]),
             source=source_of(resource.get("metadata") or {}),
-            uploaded_at=resource["timeCreated"],
+            # The same instant as the same text, whoever announces it: some leave zeros at the end out, some do not.
+            uploaded_at=datetime.fromisoformat(resource["timeCreated"]).isoformat().replace("+00:00", "Z"),
             placement=placement_of(resource.get("metadata") or {}),
         )
 

@@ -72,6 +72,19 @@ def test_message_of_another_kind_is_refused() -> None:
         pushed(push(b"{}", event="lunch-served"))
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("2026-11-28T04:14:46.45948Z", "2026-11-28T04:14:46.459480Z"),
+        ("2026-11-28T04:14:46.459480Z", "2026-11-28T04:14:46.459480Z"),
+        ("2026-11-28T04:14:46.459Z", "2026-11-28T04:14:46.459000Z"),
+        ("2026-11-28T04:14:46Z", "2026-11-28T04:14:46Z"),
+    ],
+)
+def test_an_upload_keeps_its_time_however_many_digits_tell_it(told: str, kept: str) -> None:
+    assert ScanUploaded.from_notification(NOTIFICATION | {"timeCreated": told}).uploaded_at == kept
+
+
 def test_notification_is_read() -> None:
     upload = ScanUploaded.from_push(push(json.dumps(NOTIFICATION).encode()))
     assert (upload.bucket, upload.generation, upload.size) == ("uploads", 12, 345)
