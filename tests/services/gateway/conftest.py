@@ -43,7 +43,8 @@ class Gateway:
 
     def delivered(self) -> list[str]:
         """The destination of each answer that it said was delivered."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        whole = self.log.read_text().rpartition("\n")[0]  # its last line may be half written
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line["destination"] for line in lines if line["message"] == "delivered"]
 
 
