@@ -26,6 +26,7 @@ from services.training.experiment import Experiment
 from services.training.finetuning.finetune import Current, finetune, last_layer_of
 from services.training.finetuning.last_layer import Labelled, LastLayer, fitted_on
 from services.training.modelling import calibration, export, ood
+from services.training.modelling.calibration import Scale
 from services.training.modelling.network import network
 from services.training.release import promotion
 from shared.ml.model import Model, read_release
@@ -55,17 +56,9 @@ class Seen:
         return Seen(self.embeddings[places], self.labels[places], self.groups[places], self.rows[places])
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Calibration and operating point of the release in service."""
-
-    slope: float
-    offset: float
-    threshold: float
-
-    def calls(self, layer: LastLayer, seen: Seen) -> np.ndarray:
-        """Return which scans a layer calls Cancer."""
-        return np.asarray(layer.log_odds(seen.embeddings) >= logit(self.threshold))
+def _calls(scale: Scale, layer: LastLayer, seen: Seen) -> np.ndarray:
+    """Return which scans a layer calls Cancer at the operating point of the release in service."""
+    return np.asarray(layer.log_odds(seen.embeddings) >= logit(scale.threshold))
 
 
 def measured(data: Path, folder: Path) -> dict[str, object]:
@@ -122,11 +115,8 @@ def _scale(experiment: Experiment, fit: keras.Model) -> Scale:
     seen = _seen(fit, experiment, rows)
     sources = experiment.scans.table["source"].to_numpy(str)[rows]
     logits = last_layer_of(fit).log_odds(seen.embeddings)
-    slope, offset = calibration.platt(logits, seen.labels, calibration.balancing_weights(seen.labels, sources))
-    probabilities = calibration.calibrated(logits, slope, offset)
-    healthy, stripped = seen.labels == 0, (experiment.scans.table["skull"] == "stripped").to_numpy()[rows]
-    threshold = calibration.operating_threshold(probabilities[healthy], sources[healthy], stripped[healthy])
-    return Scale(slope, offset, threshold)
+    stripped = (experiment.scans.table["skull"] == "stripped").to_numpy()[rows]
+    return calibration.scale(logits, seen.labels, sources, stripped)
 
 
 def _queue(layer: LastLayer, scale: Scale, arrived: Seen) -> np.ndarray:
@@ -136,7 +126,7 @@ def _queue(layer: LastLayer, scale: Scale, arrived: Seen) -> np.ndarray:
 
 def _bases(layer: LastLayer, seen: Seen, scale: Scale) -> np.ndarray:
     """Return whether a reader corrects or confirms what the release in service says of each scan."""
-    return np.where(scale.calls(layer, seen) != (seen.labels == 1), "corrected", "confirmed")
+    return np.where(_calls(scale, layer, seen) != (seen.labels == 1), "corrected", "confirmed")
 
 
 def _corrected(layer: LastLayer, seen: Seen, scale: Scale) -> Labelled:
@@ -181,7 +171,7 @@ def _figures(
 def _change(before: LastLayer, after: LastLayer, tested: Seen, scale: Scale) -> tuple[float, float, float]:
     """Return by how much accuracy at home changes, with the 95% interval of groups drawn again."""
     tumour = tested.labels == 1
-    right = [scale.calls(layer, tested) == tumour for layer in (before, after)]
+    right = [_calls(scale, layer, tested) == tumour for layer in (before, after)]
     gained = right[1].astype(float) - right[0]
     rng, groups = np.random.default_rng(0), np.unique(tested.groups)
     of_group = [np.flatnonzero(tested.groups == group) for group in groups]

@@ -12,6 +12,7 @@ from services.training.evaluation.blocks import OTHER_LESIONS
 from services.training.evaluation.left_out import TYPE_LOGITS
 from services.training.evaluation.metrics import Figures
 from services.training.modelling import calibration
+from services.training.modelling.calibration import Scale
 
 
 def calibrated_across(left_out: pd.DataFrame) -> pd.DataFrame:
@@ -23,23 +24,23 @@ def calibrated_across(left_out: pd.DataFrame) -> pd.DataFrame:
     for block in left_out["block"].unique():
         mine = left_out["block"] == block
         others = left_out[~mine] if (~mine).any() else left_out
-        labels, sources = others["label"].to_numpy(), others["source"].to_numpy(str)
-        weights = calibration.balancing_weights(labels, sources)
-        slope, offset = calibration.platt(others["logit"].to_numpy(), labels, weights)
-        known = calibration.calibrated(others["logit"].to_numpy(), slope, offset)
-        low, high = calibration.band_of_doubt(known, labels, weights)
-        healthy, stripped = labels == 0, (others["skull"] == "stripped").to_numpy()
-        threshold = calibration.operating_threshold(known[healthy], sources[healthy], stripped[healthy])
+        scale = scale_of(others)
         found.append(
             left_out[mine].assign(
-                probability=calibration.calibrated(left_out["logit"][mine].to_numpy(), slope, offset),
-                threshold=threshold,
-                uncertain_from=min(low, threshold),
-                uncertain_to=max(high, threshold),
+                probability=calibration.calibrated(left_out["logit"][mine].to_numpy(), scale.slope, scale.offset),
+                threshold=scale.threshold,
+                uncertain_from=scale.doubt[0],
+                uncertain_to=scale.doubt[1],
                 guess=_guesses(left_out.loc[mine, TYPE_LOGITS].to_numpy(float)),
             )
         )
     return pd.concat(found, ignore_index=True)
+
+
+def scale_of(unseen: pd.DataFrame) -> Scale:
+    """Return the scale that predictions on scans give which their fit never saw."""
+    columns = unseen["logit"], unseen["label"], unseen["source"].astype(str), unseen["skull"] == "stripped"
+    return calibration.scale(*(column.to_numpy() for column in columns))
 
 
 def _guesses(logits: np.ndarray) -> np.ndarray:

@@ -1,11 +1,39 @@
 """From logits to probabilities that mean something, and the threshold at which a scan is called Cancer."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax
 
 MISCOVERAGE = 0.1
 """Share of each class that may lie outside its side of the band of doubt."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From a network's logits to what is said of a scan."""
+
+    slope: float
+    offset: float
+    threshold: float
+    """The probability from which a scan is called Cancer."""
+    doubt: tuple[float, float]
+    """Probabilities between which an answer is uncertain."""
+
+
+def scale(logits: np.ndarray, labels: np.ndarray, sources: np.ndarray, stripped: np.ndarray) -> Scale:
+    """Return the scale that predictions on scans give which the network's training did not see, (n,) each.
+
+    Both classes weigh alike, and all sources. `stripped` is a mask of the heads without a skull.
+    """
+    weights, healthy = balancing_weights(labels, sources), labels == 0
+    slope, offset = platt(logits, labels, weights)
+    probabilities = calibrated(logits, slope, offset)
+    threshold = operating_threshold(probabilities[healthy], sources[healthy], stripped[healthy])
+    low, high = band_of_doubt(probabilities, labels, weights)
+    # Near the threshold an answer is in doubt, wherever the classes meet.
+    return Scale(slope, offset, threshold, (min(low, threshold), max(high, threshold)))
 
 
 def balancing_weights(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:

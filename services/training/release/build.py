@@ -11,6 +11,7 @@ from services.training.data import ood_images
 from services.training.data.scans import TYPES
 from services.training.evaluation.checks import REFUSAL_FILE
 from services.training.evaluation.left_out import TYPE_LOGITS
+from services.training.evaluation.left_out_figures import scale_of
 from services.training.experiment import SEED, Experiment, excluded_reasons, learnable
 from services.training.modelling import calibration, export, ood
 from services.training.modelling.export import Release
@@ -29,25 +30,17 @@ def build(
     """
     export.round_to_shipped(network)
     seen = left_out[left_out["part"] != "test"] if "part" in left_out else left_out
-    labels, sources = seen["label"].to_numpy(), seen["source"].to_numpy(str)
-    weights = calibration.balancing_weights(labels, sources)
-    slope, offset = calibration.platt(seen["logit"].to_numpy(), labels, weights)
-    probabilities = calibration.calibrated(seen["logit"].to_numpy(), slope, offset)
-    healthy = labels == 0
-    stripped = (seen["skull"] == "stripped").to_numpy()
-    threshold = calibration.operating_threshold(probabilities[healthy], sources[healthy], stripped[healthy])
-    low, high = calibration.band_of_doubt(probabilities, labels, weights)
+    scale = scale_of(seen)
     known = seen[seen["type"].isin(TYPES) & seen[TYPE_LOGITS].notna().all(axis=1)]
     temperature = calibration.type_temperature(
         known[TYPE_LOGITS].to_numpy(float), known["type"].map(list(TYPES).index).to_numpy(int)
     )
     return Release(
         network=network,
-        slope=slope,
-        offset=offset,
-        threshold=threshold,
-        # Near the threshold an answer is in doubt, wherever the classes meet.
-        doubt=(min(low, threshold), max(high, threshold)),
+        slope=scale.slope,
+        offset=scale.offset,
+        threshold=scale.threshold,
+        doubt=scale.doubt,
         temperature=temperature if types_learnt else NOTHING_LEARNT,
         ood=refusal[0],
         ood_limit=refusal[1],
