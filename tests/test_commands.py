@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,12 @@ def test_a_target_that_needs_data_asks_for_it(target: str, data: str, sentence: 
     assert done.returncode == 2
     assert sentence in done.stdout
     assert f"make {target} DATA=folder" in done.stdout
+
+
+def test_fits_without_a_start_in_common_are_not_averaged(tmp_path: Path) -> None:
+    done = run(sys.executable, "-m", "services.training", "train", "--data", str(tmp_path), "--fits", "2")
+    assert done.returncode == 1
+    assert "give --start" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["train", "crossvalidate", "finetune", "leaderboard", "shadow"])

@@ -43,7 +43,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Fit, calibrate, export, and check; the release goes to FOLDER/release."""
+    """Fit, calibrate, export, and check; the release goes to FOLDER/release.
+
+    Raises SystemExit for several fits without a start: from ImageNet's weights they lie too far apart to be averaged.
+    """
+    if arguments.fits > 1 and not arguments.start:
+        raise SystemExit("Fits are averaged only from a start in common: give --start weights of an earlier fit.")
     experiment = _tested_on(promotion.frozen_test() if arguments.frozen else frozenset[str](), arguments)
     plan = _plan(arguments)
     unseen = left_out.read_left_out(experiment)

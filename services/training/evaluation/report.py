@@ -254,9 +254,7 @@ def _fit(metrics: dict[str, Any]) -> str:
     epochs, fits = metrics["checks"].get("epochs", 0), metrics["checks"].get("fits", 1)
     text = f"{epochs} epochs after a first fit without block B, from whose weights it went on."
     if fits > 1:
-        text += (
-            f" Its weights are the mean of {fits} such fits, which drew apart; what was left out is judged by one each."
-        )
+        text += f" Its weights are the mean of {fits} such fits; what was left out is judged by single ones."
     return text
 
 

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import pytest
 
 from services.training import experiment as experiments
 from services.training.evaluation.blocks import BLOCKS, present
+from services.training.modelling.network import network
 from services.training.modelling.schedule import Schedule
 from shared.review_sample import in_review_sample
 from tests.support.training_scans import head, scans
@@ -28,6 +30,23 @@ def test_another_schedule_or_other_scans_are_another_run(folder, tmp_path_factor
     assert one == experiments.run_folder(found, "fit", rows, Schedule(epochs=1))
     assert one != experiments.run_folder(found, "fit", rows, Schedule(epochs=2))
     assert one != experiments.run_folder(found, "fit", found.split != "test", Schedule(epochs=1))
+
+
+def test_fits_together_are_the_mean_of_fits_that_draw_apart(folder, tmp_path_factory):
+    found, plan = experiments.read_experiment(str(folder), tmp_path_factory.mktemp("run")), Schedule(epochs=1)
+    rows, kernels = found.split == "train", []
+    for seed in (0, 1):
+        done = network()
+        for weights in done.trainable_variables:
+            weights.assign((1 + seed / 10) * weights)
+        run = experiments.run_folder(found, "fit", rows, replace(plan, seed=seed))
+        run.mkdir(parents=True)
+        done.save_weights(run / "last.weights.h5")
+        kernels.append(done.get_layer("conv_head").get_weights()[0])
+    together = experiments.fitted_together(found, "fit", rows, plan, 2)
+    assert together.get_layer("conv_head").get_weights()[0] == pytest.approx(np.mean(kernels, axis=0), abs=1e-6)
+    alone = experiments.fitted_together(found, "fit", rows, plan, 1)
+    assert np.array_equal(alone.get_layer("conv_head").get_weights()[0], kernels[0])
 
 
 def test_a_comment_is_no_other_run_and_a_number_is():
