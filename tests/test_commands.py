@@ -57,8 +57,9 @@ def test_a_target_that_needs_data_asks_for_it(target: str, data: str, sentence: 
     assert f"make {target} DATA=folder" in done.stdout
 
 
-def test_fits_without_a_start_in_common_are_not_averaged(tmp_path: Path) -> None:
-    done = run(sys.executable, "-m", "services.training", "train", "--data", str(tmp_path), "--fits", "2")
+@pytest.mark.parametrize("command", ["train", "crossvalidate"])
+def test_fits_without_a_start_in_common_are_not_averaged(tmp_path: Path, command: str) -> None:
+    done = run(sys.executable, "-m", "services.training", command, "--data", str(tmp_path), "--fits", "2")
     assert done.returncode == 1
     assert "give --start" in done.stderr
 

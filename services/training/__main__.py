@@ -60,12 +60,6 @@ def _add_fits(one: argparse.ArgumentParser, blocks: argparse.ArgumentParser) -> 
     one.add_argument(
         "--frozen", action="store_true", help="test on what the current release in MODELS_BUCKET was tested on"
     )
-    one.add_argument(
-        "--fits",
-        type=_count,
-        default=1,
-        help="average the weights of so many fits, each with draws of its own; they need a --start in common",
-    )
     blocks.add_argument("--block", action="append", default=[], help="this block alone (A, B or C); may be repeated")
     blocks.add_argument(
         "--seed", type=int, default=0, help="of the draws: the spread of several is the noise; only 0 is calibrated by"
@@ -75,6 +69,12 @@ def _add_fits(one: argparse.ArgumentParser, blocks: argparse.ArgumentParser) -> 
         "--without", choices=PARTS, default="", help=f"leave one part of the recipe out, to see its worth ({parts})"
     )
     for command, fit in ((one, "an earlier fit"), (blocks, "an earlier fit without the same block")):
+        command.add_argument(
+            "--fits",
+            type=_count,
+            default=1,
+            help="average the weights of so many fits, each with draws of its own; they need a --start in common",
+        )
         command.add_argument("--epochs", type=int, default=20)
         command.add_argument("--rate", type=float, default=8e-4, help="the highest learning rate")
         command.add_argument("--start", type=Path, help=f"weights of {fit} to go on from, instead of ImageNet's")

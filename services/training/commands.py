@@ -45,12 +45,10 @@ def run(arguments: argparse.Namespace) -> None:
 def train(arguments: argparse.Namespace) -> None:
     """Fit, calibrate, export, and check; the release goes to FOLDER/release.
 
-    Raises SystemExit for several fits without a start: from ImageNet's weights they lie too far apart to be averaged.
+    Raises SystemExit for several fits without a start.
     """
-    if arguments.fits > 1 and not arguments.start:
-        raise SystemExit("Fits are averaged only from a start in common: give --start weights of an earlier fit.")
-    experiment = _tested_on(promotion.frozen_test() if arguments.frozen else frozenset[str](), arguments)
     plan = _plan(arguments)
+    experiment = _tested_on(promotion.frozen_test() if arguments.frozen else frozenset[str](), arguments)
     unseen = left_out.read_left_out(experiment)
     # Without blocks of sources left out, validation has to do for calibration, so the fit must not see it.
     rows = (experiment.split == "train") if unseen is None else experiments.learnable(experiment)
@@ -78,6 +76,9 @@ def _tested_on(frozen: frozenset[str], arguments: argparse.Namespace) -> Experim
 
 
 def _plan(arguments: argparse.Namespace) -> Schedule:
+    """Raises SystemExit for several fits from ImageNet's weights: they lie too far apart to be averaged."""
+    if arguments.fits > 1 and not arguments.start:
+        raise SystemExit("Fits are averaged only from a start in common: give --start weights of an earlier fit.")
     return Schedule(epochs=arguments.epochs, rate=arguments.rate, start=arguments.start)
 
 
@@ -108,16 +109,19 @@ def learn_refusal(arguments: argparse.Namespace) -> None:
 
 
 def crossvalidate(arguments: argparse.Namespace) -> None:
-    """Fit once without each block of sources, and keep the predictions on it."""
-    experiment = experiments.read_experiment(arguments.data, arguments.folder)
+    """Fit without each block of sources, and keep the predictions on it.
+
+    Raises SystemExit for several fits without a start.
+    """
     plan = replace(_plan(arguments), seed=arguments.seed, without=arguments.without)
+    experiment = experiments.read_experiment(arguments.data, arguments.folder)
     for block in left_out.blocks(experiment, arguments.block):
-        found = left_out.crossvalidate(experiment, plan, block)
+        found = left_out.crossvalidate(experiment, plan, block, arguments.fits)
         line = f"Block {block.name}: AUC {roc_auc_score(found['label'], found['logit']):.3f}"
         for source, share in left_out_figures.sensitivities(found).items():
             line += f"; sensitivity at 95% specificity in {source} {share:.2f}"
-        if (whole := left_out.whole_recipe(experiment, plan, block)) is not None:
-            line += "; AUC {difference:+.3f} ({low:+.3f} to {high:+.3f}) beside the whole recipe, seed 0".format(
+        if (whole := left_out.whole_recipe(experiment, plan, block, arguments.fits)) is not None:
+            line += "; AUC {difference:+.3f} ({low:+.3f} to {high:+.3f}) beside one fit of the whole recipe".format(
                 **left_out_figures.beside(found, whole)
             )
         print(line, flush=True)

@@ -161,9 +161,14 @@ def frozen_scans(data: str, folder: Path, release: Path) -> tuple[Scans, np.ndar
     return found.scans.only(rows), found.groups[rows]
 
 
-def run_folder(experiment: Experiment, name: str, rows: np.ndarray, plan: Schedule) -> Path:
-    """Return one run's folder: its name holds a hash of scans, rows, schedule and code, so no other run reads it."""
-    return run_folder_of(experiment.scans.only(rows), experiment.copies[rows], plan, experiment.folder / "runs" / name)
+def run_folder(experiment: Experiment, name: str, rows: np.ndarray, plan: Schedule, fits: int = 1) -> Path:
+    """Return one run's folder: its name holds a hash of scans, rows, schedule and code, so no other run reads it.
+
+    The mean of several fits has a folder of its own.
+    """
+    named = experiment.folder / "runs" / name
+    one = run_folder_of(experiment.scans.only(rows), experiment.copies[rows], plan, named)
+    return one if fits == 1 else one.with_name(f"{one.name}-mean-of-{fits}")
 
 
 def run_folder_of(scans: Scans, copies: np.ndarray, plan: Schedule, name: Path) -> Path:
@@ -179,9 +184,14 @@ def fitted(experiment: Experiment, name: str, rows: np.ndarray, plan: Schedule) 
 
 
 def fitted_together(experiment: Experiment, name: str, rows: np.ndarray, plan: Schedule, fits: int) -> keras.Model:
-    """Return the mean of so many fits on these rows, of which each draws anew."""
+    """Return the mean of so many fits on these rows, of which each draws anew; its weights are kept, to go on from."""
     found = [fitted(experiment, name, rows, replace(plan, seed=plan.seed + number)) for number in range(fits)]
-    return averaged(found, _later_scans(experiment.scans.only(rows), experiment.copies[rows], plan))
+    mean = averaged(found, _later_scans(experiment.scans.only(rows), experiment.copies[rows], plan))
+    if fits > 1:
+        folder = run_folder(experiment, name, rows, plan, fits)
+        folder.mkdir(exist_ok=True)
+        mean.save_weights(folder / "last.weights.h5")
+    return mean
 
 
 def _later_scans(scans: Scans, same: np.ndarray, plan: Schedule) -> Iterator[np.ndarray]:

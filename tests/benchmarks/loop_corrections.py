@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from services.training import experiment as experiments
 from services.training.data.corrections import WEIGHTS, Corrections
 from services.training.data.scans import Scans
-from services.training.evaluation import metrics
+from services.training.evaluation import left_out, metrics
 from services.training.evaluation.blocks import BLOCKS
 from services.training.experiment import Experiment
 from services.training.finetuning.finetune import Current, finetune, last_layer_of
@@ -64,7 +64,7 @@ def _calls(scale: Scale, layer: LastLayer, seen: Seen) -> np.ndarray:
 def measured(data: Path, folder: Path) -> dict[str, object]:
     """Try every number of corrections; print the table, and return the figures."""
     experiment = experiments.read_experiment(str(data.resolve()), folder)
-    fit = _left_out_fit(folder)
+    fit = _left_out_fit(experiment)
     of_site = BLOCK.rows(experiment.scans.table)
     home = (experiment.split != "test") & ~of_site
     rng = np.random.default_rng(0)
@@ -86,12 +86,12 @@ def measured(data: Path, folder: Path) -> dict[str, object]:
     return figures | _through_the_gate(experiment, fit, scale, learnt, kept)
 
 
-def _left_out_fit(folder: Path) -> keras.Model:
-    runs = sorted((folder / "runs").glob(f"block-{BLOCK.name}-*/last.weights.h5"))
-    if not runs:
-        raise SystemExit(f"There is no fit without block {BLOCK.name} under {folder}: run `make crossvalidate` first.")
+def _left_out_fit(experiment: Experiment) -> keras.Model:
+    runs = left_out.known_runs(experiment) or {}
+    if BLOCK.name not in runs:
+        raise SystemExit(f"There is no fit without block {BLOCK.name}: run `make crossvalidate` first.")
     fit = network()
-    fit.load_weights(runs[-1])
+    fit.load_weights(Path(runs[BLOCK.name]) / "last.weights.h5")
     export.round_to_shipped(fit)
     return fit
 

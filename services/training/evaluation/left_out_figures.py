@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from services.training.data.scans import TYPES
 from services.training.evaluation import metrics as figures
 from services.training.evaluation.blocks import OTHER_LESIONS
-from services.training.evaluation.left_out import TYPE_LOGITS
+from services.training.evaluation.left_out import IN_SKULL, TYPE_LOGITS
 from services.training.evaluation.metrics import Figures
 from services.training.modelling import calibration
 from services.training.modelling.calibration import Scale
@@ -69,6 +69,7 @@ def of_blocks(table: pd.DataFrame) -> dict[str, Any]:
             }
             for (source, sequence), part in table[table["label"] == 1].groupby(["source", "sequence"])
         },
+        "within_skulls": within_skulls(table),
         "risk_coverage": risk_coverage(table),
         "tumour_type_left_out": figures.type_accuracy(table),
     }
@@ -85,10 +86,36 @@ def primary(table: pd.DataFrame) -> Figures:
     return {"mean sensitivity at 95% specificity per healthy source": float(np.mean(list(found.values()))), **found}
 
 
+def within_skulls(table: pd.DataFrame) -> dict[str, Figures]:
+    """Return AUC and shares found of stripped tumours against stripped heads, as they are and within others' skulls.
+
+    Found is what lies above 95% of the healthy scans of every source. Blocks without stripped tumours are left out.
+    """
+    worn = table[table[IN_SKULL].notna()]
+    found: dict[str, Figures] = {}
+    for name, block in worn.groupby("block"):
+        if block["label"].nunique() < 2:
+            continue
+        for how, column in (("as they are", "logit"), ("within a skull", IN_SKULL)):
+            seen = block.assign(logit=block[column])
+            hit = seen["logit"] > _needed(seen).max()
+            tumours = seen["label"] == 1
+            found[f"block {name}, {how}"] = {
+                "AUC": float(roc_auc_score(seen["label"], seen["logit"])),
+                "all": float(hit[tumours].mean()),
+                **{str(key): float(part.mean()) for key, part in hit[tumours].groupby(seen["sequence"])},
+            }
+    return found
+
+
 def sensitivities(block: pd.DataFrame) -> pd.Series:
     """Return the share of a block's tumours above the logit that 5% of the healthy scans of each source exceed."""
-    needed = block[block["label"] == 0].groupby("source")["logit"].quantile(0.95)
-    return needed.map(lambda logit: float(np.mean(block["logit"][block["label"] == 1] > logit)))
+    return _needed(block).map(lambda logit: float(np.mean(block["logit"][block["label"] == 1] > logit)))
+
+
+def _needed(block: pd.DataFrame) -> pd.Series:
+    """The logit that 5% of the healthy scans of each source exceed."""
+    return block[block["label"] == 0].groupby("source")["logit"].quantile(0.95)
 
 
 def beside(block: pd.DataFrame, other: pd.DataFrame) -> Figures:

@@ -152,6 +152,9 @@ def _left_out(metrics: dict[str, Any]) -> str:
         + _frame(metrics["other_lesions"])
         + "<h3>Tumours found, by source and sequence</h3>"
         + _frame(metrics["tumour_sequences"])
+        + "<h3>Stripped heads within another's skull</h3><p>What a scanner sends has its skull. AUC, and the share of "
+        "the tumours above 95% of every source's healthy heads, in all and by sequence.</p>"
+        + _frame(metrics["within_skulls"])
         + "<h3>Risk against coverage</h3>"
         + _frame(metrics["risk_coverage"])
     )

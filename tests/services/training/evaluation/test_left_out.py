@@ -74,6 +74,24 @@ def test_a_fit_without_a_part_is_not_calibrated_by_but_set_beside_the_whole_reci
     assert left_out.whole_recipe(experiment, whole, block) is None
 
 
+def test_the_mean_of_several_fits_is_calibrated_by_and_set_beside_one(experiment, monkeypatch):
+    (block,) = left_out.blocks(experiment, ["A"])
+    plan, table = Schedule(epochs=1), experiment.scans.table
+    one = finished(experiment, "A", plan)
+    left_out.crossvalidate(experiment, plan, block)
+    asked = []
+    monkeypatch.setattr(experiments, "fitted_together", lambda _found, name, *_rest: asked.append(name))
+    monkeypatch.setattr(left_out, "predict_block", lambda *_: one.assign(logit=9.0))
+    rows = experiments.learnable(experiment) & ~block.rows(table)
+    experiments.run_folder(experiment, "block-A", rows, plan, 2).mkdir()
+    for _ in range(2):
+        assert set(left_out.crossvalidate(experiment, plan, block, 2)["logit"]) == {9}
+    assert asked == ["block-A"]
+    assert set(left_out.read_left_out(experiment)["logit"]) == {9}
+    assert set(left_out.whole_recipe(experiment, plan, block, 2)["logit"]) == {0}
+    assert left_out.whole_recipe(experiment, plan, block) is None
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_types_are_judged_only_where_the_fit_could_learn_all_of_them(experiment, elsewhere):
     table = experiment.scans.table.copy()

@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from services.training.evaluation import left_out_figures
-from services.training.evaluation.left_out import TYPE_LOGITS
+from services.training.evaluation.left_out import IN_SKULL, TYPE_LOGITS
 
 COUNT = 80
 
@@ -50,3 +50,22 @@ def test_two_fits_are_compared_by_person():
     assert found["difference"] == pytest.approx(area[0] - area[1])
     assert found["low"] < found["difference"] < found["high"] < 0
     assert left_out_figures.beside(better, better) == {"difference": 0, "low": 0, "high": 0}
+
+
+def test_stripped_heads_are_judged_within_skulls_at_a_threshold_of_their_own():
+    healthy = pd.DataFrame({"label": 0, "source": "oasis", "sequence": "T1", "logit": np.linspace(-3, -1, 40)})
+    tumours = pd.DataFrame({"label": 1, "source": "brats", "sequence": ["FLAIR", "T2"] * 10, "logit": 1.0})
+    block = pd.concat([healthy, tumours], ignore_index=True).assign(block="A")
+    block[IN_SKULL] = block["logit"].where(block["sequence"] != "T2", -2.0) + 5
+    other = block.assign(block="B", **{IN_SKULL: np.nan})
+    found = left_out_figures.within_skulls(pd.concat([block, other]))
+    assert list(found) == ["block A, as they are", "block A, within a skull"]
+    assert found["block A, as they are"] == {"AUC": 1, "all": 1, "FLAIR": 1, "T2": 1}
+    worse = found["block A, within a skull"]
+    assert (worse["all"], worse["FLAIR"], worse["T2"]) == (0.5, 1, 0)
+    assert worse["AUC"] == pytest.approx(0.75)
+
+
+def test_a_block_of_stripped_heads_that_are_all_healthy_is_not_judged_within_skulls(unseen):
+    worn = unseen.assign(**{IN_SKULL: unseen["logit"].where(unseen["label"] == 0)})
+    assert left_out_figures.within_skulls(worn) == {}

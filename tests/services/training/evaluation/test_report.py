@@ -63,6 +63,7 @@ def unseen(experiment, network) -> pd.DataFrame:
     found = left_out.predictions(network, experiment.scans, experiment.groups)
     number = np.arange(len(found))
     source = np.where((number % 8 < 3) & (found["label"] == 0), "open-ms", found["source"])
+    found[left_out.IN_SKULL] = found["logit"].where(number % 4 < 2)
     return found.assign(block=np.where(number % 4 < 2, "A", "B"), part=experiment.split, source=source)
 
 
@@ -108,6 +109,7 @@ def test_the_figures_are_there_with_their_intervals(written):
     assert metrics["audit"]["files"] == 2 * COUNT
     assert metrics["explanation"]["drawn_lesions"] >= 200
     assert set(metrics["blocks"]) == {"A", "B"}
+    assert set(metrics["within_skulls"]) == {"block A, as they are", "block A, within a skull"}
     assert metrics["risk_coverage"]["all predictions"]["coverage"] == 1
     assert metrics["tumour_type_left_out"]["scans"] == COUNT
     page = (written / "report.html").read_text()
