@@ -31,6 +31,8 @@ SPLIT_FILE = "split.csv"
 DATA_FILE = "data.txt"
 SEED = 0
 
+_MEAN = "-mean-of-"
+
 _LEARNING_CODE = (augmentation, batches, fitting, lesions, network, schedule)
 """Modules that decide what a fit learns."""
 
@@ -168,7 +170,12 @@ def run_folder(experiment: Experiment, name: str, rows: np.ndarray, plan: Schedu
     """
     named = experiment.folder / "runs" / name
     one = run_folder_of(experiment.scans.only(rows), experiment.copies[rows], plan, named)
-    return one if fits == 1 else one.with_name(f"{one.name}-mean-of-{fits}")
+    return one if fits == 1 else one.with_name(f"{one.name}{_MEAN}{fits}")
+
+
+def fits_of(folder: Path) -> int:
+    """Return how many fits the run in a folder is the mean of."""
+    return int(folder.name.partition(_MEAN)[2] or 1)
 
 
 def run_folder_of(scans: Scans, copies: np.ndarray, plan: Schedule, name: Path) -> Path:

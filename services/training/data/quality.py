@@ -10,6 +10,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from services.training.data.copies import NEAR, similar_pairs
 from services.training.data.scans import Scans
+from services.training.data.sources import TOLD
 from shared.imaging.preprocessing import SIDE
 
 _DOUBTFUL = Path(__file__).with_name("doubtful.json")
@@ -49,14 +50,21 @@ def summary(scans: Scans, groups: np.ndarray, copies: np.ndarray) -> dict[str, f
     }
 
 
-SHORTCUTS = ("format, mode and size", "sequence, plane and skull as told", "border pixels", "4 x 4 thumbnail")
+SHORTCUTS = (
+    "format, mode and size",
+    "sequence as told",
+    "plane as told",
+    "skull as told",
+    "sequence, plane and skull as told",
+    "border pixels",
+    "4 x 4 thumbnail",
+)
 
 
 def cross_tables(scans: Scans) -> dict[str, pd.DataFrame]:
     """Return how many scans of each label have each source, sequence, plane and skull."""
     table = scans.table.assign(label=scans.table["label"].map({0: "Non-Cancer", 1: "Cancer"}))
-    columns = ("source", "sequence", "plane", "skull")
-    return {name: pd.crosstab(table[name].replace("", "not told"), table["label"]) for name in columns}
+    return {name: pd.crosstab(table[name].replace("", "not told"), table["label"]) for name in ("source", *TOLD)}
 
 
 def shortcut_accuracy(scans: Scans, parts: np.ndarray) -> dict[str, float]:
@@ -73,7 +81,8 @@ def shortcut_accuracy(scans: Scans, parts: np.ndarray) -> dict[str, float]:
 
 def seen_by_shortcuts(scans: Scans) -> list[np.ndarray]:
     """Return what each of `SHORTCUTS` sees of scans, (n, d) each."""
-    return [_facts(scans), _told(scans), _borders(scans.images), _thumbnails(scans.images)]
+    told = [_told(scans, column) for column in TOLD]
+    return [_facts(scans), *told, np.concatenate(told, 1), _borders(scans.images), _thumbnails(scans.images)]
 
 
 def _facts(scans: Scans) -> np.ndarray:
@@ -81,8 +90,8 @@ def _facts(scans: Scans) -> np.ndarray:
     return np.column_stack([words, scans.table[["width", "height"]].to_numpy(float)])
 
 
-def _told(scans: Scans) -> np.ndarray:
-    return pd.get_dummies(scans.table[["sequence", "plane", "skull"]]).to_numpy(float)
+def _told(scans: Scans, column: str) -> np.ndarray:
+    return pd.get_dummies(scans.table[column]).to_numpy(float)
 
 
 def _borders(images: np.ndarray) -> np.ndarray:

@@ -45,6 +45,7 @@ def test_fits_together_are_the_mean_of_fits_that_draw_apart(folder, tmp_path_fac
         kernels.append(done.get_layer("conv_head").get_weights()[0])
     together = experiments.fitted_together(found, "fit", rows, plan, 2)
     assert together.get_layer("conv_head").get_weights()[0] == pytest.approx(np.mean(kernels, axis=0), abs=1e-6)
+    assert [experiments.fits_of(experiments.run_folder(found, "fit", rows, plan, fits)) for fits in (1, 2)] == [1, 2]
     kept = network()
     kept.load_weights(experiments.run_folder(found, "fit", rows, plan, 2) / "last.weights.h5")
     assert all(np.array_equal(*each) for each in zip(kept.get_weights(), together.get_weights(), strict=True))

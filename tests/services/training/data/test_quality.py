@@ -28,7 +28,8 @@ def test_a_shortcut_in_the_files_is_measured():
     parts = np.where(np.arange(count) < 60, "train", "test")
     found = quality.shortcut_accuracy(told, parts)
     assert found["format, mode and size"] == 1
-    assert found["sequence, plane and skull as told"] == 1
+    assert found["sequence, plane and skull as told"] == found["skull as told"] == 1
+    assert found["plane as told"] == found["sequence as told"] == 0.5
     assert found["4 x 4 thumbnail"] < 0.9
 
 
