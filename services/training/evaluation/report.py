@@ -259,8 +259,9 @@ def _fit(metrics: dict[str, Any], experiment: Experiment) -> str:
     if fits > 1:
         text += f" Its weights are the mean of {fits} such fits."
     if unseen := left_out.known_runs(experiment):
-        counts = " and ".join(map(str, sorted({fits_of(Path(run)) for run in unseen.values()})))
-        text += f" Left-out sources are judged by the mean of {counts} fits from one start."
+        fewest = min(fits_of(Path(run)) for run in unseen.values())
+        by = f"by the mean of {fewest} fits from one start" if fewest > 1 else "by single fits"
+        text += f" Left-out sources are judged {by}."
     return text
 
 
@@ -282,7 +283,7 @@ TYPE_SECTIONS = {"test": "tumour_type", "sources left out": "tumour_type_left_ou
 
 TRIES = 8
 """Recipes that were measured on the left-out sources before a release made now is shipped: the first one's, gentle
-epochs after it, two fits averaged, a rate that stays, the same for longer, answers of the strongest cells, and of views
+epochs after it, two fits averaged, a rate that stays, the same for longer, answers of the strongest cells and of views
 in other sizes, and skulls put on stripped heads (docs/experiments.md)."""
 
 CARD = (Path(__file__).parent / "model_card.md").read_text()
