@@ -86,7 +86,7 @@ def predict_block(experiment: Experiment, network: keras.Model, block: Block) ->
     export.round_to_shipped(network)
     rows = block.rows(experiment.scans.table)
     mine, others = experiment.scans.only(rows), experiment.scans.only(~rows)
-    found = predictions(network, mine, experiment.groups[rows])
+    found = predictions(network, mine, experiment.groups[rows]).assign(**{IN_SKULL: np.nan})
     dressed = {row: image for row, image in enumerate(in_skulls(mine, others)) if image is not None}
     if dressed:
         outputs = _outputs(network, inputs(np.stack([*dressed.values()])))
@@ -127,7 +127,6 @@ def predictions(network: keras.Model, scans: Scans, groups: np.ndarray) -> pd.Da
     """Return the scans' table with kind, group, `logit` and type logits, as the release averages them."""
     outputs = _outputs(network, scans.inputs())
     found = scans.table.assign(kind=strata(scans.table), group=groups, logit=outputs["logit"])
-    found[IN_SKULL] = np.nan
     return found.assign(**dict(zip(TYPE_LOGITS, outputs["types"].T, strict=True)))
 
 

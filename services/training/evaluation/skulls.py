@@ -24,9 +24,11 @@ def in_skulls(scans: Scans, others: Scans) -> list[np.ndarray | None]:
     given = (table["label"] == 0) & (table["skull"] == "skull")
     found: list[np.ndarray | None] = []
     for image, skull, sequence in zip(scans.images, scans.table["skull"], scans.table["sequence"], strict=True):
+        if skull != "stripped" or not given.any():
+            found.append(None)
+            continue
         alike = given & (table["sequence"] == sequence.removesuffix("c"))
-        donors = np.flatnonzero(alike if alike.any() else given)
-        tried = rng.choice(donors, TRIED) if skull == "stripped" and donors.size else ()
+        tried = rng.choice(np.flatnonzero(alike if alike.any() else given), TRIED)
         dressed = (within_skull_of(image, others.images[donor], rng) for donor in tried)
         found.append(next((one for one in dressed if one is not None), None))
     return found
